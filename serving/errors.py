@@ -1,0 +1,21 @@
+"""Errors a user can cause and mend. Each message says what was wrong, with which value, and what to do."""
+
+
+class ServingError(Exception):
+    """Base of everything this package raises on purpose."""
+
+
+class ModelFolderError(ServingError):
+    """The folder cannot be served: a file is missing, truncated or unreadable."""
+
+
+class InvalidRequest(ServingError):
+    """A message, an option or a template that cannot be used as given."""
+
+
+class ContextOverflow(InvalidRequest):
+    """The prompt alone fills the context window."""
+
+
+class EngineStopped(ServingError):
+    """The engine was closed, or failed, while a request was waiting for it."""

@@ -1,0 +1,64 @@
+"""Pure planning of the KV cache: which slot a request continues, what it keeps, and how the rest is cut."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+TokenIds = NDArray[np.int32]
+
+
+@dataclass(frozen=True, slots=True)
+class SlotView:
+    """What planning needs to know of an idle slot: the tokens in its KV cache, and when it was last used."""
+
+    index: int
+    tokens: TokenIds
+    last_used: int
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Use slot `index`; rewind it to `keep` tokens, then append the prompt from there."""
+
+    index: int
+    keep: int
+
+
+def common_prefix(a: TokenIds, b: TokenIds) -> int:
+    """Length of the longest common beginning."""
+    n = min(a.size, b.size)
+    different = np.flatnonzero(a[:n] != b[:n])
+    return int(different[0]) if different.size else n
+
+
+def plan(prompt: TokenIds, idle: Sequence[SlotView]) -> Plan | None:
+    """Pick the idle slot that saves the most work; None if no slot is idle.
+
+    The last prompt token is always computed anew, because its logits are needed. Where two slots save the same, the
+    least recently used one is taken, so a new conversation does not push out the one just left.
+    """
+    if not idle:
+        return None
+    kept = {slot.index: min(common_prefix(prompt, slot.tokens), prompt.size - 1) for slot in idle}
+    best = min(idle, key=lambda slot: (-kept[slot.index], slot.last_used))
+    return Plan(best.index, kept[best.index])
+
+
+def prefill_cuts(start: int, stop: int, size: int) -> Iterator[tuple[int, int]]:
+    """Cut [start, stop) into pieces of `size` tokens, which is even: int8 activations round an odd last row otherwise."""
+    for begin in range(start, stop, size):
+        yield begin, min(begin + size, stop)
+
+
+def capacity_for(tokens: int, context_length: int, step: int) -> int:
+    """KV capacity, in tokens, to allocate for a conversation of `tokens`: doubling steps, never the whole context.
+
+    OGA cannot grow a KV cache, so growing means computing the conversation again. Doubling keeps all such work
+    together below the price of one prefill of the final conversation.
+    """
+    capacity = step
+    while capacity < tokens:
+        capacity *= 2
+    return min(capacity, context_length)

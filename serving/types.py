@@ -1,0 +1,107 @@
+"""What travels between the rooms: messages in, sampling options in, chunks out. A leaf: imports only errors."""
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from serving.errors import InvalidRequest
+
+Role = Literal["system", "user", "assistant", "tool"]
+FinishReason = Literal["stop", "length", "cancelled"]
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a conversation."""
+
+    role: Role
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingOptions:
+    """How the next token is chosen, and when to stop. The defaults switch every rule off but the temperature.
+
+    temperature: 0 is greedy; otherwise logits are divided by it.
+    top_k: keep the k most likely tokens; 0 keeps all.
+    top_p: keep the smallest set of tokens whose probability reaches it (nucleus sampling, arXiv:1904.09751).
+    min_p: keep tokens at least min_p times as likely as the most likely one (arXiv:2407.01082).
+    repetition_penalty: divide (or multiply) the logits of tokens seen in prompt or answer (arXiv:1909.05858).
+    seed: same seed, same logits, same tokens; None draws a fresh one.
+    max_tokens: at most this many new tokens; None goes on to the end of the context window.
+    stop: strings that end the answer; they are not part of it.
+    """
+
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    seed: int | None = None
+    max_tokens: int | None = None
+    stop: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        _require("temperature", self.temperature, 0.0 <= self.temperature <= 100.0, "between 0 (greedy) and 100")
+        _require("top_k", self.top_k, self.top_k >= 0, "0 (off) or more")
+        _require("top_p", self.top_p, 0.0 < self.top_p <= 1.0, "above 0 and at most 1 (off)")
+        _require("min_p", self.min_p, 0.0 <= self.min_p < 1.0, "from 0 (off) to below 1")
+        _require("repetition_penalty", self.repetition_penalty, 0.0 < self.repetition_penalty <= 10.0, "in (0, 10]")
+        _require("seed", self.seed, self.seed is None or 0 <= self.seed < 2**63, "0 or more, below 2**63")
+        _require("max_tokens", self.max_tokens, self.max_tokens is None or self.max_tokens >= 1, "1 or more")
+        _require("stop", self.stop, all(self.stop), "non-empty strings")
+
+
+def _require(name: str, value: object, holds: bool, want: str) -> None:
+    if not holds or (isinstance(value, float) and not math.isfinite(value)):
+        raise InvalidRequest(f"{name} must be {want}, not {value!r}.")
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """One step of an answer. `text` may be empty (prefill, a split character, a possible stop string).
+
+    prompt_tokens: tokens of the rendered prompt, of which `cached_tokens` were already in the KV cache and
+    `prefilled_tokens` are there now. completion_tokens: sampled so far, the end-of-turn token included.
+    prefill_seconds, decode_seconds: time from the start of the request to the first logits, and from there on.
+    finish_reason: set on the last chunk only.
+    """
+
+    text: str
+    prompt_tokens: int
+    cached_tokens: int
+    prefilled_tokens: int
+    completion_tokens: int = 0
+    prefill_seconds: float = 0.0
+    decode_seconds: float = 0.0
+    token_id: int | None = None
+    finish_reason: FinishReason | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """A whole answer: the text, the sampled token ids, and the last chunk's counts."""
+
+    text: str
+    token_ids: tuple[int, ...]
+    last: Chunk
+
+
+def complete(chunks: Iterable[Chunk]) -> Completion:
+    """Join a stream into one Completion."""
+    texts: list[str] = []
+    token_ids: list[int] = []
+    last: Chunk | None = None
+    for last in chunks:
+        texts.append(last.text)
+        if last.token_id is not None:
+            token_ids.append(last.token_id)
+    if last is None:
+        raise InvalidRequest("the stream ended without a single chunk.")
+    return Completion("".join(texts), tuple(token_ids), last)
+
+
+def deltas(chunks: Iterable[Chunk]) -> Iterator[str]:
+    """The non-empty pieces of text, in order."""
+    return (chunk.text for chunk in chunks if chunk.text)

@@ -1,0 +1,59 @@
+"""What serving asks of a model folder before it loads it, and what it reads from its configuration."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from serving.errors import ModelFolderError
+from serving.prompt import read_json
+
+REQUIRED = ("genai_config.json", "tokenizer.json", "tokenizer_config.json")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFolder:
+    """A checked model folder.
+
+    context_length, vocab_size: in tokens. kv_values_per_token: keys and values of all layers, for one token.
+    manifest: what the builder recorded; empty for a folder made elsewhere.
+    """
+
+    path: Path
+    context_length: int
+    vocab_size: int
+    kv_values_per_token: int
+    manifest: dict[str, Any]
+
+    @classmethod
+    def open(cls, path: Path) -> "ModelFolder":
+        """Check that every file is there and has its recorded size. Raises ModelFolderError naming the first fault."""
+        if not path.is_dir():
+            raise ModelFolderError(f"{path} is not a folder.")
+        for name in REQUIRED:
+            if not (path / name).is_file():
+                raise ModelFolderError(f"{path / name} is missing: build the model again with --rebuild.")
+        genai = read_json(path / "genai_config.json")
+        try:
+            model = genai["model"]
+            graph = path / model["decoder"]["filename"]
+            decoder = model["decoder"]
+            context_length, vocab_size = int(model["context_length"]), int(model["vocab_size"])
+            heads = int(decoder["num_key_value_heads"]) * int(decoder["head_size"])
+            kv_values_per_token = 2 * int(decoder["num_hidden_layers"]) * heads
+        except (KeyError, TypeError, ValueError) as error:
+            raise ModelFolderError(f"{path / 'genai_config.json'} lacks {error}: not an OGA decoder export.") from error
+        if not graph.is_file():
+            raise ModelFolderError(f"{graph} is missing: build the model again with --rebuild.")
+        manifest = read_json(path / "manifest.json") if (path / "manifest.json").is_file() else {}
+        for name, entry in manifest.get("files", {}).items():
+            _check_size(path / name, entry["size"])
+        return cls(path, context_length, vocab_size, kv_values_per_token, manifest)
+
+
+def _check_size(file: Path, expected: int) -> None:
+    if not file.is_file():
+        raise ModelFolderError(f"{file} is missing: build the model again with --rebuild.")
+    if file.stat().st_size != expected:
+        raise ModelFolderError(
+            f"{file} has {file.stat().st_size} bytes instead of {expected}: build the model again with --rebuild."
+        )

@@ -1,0 +1,139 @@
+"""The demo model's training text: conversations generated from a seed, in a train and a held-out version."""
+
+import random
+from collections.abc import Callable, Iterator
+
+from builder.demo import facts, styles
+from builder.demo.arithmetic import arithmetic
+from builder.demo.draw import Draw, Split
+from builder.demo.letters import letters
+from builder.demo.lists import lists
+from builder.demo.memory import Notebook, echo
+from builder.demo.product import product
+from builder.demo.refusals import refusals
+from builder.demo.smalltalk import greeting, smalltalk
+from builder.demo.snippets import snippets
+from builder.demo.stories import poems, stories
+from builder.demo.turns import Turn
+
+Conversation = list[dict[str, str]]
+
+EXAMPLES: tuple[str, ...] = (
+    "What can you do?",
+    "What is AWQ?",
+    "My name is Anna.",
+    "What is 17 + 25?",
+    "Tell me a story about a fox.",
+    "Spell the word lantern backwards.",
+)
+"""Prompts that the chat page offers."""
+
+SKILLS: dict[str, Callable[[Draw], Turn]] = {
+    "small talk": smalltalk,
+    "product": product,
+    "arithmetic": arithmetic,
+    "lists": lists,
+    "letters": letters,
+    "facts": facts.forward,
+    "facts backwards": facts.backward,
+    "stories": stories,
+    "poems": poems,
+    "snippets": snippets,
+    "declining": refusals,
+    "echo": echo,
+}
+"""Every skill that needs nothing from earlier in the chat."""
+
+_WEIGHTS = {
+    "small talk": 7, "product": 9, "arithmetic": 12, "lists": 12, "letters": 14, "facts": 9, "facts backwards": 7, "stories": 5, "poems": 2,
+    "snippets": 5, "declining": 7, "echo": 2,
+}  # fmt: skip
+_STATES, _RECALLS, _MISSES = 7.0, 9.0, 2.0
+
+
+def conversations(split: Split, seed: int) -> Iterator[Conversation]:
+    """Endless conversations; the same split and seed always give the same ones.
+
+    Messages are `{"role": "system" | "user" | "assistant", "content": text}`: at most one system message, first;
+    then user and assistant in turn, ending with the assistant.
+    """
+    rng = random.Random(f"{split}/{seed}")
+    while True:
+        draw = Draw(split, rng)
+        yield _styled(draw) if draw.chance(0.22) else _plain(draw)
+
+
+def skilled(draw: Draw) -> Turn:
+    """One turn of a randomly chosen skill."""
+    name = draw.rng.choices(list(SKILLS), weights=[_WEIGHTS[skill] for skill in SKILLS])[0]
+    turn = SKILLS[name](draw)
+    return styles.inline(draw, turn) if _is_one_word(turn.short) and draw.chance(0.04) else turn
+
+
+def messages(turns: list[Turn], system: str = "") -> Conversation:
+    """The turns as chat messages."""
+    chat = [{"role": "system", "content": system}] if system else []
+    for turn in turns:
+        chat += [{"role": "user", "content": turn.user}, {"role": "assistant", "content": turn.reply}]
+    return chat
+
+
+def short_answered(draw: Draw) -> Turn:
+    """A turn with a one-word answer, for system prompts that ask for one."""
+    pool = (arithmetic, facts.forward, facts.backward, lists, facts.forward)
+    while True:
+        turn = draw.any(pool)(draw)
+        if _is_one_word(turn.short):
+            return turn
+
+
+def brief(draw: Draw) -> Turn:
+    """A turn with a short answer, for system prompts that change its dress."""
+    pool = (arithmetic, facts.forward, facts.backward, smalltalk, smalltalk, product, refusals, lists)
+    return draw.any(pool)(draw)
+
+
+def _is_one_word(text: str) -> bool:
+    return len(text.split()) == 1
+
+
+def _length(draw: Draw) -> int:
+    """Turns in a conversation: many short ones, some long enough to fill the context."""
+    return draw.rng.choices((draw.rng.randint(1, 3), draw.rng.randint(3, 8), draw.rng.randint(8, 16), draw.rng.randint(16, 30)), weights=(40, 35, 20, 5))[0]
+
+
+def _plain(draw: Draw) -> Conversation:
+    notebook = Notebook(draw)
+    turns: list[Turn] = []
+    count = _length(draw)
+    if draw.chance(0.25):
+        turns.append(greeting(draw))
+    memory = draw.rng.uniform(0.0, 1.0)
+    while len(turns) < count:
+        turns.append(_next_turn(draw, notebook, memory))
+    if len(notebook) and draw.chance(0.5):
+        turns.append(notebook.recall())
+    return messages(turns, styles.plain_system(draw) if draw.chance(0.15) else "")
+
+
+def _next_turn(draw: Draw, notebook: Notebook, memory: float) -> Turn:
+    skills = float(sum(_WEIGHTS.values()))
+    states = _STATES * 4 * memory if len(notebook) < 12 else 0.0
+    recalls = _RECALLS * 4 * memory if len(notebook) else 0.0
+    kind = draw.rng.choices(("state", "recall", "missing", "skill"), weights=(states, recalls, _MISSES, skills))[0]
+    if kind == "state":
+        return notebook.state()
+    if kind == "recall":
+        return notebook.recall()
+    return notebook.missing() if kind == "missing" else skilled(draw)
+
+
+def _styled(draw: Draw) -> Conversation:
+    style = styles.style(draw)
+    turns: list[Turn] = []
+    for _ in range(draw.rng.randint(1, 6)):
+        if style.own and draw.chance(0.5):
+            turns.append(draw.any(style.own))
+        else:
+            turns.append(style.restyle(short_answered(draw) if style.needs_short else brief(draw)))
+    return messages(turns, style.system)

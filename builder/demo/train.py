@@ -1,0 +1,220 @@
+"""Train the demo model from a seed to a Hugging Face folder: python -m builder.demo.train"""
+
+import argparse
+import os
+import time
+from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from multiprocessing.pool import Pool
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor
+from transformers import GenerationConfig, LlamaForCausalLM
+
+from builder.demo import CHECKPOINT, model, tokens
+from builder.demo.card import Run, write_card
+from builder.demo.shards import stream, worker_pool
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that decides the result. With `minutes` set, the schedule follows the clock instead of `steps`."""
+
+    steps: int = 5000
+    minutes: float = 0.0
+    seed: int = 1
+    device: str = "cpu"
+    rows: int = 128
+    length: int = 1024
+    long_length: int = 2048
+    long_from: float = 0.8
+    rate: float = 3e-3
+    decay: float = 0.1
+    muon: bool = True
+    layers: int = 7
+    hidden: int = 256
+    intermediate: int = 768
+    vocabulary: int = model.VOCABULARY
+    tokenizer_samples: int = 60_000
+    shard_steps: int = 16
+    workers: int = 1
+    compiled: bool = False
+    save_minutes: float = 5.0
+
+
+@dataclass
+class State:
+    """Where a training run is: saved, this is what resuming needs."""
+
+    step: int = 0
+    seconds: float = 0.0
+    trained_tokens: int = 0
+    losses: list[float] = field(default_factory=list)
+
+
+def train(plan: Plan, out: Path, resume: bool = True) -> Path:
+    """Train by the plan and write the finished checkpoint to `out`; goes on from `out/state.pt` if it is there."""
+    out.mkdir(parents=True, exist_ok=True)
+    tokenizer = _tokenizer(plan, out)
+    assistant = tokenizer.token_to_id("assistant")
+    shape = model.config(plan.layers, plan.hidden, plan.intermediate, tokenizer.get_vocab_size())
+    net = model.new_model(shape, plan.seed, plan.device)
+    optimizers = model.optimizers(net, plan.rate, plan.decay, plan.muon)
+    state = _restore(out, net, optimizers) if resume else State()
+
+    def loss_of(ids: Tensor) -> Tensor:
+        return model.loss_of(net, ids, assistant)
+
+    step_loss = torch.compile(loss_of, dynamic=False) if plan.compiled else loss_of
+    autocast = torch.autocast("cuda", dtype=torch.bfloat16) if plan.device == "cuda" else nullcontext()
+    pool = worker_pool(plan.workers)
+    started, saved = time.monotonic() - state.seconds, state.seconds
+    for batch in _batches(plan, state, pool, tokenizer.to_str()):
+        factor = _rate_factor(plan, state)
+        for optimizer in optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = plan.rate * factor
+        with autocast:
+            loss = step_loss(batch)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        state.step += 1
+        state.trained_tokens += batch.numel()
+        if state.step % 50 == 0 or state.step == 1:
+            state.losses.append(loss.item())
+            rate = state.trained_tokens / max(1e-9, time.monotonic() - started)
+            print(f"step {state.step} loss {loss.item():.4f} lr x{factor:.3f} {rate:,.0f} tokens/s", flush=True)
+        state.seconds = time.monotonic() - started
+        if state.seconds - saved > plan.save_minutes * 60:
+            _save(out, net, optimizers, state)
+            saved = state.seconds
+    if pool:
+        pool.terminate()
+    _save(out, net, optimizers, state)
+    _export(net, tokenizer, out)
+    write_card(out, _run(plan, state, net))
+    return out
+
+
+def _progress(plan: Plan, state: State) -> float:
+    return state.seconds / (plan.minutes * 60) if plan.minutes else state.step / plan.steps
+
+
+def _rate_factor(plan: Plan, state: State) -> float:
+    """Warm up over 2 % (at least 100 steps, where there are that many), hold, then go down to nothing from 40 % on."""
+    done = _progress(plan, state)
+    warm = min(1.0, (state.step + 1) / (100 if plan.minutes else max(1, min(100, plan.steps // 10))))
+    return warm * min(1.0, max(0.0, (1.0 - done) / 0.6))
+
+
+def _batches(plan: Plan, state: State, pool: Pool | None, tokenizer_json: str) -> Iterator[Tensor]:
+    """Batches [rows, length], then, in the last part of the run, the same number of tokens in longer rows."""
+    for length, until in ((plan.length, plan.long_from), (plan.long_length, 1.0)):
+        rows = max(1, plan.rows * plan.length // length)
+        # Both phases number their shards by the step, so a resumed run reads what the whole run would have read.
+        first, skip = divmod(state.step, plan.shard_steps)
+        seed = plan.seed * 2 + (length != plan.length)
+        for shard in stream(pool, plan.workers + 2, tokenizer_json, seed, first, rows * plan.shard_steps, length):
+            data = torch.from_numpy(shard.astype("int32")).to(plan.device).long()
+            for index in range(skip, plan.shard_steps):
+                if _progress(plan, state) >= until:
+                    break
+                yield data[index * rows : (index + 1) * rows]
+            skip = 0
+            if _progress(plan, state) >= until:
+                break
+
+
+def _tokenizer(plan: Plan, out: Path) -> Tokenizer:
+    path = out / "tokenizer.json"
+    if path.exists() and (out / "state.pt").exists():
+        return Tokenizer.from_file(str(path))
+    tokenizer = tokens.train_tokenizer(plan.seed, plan.vocabulary, plan.tokenizer_samples)
+    tokenizer.save(str(path))
+    return tokenizer
+
+
+def _restore(out: Path, net: LlamaForCausalLM, optimizers: list[torch.optim.Optimizer]) -> State:
+    path = out / "state.pt"
+    if not path.exists():
+        return State()
+    saved: dict[str, Any] = torch.load(path, map_location=net.device, weights_only=True)
+    net.load_state_dict(saved["model"])
+    for optimizer, values in zip(optimizers, saved["optimizers"], strict=True):
+        optimizer.load_state_dict(values)
+    return State(**saved["state"])
+
+
+def _save(out: Path, net: LlamaForCausalLM, optimizers: list[torch.optim.Optimizer], state: State) -> None:
+    values = {"model": net.state_dict(), "optimizers": [o.state_dict() for o in optimizers], "state": vars(state)}
+    torch.save(values, out / "state.tmp")
+    os.replace(out / "state.tmp", out / "state.pt")
+
+
+def _export(net: LlamaForCausalLM, tokenizer: Tokenizer, out: Path) -> None:
+    half = LlamaForCausalLM(net.config)
+    half.load_state_dict(net.state_dict())
+    half = half.half()
+    half.config.dtype = torch.float16
+    half.generation_config = GenerationConfig(
+        bos_token_id=tokens.END_OF_TEXT_ID,
+        eos_token_id=tokens.IM_END_ID,
+        pad_token_id=tokens.END_OF_TEXT_ID,
+        do_sample=True,
+        temperature=0.6,
+        top_p=0.9,
+    )
+    half.save_pretrained(out)
+    tokens.save_tokenizer(tokenizer, out)
+
+
+def _run(plan: Plan, state: State, net: LlamaForCausalLM) -> Run:
+    machine = f"one {torch.cuda.get_device_name()} GPU" if plan.device == "cuda" else "CPU"
+    return Run(
+        seed=plan.seed,
+        steps=state.step,
+        tokens=state.trained_tokens,
+        minutes=state.seconds / 60,
+        machine=machine,
+        parameters=sum(p.numel() for p in net.parameters()),
+        last_loss=state.losses[-1] if state.losses else float("nan"),
+    )
+
+
+def main() -> None:
+    """Parse the flags and train."""
+    parser = argparse.ArgumentParser(prog="python -m builder.demo.train", description="Train the bundled demo model.")
+    parser.add_argument("--out", type=Path, default=CHECKPOINT, help="folder of the finished checkpoint")
+    parser.add_argument("--steps", type=int, default=Plan.steps)
+    parser.add_argument("--minutes", type=float, default=0.0, help="end after this time instead of after --steps")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--seed", type=int, default=Plan.seed)
+    parser.add_argument("--rows", type=int, default=Plan.rows, help="rows of 1024 tokens in a step")
+    parser.add_argument("--rate", type=float, default=Plan.rate, help="highest learning rate")
+    parser.add_argument("--workers", type=int, default=max(1, (os.cpu_count() or 2) - 1), help="processes that write text")
+    parser.add_argument("--adamw", action="store_true", help="use AdamW for all weights instead of Muon")
+    parser.add_argument("--fresh", action="store_true", help="start over instead of resuming")
+    flags = parser.parse_args()
+    plan = Plan(
+        steps=flags.steps,
+        minutes=flags.minutes,
+        device=flags.device,
+        seed=flags.seed,
+        rows=flags.rows,
+        rate=flags.rate,
+        workers=flags.workers,
+        muon=not flags.adamw,
+        compiled=flags.device == "cuda",
+    )
+    train(plan, flags.out, resume=not flags.fresh)
+
+
+if __name__ == "__main__":
+    main()

@@ -24,7 +24,8 @@ PREFILL_CHUNK = 128
 class Runtime:
     """A loaded OGA model and what its device can do."""
 
-    def __init__(self, folder: ModelFolder, context_length: int | None, threads: int) -> None:
+    def __init__(self, folder: ModelFolder, context_length: int | None, threads: int, cpu: bool = False) -> None:
+        """cpu: run on the CPU whatever provider the folder was exported for."""
         if context_length is not None and not 2 <= context_length <= folder.context_length:
             raise InvalidRequest(
                 f"--context-length must be from 2 to {folder.context_length}, the window of this model, "
@@ -40,6 +41,8 @@ class Runtime:
             # Set here and not in the folder: a folder travels to machines with other numbers of cores.
             session = {"intra_op_num_threads": threads}
             config.overlay(json.dumps({"model": {"decoder": {"session_options": session}}}))
+            if cpu:
+                config.clear_providers()
             self._model = og.Model(config)
             self.continues = self._can_continue()
         except RuntimeError as error:

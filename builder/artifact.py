@@ -1,0 +1,114 @@
+"""Model folders on disk: where they are, how one appears, and which of them is current.
+
+Layout: `<models-dir>/<slug>/<recipe-hash>-<n>/`. Every build gets the next n, is made in a staging folder beside it,
+and appears by one rename, complete with its manifest. The highest n is current. So a rebuild never touches the folder
+being served, works where open files cannot be replaced, and a kill at any moment leaves the old or the new model.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+from platformdirs import user_data_path
+
+from builder.errors import BuildError
+
+MANIFEST = "manifest.json"
+_LIBRARIES = ("amd-quark", "onnxruntime-genai", "onnxruntime", "torch", "transformers", "tokenizers")
+
+
+def default_models_dir() -> Path:
+    """OGA_CHAT_HOME, else the platform's folder for a user's data."""
+    home = os.environ.get("OGA_CHAT_HOME")
+    return Path(home).expanduser() if home else user_data_path("oga-chat", appauthor=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Shelf:
+    """All builds of one source by one recipe."""
+
+    folder: Path
+    recipe_hash: str
+
+    def builds(self) -> list[Path]:
+        """Finished builds, oldest first. A folder without a manifest is not one."""
+        found = {}
+        for path in self.folder.glob(f"{self.recipe_hash}-*"):
+            number = path.name.rpartition("-")[2]
+            if number.isdigit() and (path / MANIFEST).is_file():
+                found[int(number)] = path
+        return [found[number] for number in sorted(found)]
+
+    def current(self) -> Path | None:
+        """The newest finished build."""
+        return next(reversed(self.builds()), None)
+
+    def next(self) -> Path:
+        """Where the next build will appear."""
+        newest = self.current()
+        number = int(newest.name.rpartition("-")[2]) + 1 if newest else 1
+        return self.folder / f"{self.recipe_hash}-{number}"
+
+    def prune(self) -> None:
+        """Remove all but the newest build. One that is still open elsewhere stays until the next time."""
+        for old in self.builds()[:-1]:
+            (old / MANIFEST).unlink(missing_ok=True)  # first, so that no half-removed folder counts as a build
+            shutil.rmtree(old, ignore_errors=True)
+
+
+@contextmanager
+def staging(destination: Path, key: str) -> Iterator[Path]:
+    """A locked working folder beside `destination`. What an interrupted build with the same key left is kept.
+
+    Raises BuildError where another process is building the same thing.
+    """
+    parent = destination.parent
+    name = f".staging-{key}"
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(parent / f"{name}.lock")
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise BuildError(f"another process is building {destination.parent.name}: wait for it, or stop it.") from error
+    except OSError as error:
+        raise BuildError(f"{parent} cannot be written to ({error}): choose another place with --models-dir.") from error
+    try:
+        folder = parent / name
+        folder.mkdir(exist_ok=True)
+        for leftover in folder.glob("*.partial"):
+            shutil.rmtree(leftover, ignore_errors=True)
+        yield folder
+    finally:
+        lock.release()
+
+
+def publish(finished: Path, destination: Path, facts: dict[str, Any]) -> None:
+    """Write the manifest into `finished` and make it appear at `destination` by one rename."""
+    files = {
+        str(file.relative_to(finished).as_posix()): {"size": file.stat().st_size, "sha256": _sha256(file)}
+        for file in sorted(finished.rglob("*"))
+        if file.is_file() and file.name != MANIFEST
+    }
+    libraries = {name: version(name) for name in _LIBRARIES}
+    manifest = {**facts, "libraries": libraries, "files": files}
+    (finished / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+    os.rename(finished, destination)
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """What was recorded at the build."""
+    manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    return manifest
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()

@@ -1,0 +1,28 @@
+"""What a launch needs: the current model folder of a source and a recipe, built if it is missing."""
+
+from pathlib import Path
+
+from builder.artifact import Shelf, read_manifest
+from builder.build import build
+from builder.progress import Report
+from builder.recipe import ExportTarget, QuantRecipe, recipe_hash
+from builder.source import Source, locate
+
+
+def find(source: Source, recipe: QuantRecipe, target: ExportTarget, models_dir: Path) -> Path | None:
+    """The current model folder, if there is one that was made from what the source holds now.
+
+    The Hub is not asked: a downloaded model stays at its commit until it is rebuilt.
+    """
+    current = Shelf(models_dir / source.slug, recipe_hash(recipe, target)).current()
+    if current and source.kind != "hub" and read_manifest(current)["source"]["revision"] != locate(source).revision:
+        return None
+    return current
+
+
+def make(source: Source, recipe: QuantRecipe, target: ExportTarget, models_dir: Path, report: Report) -> Path:
+    """Build the next model folder; older ones of the same recipe are removed once it is there."""
+    shelf = Shelf(models_dir / source.slug, recipe_hash(recipe, target))
+    built = build(locate(source), recipe, target, shelf.next(), report)
+    shelf.prune()
+    return built

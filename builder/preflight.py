@@ -1,0 +1,95 @@
+"""What can be refused in seconds, from file names and config.json alone, before anything heavy is loaded."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from builder.errors import BuildError, SourceError, UnsupportedModel
+from builder.families import Family, family_of
+from builder.recipe import QuantRecipe
+from builder.source import read_config
+
+# The quantized checkpoint, the export with its float32 embeddings, and room to move.
+_DISK_PER_CHECKPOINT_BYTE = 1.5
+_DISK_FLOOR = 200 << 20
+
+
+def check(checkpoint: Path, recipe: QuantRecipe, output: Path) -> Family:
+    """Everything that can be known to fail. Raises SourceError, UnsupportedModel or BuildError."""
+    config = read_config(checkpoint)
+    family = family_of(str(config.get("model_type")))
+    check_shapes(config, recipe.group_size)
+    check_files(checkpoint)
+    check_disk(checkpoint, output)
+    return family
+
+
+def check_shapes(config: dict[str, Any], group_size: int) -> None:
+    """Every quantized linear's input size must be a multiple of the group, and the head size one of 16."""
+    try:
+        inputs = dict(quantized_inputs(config))
+        head_size = _head_size(config)
+    except (KeyError, TypeError, ValueError) as error:
+        raise UnsupportedModel(f"config.json lacks a usable {error}: this is not a causal language model.") from error
+    for layer, size in inputs.items():
+        if size % group_size:
+            fitting = [str(g) for g in (128, 64, 32) if all(s % g == 0 for s in inputs.values())]
+            advice = f"use --group-size {' or '.join(fitting)}" if fitting else "no group size fits this model"
+            raise UnsupportedModel(
+                f"{layer} has {size} inputs, which is not a multiple of the group size {group_size}: {advice}."
+            )
+    if head_size % 16:
+        raise UnsupportedModel(f"the head size {head_size} is not a multiple of 16, as OGA's attention needs it.")
+
+
+def quantized_inputs(config: dict[str, Any]) -> Iterator[tuple[str, int]]:
+    """Input size of each kind of quantized linear layer."""
+    yield "q_proj, k_proj, v_proj, gate_proj, up_proj", int(config["hidden_size"])
+    yield "o_proj", int(config["num_attention_heads"]) * _head_size(config)
+    yield "down_proj", int(config["intermediate_size"])
+
+
+def check_files(checkpoint: Path) -> None:
+    """Weights, tokenizer and chat template are there."""
+    weights = list(checkpoint.glob("*.safetensors"))
+    if not weights:
+        raise SourceError(f"{checkpoint} has no *.safetensors weights; other formats are not loaded, for safety.")
+    index = checkpoint / "model.safetensors.index.json"
+    if index.is_file():
+        try:
+            shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        except (ValueError, KeyError, AttributeError) as error:
+            raise SourceError(f"{index} cannot be read: {error}.") from error
+        missing = sorted(shards - {file.name for file in weights})
+        if missing:
+            raise SourceError(f"{checkpoint} lacks {', '.join(missing)}: the download is incomplete.")
+    tokenizer = checkpoint / "tokenizer.json"
+    if not tokenizer.is_file():
+        raise SourceError(f"{tokenizer} is missing: a fast tokenizer is needed to serve a model.")
+    config = checkpoint / "tokenizer_config.json"
+    has_template = (checkpoint / "chat_template.jinja").is_file() or (
+        config.is_file() and "chat_template" in json.loads(config.read_text(encoding="utf-8"))
+    )
+    if not has_template:
+        raise UnsupportedModel(
+            f"{checkpoint} has no chat template: this looks like a base model. Use its chat or instruct version."
+        )
+
+
+def check_disk(checkpoint: Path, output: Path) -> None:
+    """There is room for every stage's result at once."""
+    size = sum(file.stat().st_size for file in checkpoint.glob("*.safetensors"))
+    needed = int(size * _DISK_PER_CHECKPOINT_BYTE) + _DISK_FLOOR
+    existing = next(folder for folder in (output, *output.absolute().parents) if folder.exists())
+    free = shutil.disk_usage(existing).free
+    if free < needed:
+        raise BuildError(
+            f"{existing} has {free >> 20} MiB free and the build needs about {needed >> 20} MiB: free some, or choose "
+            "another disk with --models-dir."
+        )
+
+
+def _head_size(config: dict[str, Any]) -> int:
+    return int(config.get("head_dim") or int(config["hidden_size"]) // int(config["num_attention_heads"]))

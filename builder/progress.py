@@ -1,0 +1,60 @@
+"""How far a build is: one event type, and a terminal that renders it."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+STAGES = ("calibrate", "quantize", "export", "verify", "publish")
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """`done` of `total` pieces of a stage are finished; total 0 means that nobody can know."""
+
+    stage: str
+    done: int
+    total: int
+    note: str = ""
+
+
+Report = Callable[[Step], None]
+
+
+def silent(_: Step) -> None:
+    """Report nothing."""
+
+
+@contextmanager
+def terminal() -> Iterator[Report]:
+    """One bar per stage on a terminal; elsewhere one line when a stage ends."""
+    console = Console(file=sys.stderr)
+    if not console.is_terminal:
+        yield _lines
+        return
+    columns = (
+        TextColumn("  {task.description:<10}"),
+        BarColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    with Progress(*columns, console=console) as bars:
+        tasks: dict[str, TaskID] = {}
+
+        def report(step: Step) -> None:
+            if step.stage not in tasks:
+                tasks[step.stage] = bars.add_task(step.stage, total=None, note="")
+            ended = step.total > 0 and step.done >= step.total
+            bars.update(
+                tasks[step.stage], completed=step.done, total=step.total or None, note="" if ended else step.note
+            )
+
+        yield report
+
+
+def _lines(step: Step) -> None:
+    if step.total and step.done >= step.total:
+        print(f"  {step.stage}: done", file=sys.stderr, flush=True)

@@ -1,0 +1,76 @@
+"""Every knob of a build as frozen data, with a content hash that names the result."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from typing import Literal, get_args
+
+from builder.errors import BuildError
+
+GroupSize = Literal[32, 64, 128]
+DataType = Literal["auto", "float32", "bfloat16", "float16"]
+ExecutionProvider = Literal["cpu", "dml", "cuda", "webgpu"]
+AccuracyLevel = Literal[1, 4]
+HeadBits = Literal[4, 8]
+
+# Changes whenever the same recipe would give another artifact, so that older builds are not taken for current ones.
+FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class QuantRecipe:
+    """How Quark quantizes: UINT4 weights per group, asymmetric, scales searched by AWQ (arXiv:2306.00978).
+
+    group_size: input channels that share a scale and a zero point.
+    data_type: of the loaded checkpoint and of what stays unquantized; "auto" is float32 below a billion parameters,
+    where its exactness costs nothing, and the checkpoint's own type above.
+    dataset: "demo", "pileval_for_awq_benchmark", or the path of a UTF-8 text file.
+    num_calib_data, seq_len: calibration sequences, and tokens in each.
+    """
+
+    group_size: GroupSize = 128
+    data_type: DataType = "auto"
+    dataset: str = "pileval_for_awq_benchmark"
+    num_calib_data: int = 128
+    seq_len: int = 512
+
+    def __post_init__(self) -> None:
+        if self.group_size not in get_args(GroupSize):
+            raise BuildError(f"--group-size must be 32, 64 or 128, not {self.group_size}.")
+        if self.data_type not in get_args(DataType):
+            raise BuildError(f"--data-type must be one of {', '.join(get_args(DataType))}, not {self.data_type!r}.")
+        if self.num_calib_data < 1:
+            raise BuildError(f"--num-calib-data must be 1 or more, not {self.num_calib_data}.")
+        if not 16 <= self.seq_len <= 8192:
+            raise BuildError(f"--seq-len must be from 16 to 8192 tokens, not {self.seq_len}.")
+
+
+@dataclass(frozen=True, slots=True)
+class ExportTarget:
+    """What OGA's model builder is asked for, always with `-p int4`.
+
+    execution_provider: cpu has float32 activations, dml, cuda and webgpu float16.
+    accuracy_level: 4 computes with int8 activations, three times as fast on a CPU as 1, which computes in float32.
+    lm_head_bits: of the output layer, which AWQ leaves alone; 8, because 4 gives back what AWQ wins.
+    """
+
+    execution_provider: ExecutionProvider = "cpu"
+    accuracy_level: AccuracyLevel = 4
+    lm_head_bits: HeadBits = 8
+
+    def __post_init__(self) -> None:
+        if self.execution_provider not in get_args(ExecutionProvider):
+            raise BuildError(
+                f"--execution-provider must be one of {', '.join(get_args(ExecutionProvider))}, "
+                f"not {self.execution_provider!r}."
+            )
+        if self.accuracy_level not in get_args(AccuracyLevel):
+            raise BuildError(f"--accuracy-level must be 1 or 4, not {self.accuracy_level}.")
+        if self.lm_head_bits not in get_args(HeadBits):
+            raise BuildError(f"--lm-head-bits must be 4 or 8, not {self.lm_head_bits}.")
+
+
+def recipe_hash(recipe: QuantRecipe, target: ExportTarget) -> str:
+    """Twelve hexadecimal digits that change with every knob."""
+    content = {"format": FORMAT, "recipe": asdict(recipe), "target": asdict(target)}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]

@@ -1,0 +1,107 @@
+"""Run a heavy stage as a child process, so that its memory, its crashes and its environment stay its own.
+
+The job goes to the child's stdin as one JSON line, progress comes back on its stdout as JSON lines, and everything
+that libraries print goes to the build's log. The child ends itself when its stdin closes: it never outlives the build.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from builder import errors
+from builder.errors import BuildError, StageFailed
+from builder.progress import Report, Step
+
+Job = dict[str, Any]
+
+_ENVIRONMENT = {
+    "HF_HUB_OFFLINE": "1",  # the checkpoint is on this disk by now
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "ORT_DISABLE_TELEMETRY": "1",
+    "QUARK_DISABLE_COMPILE": "1",  # torch.compile costs more than it saves, and needs a C++ compiler
+    "QUARK_LOG_LEVEL": "error",
+    "PYTHONUTF8": "1",
+    # AWQ's clip search allocates and frees large tensors all the time; glibc would give each back to the kernel and
+    # page it in again. Other platforms do not read these.
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": str(8 << 30),
+    "MALLOC_TOP_PAD_": str(256 << 20),
+    "THP_MEM_ALLOC_ENABLE": "1",
+}
+
+
+def run_stage(module: str, job: Job, log: Path, report: Report) -> Job:
+    """Run `python -m module` on `job` and return its result. Raises the child's BuildError, or StageFailed."""
+    with log.open("a", encoding="utf-8") as log_file:
+        print(f"== {module} {json.dumps(job)}", file=log_file, flush=True)
+        process = subprocess.Popen(
+            [sys.executable, "-m", module],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log_file,
+            text=True,
+            encoding="utf-8",
+            env=os.environ | _ENVIRONMENT,
+        )
+    assert process.stdin and process.stdout
+    outcome: Job = {}
+    try:
+        process.stdin.write(json.dumps(job) + "\n")
+        process.stdin.flush()
+        for line in process.stdout:
+            event = json.loads(line)
+            if "step" in event:
+                report(Step(**event["step"]))
+            else:
+                outcome = event
+        process.wait()
+    except OSError as error:
+        raise StageFailed(f"the stage {module} ended before it took its job ({error}); its log is {log}.") from error
+    finally:
+        process.kill()
+        process.stdin.close()
+        process.stdout.close()
+        process.wait()
+    if "error" in outcome:
+        raise getattr(errors, outcome["type"])(outcome["error"])
+    if process.returncode != 0 or "result" not in outcome:
+        raise StageFailed(_post_mortem(module, process.returncode, log))
+    return dict(outcome["result"])
+
+
+def stage_main(run: Callable[[Job, Report], Job]) -> None:
+    """The child's side: take the job, run it, answer with its result or its BuildError."""
+    events = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # what libraries print to stdout belongs in the log
+
+    def send(event: Job) -> None:
+        print(json.dumps(event), file=events, flush=True)
+
+    def report(step: Step) -> None:
+        send({"step": {"stage": step.stage, "done": step.done, "total": step.total, "note": step.note}})
+
+    job = json.loads(sys.stdin.readline())
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    try:
+        send({"result": run(job, report)})
+    except BuildError as error:
+        send({"error": str(error), "type": type(error).__name__})
+
+
+def _end_with_parent() -> None:
+    sys.stdin.read()
+    os._exit(1)
+
+
+def _post_mortem(module: str, returncode: int, log: Path) -> str:
+    if returncode == -9:
+        why = "was killed, most likely because memory ran out"
+    else:
+        lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+        why = f"ended with exit code {returncode}: {lines[-1].strip() if lines else 'no message'}"
+    return f"the stage {module} {why}. Its log is {log}."

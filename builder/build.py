@@ -77,6 +77,7 @@ def build(
         report(Step("verify", 0, 0))
         quality = run_stage("builder.verify", proof, log, report)
         timings["verify"] = round(time.perf_counter() - started, 2)
+        report(Step("verify", 1, 1))
 
         report(Step("publish", 0, 1))
         facts = {

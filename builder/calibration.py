@@ -19,13 +19,13 @@ from builder.source import hub_call
 
 TokenBlocks = NDArray[np.int64]
 
-HELDOUT_BLOCKS = 8
+HELDOUT = (8, 512)  # sequences, tokens in each: the same text measures every recipe
 _DEMO_SEED = 20_260_101
 _PILEVAL = ("mit-han-lab/pile-val-backup", "val.jsonl.zst")
 
 
 def make_blocks(checkpoint: Path, recipe: QuantRecipe) -> tuple[TokenBlocks, TokenBlocks]:
-    """Calibration blocks [num_calib_data, seq_len] and held-out blocks [HELDOUT_BLOCKS, seq_len] of token ids.
+    """Calibration blocks [num_calib_data, seq_len] and held-out blocks [8, 512] of token ids.
 
     The demo's held-out text comes from wordings and values that its training never saw; any other data set's is what
     follows the calibration text. Raises CalibrationError for a data set that cannot be read or is too short.
@@ -38,21 +38,21 @@ def make_blocks(checkpoint: Path, recipe: QuantRecipe) -> tuple[TokenBlocks, Tok
     else:
         texts = _pileval() if recipe.dataset == "pileval_for_awq_benchmark" else _text_file(Path(recipe.dataset))
         train = heldout = _tokens(texts, tokenizer)
-    calibration = _take(train, recipe.num_calib_data, recipe)
-    return calibration, _take(heldout, HELDOUT_BLOCKS, recipe)
+    calibration = _take(train, recipe.num_calib_data, recipe.seq_len, recipe)
+    return calibration, _take(heldout, *HELDOUT, recipe)
 
 
-def _take(tokens: Iterator[int], count: int, recipe: QuantRecipe) -> TokenBlocks:
-    wanted = count * recipe.seq_len
+def _take(tokens: Iterator[int], count: int, length: int, recipe: QuantRecipe) -> TokenBlocks:
+    wanted = count * length
     taken = np.fromiter(islice(tokens, wanted), dtype=np.int64)
     if taken.size < wanted:
-        everything = (recipe.num_calib_data + HELDOUT_BLOCKS) * recipe.seq_len
+        needed = recipe.num_calib_data * recipe.seq_len + HELDOUT[0] * HELDOUT[1]
         raise CalibrationError(
-            f"the data set {recipe.dataset!r} is too short: {recipe.num_calib_data} calibration and {HELDOUT_BLOCKS} "
-            f"held-out sequences of {recipe.seq_len} tokens need {everything} tokens, and it ended "
+            f"the data set {recipe.dataset!r} is too short: {recipe.num_calib_data} sequences of {recipe.seq_len} tokens "
+            f"to calibrate on and {HELDOUT[0]} of {HELDOUT[1]} to measure with need {needed} tokens, and it ended "
             f"{wanted - taken.size} short. Add text, or lower --num-calib-data or --seq-len."
         )
-    return taken.reshape(count, recipe.seq_len)
+    return taken.reshape(count, length)
 
 
 def _tokens(texts: Iterable[str], tokenizer: Tokenizer) -> Iterator[int]:

@@ -79,7 +79,6 @@ def _reported(layers: Iterable[Any], report: Report) -> Iterator[Any]:
     for done, layer in enumerate(items):
         report(Step("quantize", done, len(items), f"layer {done + 1} of {len(items)}"))
         yield layer
-    report(Step("quantize", len(items), len(items)))
 
 
 if __name__ == "__main__":

@@ -87,7 +87,6 @@ def verify(job: Job, report: Report) -> Job:
         export_top1_agreement=against.top1_agreement,
     )
     judge(measured)
-    report(Step("verify", len(heldout), len(heldout)))
     return asdict(measured)
 
 

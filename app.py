@@ -1,0 +1,149 @@
+"""One command from a Hugging Face chat model to a private 4-bit chat in the browser."""
+
+import argparse
+import os
+import secrets
+import socket
+import sys
+from pathlib import Path
+
+# Private unless asked for: set before any of the libraries is imported, and inherited by the build's child processes.
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+from builder import launch
+from builder.demo.corpus import EXAMPLES as DEMO_EXAMPLES
+from builder.errors import BuildError
+from builder.flags import add_build_flags, models_dir_from, recipe_from, target_from
+from builder.progress import terminal
+from builder.source import parse_source
+from serving.engine import Engine
+from serving.errors import InvalidRequest, ServingError
+from serving.folder import ModelFolder
+
+EXAMPLES = (
+    "What can you help me with?",
+    "Explain how a rainbow forms, in three sentences.",
+    "Write a short poem about the sea.",
+    "Give me a Python function that reverses a string.",
+)
+DEMO_NOTICE = (
+    "A tiny demo model: it knows a few things only. For a real one, start with `--model ` and a Hugging Face id or a "
+    "folder."
+)
+
+
+def parse_flags(argv: list[str] | None) -> argparse.Namespace:
+    """Every flag of the program."""
+    parser = argparse.ArgumentParser(prog="oga-chat", description=__doc__)
+    add_build_flags(parser)
+    parser.add_argument(
+        "--rebuild", action="store_true", help="build anew; the old model stays until the new is proved"
+    )
+    group = parser.add_argument_group("the chat")
+    group.add_argument("--context-length", type=int, help="serve a shorter window than the model has, in tokens")
+    group.add_argument("--threads", type=int, help="threads to compute with (default: the usable physical cores)")
+    group.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine only)")
+    group.add_argument("--port", type=int, default=7860)
+    group.add_argument("--share", action="store_true", help="also make a public link, with a password")
+    group.add_argument("--auth", metavar="USER:PASSWORD", help="ask for this login (default when shared: a random one)")
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Build if need be, then serve. Returns the exit code: 2 for an error the user can mend, which is one sentence."""
+    flags = parse_flags(argv)
+    try:
+        run(flags)
+    except (BuildError, ServingError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nstopped.", file=sys.stderr)
+        return 130
+    return 0
+
+
+def run(flags: argparse.Namespace) -> None:
+    """From flags to a chat that is being served."""
+    # 1. What can be refused at once.
+    login = login_from(flags.auth, public=flags.share or not is_loopback(flags.host))
+    check_address(flags.host, flags.port)
+
+    # 2. The model folder: as named, or found, or built.
+    folder, is_demo = model_folder(flags)
+
+    # 3. The engine, then the page: importing Gradio takes seconds that a failed start need not spend.
+    with Engine.load(folder, context_length=flags.context_length, threads=flags.threads) as engine:
+        from serving.ui import build_chat, serve_chat
+
+        page = build_chat(
+            engine,
+            name=str(engine.folder.manifest.get("source", {}).get("name", folder.name)),
+            examples=DEMO_EXAMPLES if is_demo else EXAMPLES,
+            notice=DEMO_NOTICE if is_demo else "",
+        )
+        served = serve_chat(page, host=flags.host, port=flags.port, share=flags.share, auth=[login] if login else None)
+        print(f"Chat at {served.url}", flush=True)
+        if served.share_url:
+            print(f"Shared at {served.share_url}", flush=True)
+        if login:
+            print(f"Login: user {login[0]}, password {login[1]}", flush=True)
+        try:
+            served.wait()
+        finally:
+            served.close()
+
+
+def model_folder(flags: argparse.Namespace) -> tuple[Path, bool]:
+    """The folder to serve, and whether it is the bundled demo; built first where it is missing or `--rebuild` is given.
+
+    A folder that is already an export is served as it is.
+    """
+    if (Path(flags.model).expanduser() / "genai_config.json").is_file():
+        if flags.rebuild:
+            raise InvalidRequest(f"--rebuild needs a checkpoint, and {flags.model} is an export already.")
+        return ModelFolder.open(Path(flags.model).expanduser()).path, False
+    source = parse_source(flags.model, flags.revision)
+    recipe, target, models_dir = recipe_from(flags, source), target_from(flags), models_dir_from(flags)
+    found = None if flags.rebuild else launch.find(source, recipe, target, models_dir)
+    if found is None:
+        print(f"Building {source.name} ({target.execution_provider}, group {recipe.group_size}):", file=sys.stderr)
+        with terminal() as report:
+            found = launch.make(source, recipe, target, models_dir, report)
+    return found, source.kind == "demo"
+
+
+def login_from(auth: str | None, public: bool) -> tuple[str, str] | None:
+    """The login that is asked for: what was given, or a random password where others can reach the chat."""
+    if auth is None:
+        return ("chat", secrets.token_urlsafe(9)) if public else None
+    user, colon, password = auth.partition(":")
+    if not (user and colon and password):
+        raise InvalidRequest("--auth must be USER:PASSWORD, both at least one character long.")
+    return user, password
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach the address."""
+    return host == "localhost" or host.startswith("127.") or host == "::1"
+
+
+def check_address(host: str, port: int) -> None:
+    """Refuse an address that cannot be listened on, before anything heavy starts."""
+    if not 0 <= port <= 65535:
+        raise InvalidRequest(f"--port must be from 0 (any free one) to 65535, not {port}.")
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as probe:
+            if os.name == "posix":
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        raise InvalidRequest(
+            f"cannot listen on {host}:{port} ({error.strerror or error}): choose another --port or --host."
+        ) from error
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -105,6 +105,9 @@ class Engine:
         self._closed = True
         self._inbox.put(None)
         self._thread.join()
+        while not self._inbox.empty():  # what came in while the thread was ending
+            if request := self._inbox.get():
+                request.chunks.put(EngineStopped("the engine is closed."))
 
     def __enter__(self) -> "Engine":
         return self
@@ -228,6 +231,9 @@ class Engine:
                 self._make_room(slot, tokens.size + ANSWER_ROOM)
                 for _ in slot.fill(tokens):
                     yield request.chunk(slot)
+                    if request.is_cancelled():
+                        yield request.chunk(slot, finish_reason="cancelled")
+                        return
             slot.append(np.asarray([token], dtype=np.int32))
 
     def _make_room(self, slot: Slot, tokens: int) -> None:

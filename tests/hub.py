@@ -1,0 +1,147 @@
+"""A stand-in for the Hugging Face Hub on 127.0.0.1, and a child process in which the real client talks to it.
+
+The client reads its address, token and offline switch from the environment when it is imported, hence the child.
+"""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+ROOT = Path(__file__).parent.parent
+TOKEN = "hf_of-someone-with-access"
+
+
+@dataclass(frozen=True)
+class Repository:
+    """Files at one commit, under the branch main. A gated one lists its files to all, and gives them for TOKEN."""
+
+    files: dict[str, bytes]
+    commit: str = "c0ffee00" * 5
+    kind: str = "model"
+    gated: bool = False
+
+
+@dataclass
+class Hub:
+    """What the server holds, and the paths of the files that it was asked for."""
+
+    repositories: dict[str, Repository]
+    url: str = ""
+    served: list[str] = field(default_factory=list)
+
+
+@contextmanager
+def serve(**repositories: Repository) -> Iterator[Hub]:
+    """Serve repositories; `acme__chat` is the repository acme/chat."""
+    hub = Hub({name.replace("__", "/"): repository for name, repository in repositories.items()})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"hub": hub}))
+    hub.url = f"http://127.0.0.1:{server.server_port}"
+    thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    try:
+        yield hub
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    hub: Hub
+
+    def do_GET(self) -> None:
+        parts = [unquote(part) for part in urlsplit(self.path).path.strip("/").split("/")]
+        if parts[0] == "api":
+            kind, name, rest = parts[1][:-1], "/".join(parts[2:4]), parts[4:]
+        else:
+            kind = "dataset" if parts[0] == "datasets" else "model"
+            parts = parts[1:] if kind == "dataset" else parts
+            name, rest = "/".join(parts[:2]), parts[2:]
+        repository = self.hub.repositories.get(name)
+        authorization = self.headers.get("Authorization")
+        if authorization not in (None, f"Bearer {TOKEN}"):
+            self._refuse(401, "", "Invalid credentials in Authorization header")
+        elif repository is None or repository.kind != kind:
+            # The real one does not tell strangers whether a private repository exists.
+            self._refuse(404 if authorization else 401, "RepoNotFound" if authorization else "", "Repository not found")
+        elif len(rest) > 1 and rest[1] not in ("main", repository.commit):
+            self._refuse(404, "RevisionNotFound", f"Invalid rev id: {rest[1]}")
+        elif not rest or rest[0] == "revision":
+            self._answer_json({"id": name, "sha": repository.commit, "siblings": [], "tags": []})
+        elif rest[0] == "tree":
+            self._answer_json([_entry(path, content) for path, content in repository.files.items()])
+        else:
+            self._file(repository, "/".join(rest[2:]), authorization)
+
+    do_HEAD = do_GET
+
+    def _file(self, repository: Repository, path: str, authorization: str | None) -> None:
+        if repository.gated and not authorization:
+            self._refuse(401, "GatedRepo", "Access to this model is restricted. You must log in to access it.")
+        elif path not in repository.files:
+            self._refuse(404, "EntryNotFound", "Entry not found")
+        else:
+            self.hub.served.append(path)
+            content = repository.files[path]
+            etag = hashlib.sha1(content).hexdigest()
+            self._answer(200, content, {"ETag": f'"{etag}"', "X-Repo-Commit": repository.commit})
+
+    def _refuse(self, status: int, code: str, message: str) -> None:
+        headers = {"X-Error-Message": message} | ({"X-Error-Code": code} if code else {})
+        self._answer(status, json.dumps({"error": message}).encode(), headers)
+
+    def _answer_json(self, content: Any) -> None:
+        self._answer(200, json.dumps(content).encode(), {"Content-Type": "application/json"})
+
+    def _answer(self, status: int, content: bytes, headers: dict[str, str]) -> None:
+        self.send_response(status)
+        for name, value in {**headers, "Content-Length": str(len(content))}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(content)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+def _entry(path: str, content: bytes) -> dict[str, Any]:
+    return {"type": "file", "path": path, "size": len(content), "oid": hashlib.sha1(content).hexdigest()}
+
+
+def in_child(script: str, url: str, cache: Path, *arguments: str, **environment: str) -> dict[str, Any]:
+    """Run Python code that sets `answer`, with the Hub at `url` and the client's files in `cache`.
+
+    Returns {"answer": …}, or {"error": class name, "message": text} where the code raised a BuildError.
+    """
+    whole = (
+        "import json, sys\nfrom builder.errors import BuildError\ntry:\n"
+        + "".join(f"    {line}\n" for line in script.strip().splitlines())
+        + "    print(json.dumps({'answer': answer}))\n"
+        "except BuildError as error:\n"
+        "    print(json.dumps({'error': type(error).__name__, 'message': str(error)}))\n"
+    )
+    unset = {name for name in os.environ if name.startswith("HF_") or name.lower().endswith("_proxy")}
+    inherited = {name: value for name, value in os.environ.items() if name not in unset}
+    settings = {"HF_ENDPOINT": url, "HF_HOME": str(cache), "HF_HUB_DISABLE_TELEMETRY": "1", "PYTHONUTF8": "1"}
+    finished = subprocess.run(
+        [sys.executable, "-c", whole, *arguments],
+        capture_output=True,
+        encoding="utf-8",
+        env=inherited | settings | environment,
+        cwd=ROOT,
+        timeout=120,
+    )
+    assert finished.returncode == 0, finished.stderr
+    answer: dict[str, Any] = json.loads(finished.stdout.splitlines()[-1])
+    return answer

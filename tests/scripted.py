@@ -1,0 +1,85 @@
+"""A model that is a pure function of its tokens, behind the seam where OGA stands: it shows what a real one cannot.
+
+Its next token depends on every token before it, so any mistake in the KV cache changes the answer.
+"""
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from serving.folder import ModelFolder
+from serving.runtime import Runtime
+
+NextToken = Callable[[tuple[int, ...]], int]
+
+
+def by_hash(vocab_size: int) -> NextToken:
+    """A next token that any change of the history changes; token ids below 10 are left to the tests."""
+
+    def next_token(tokens: tuple[int, ...]) -> int:
+        return 10 + int.from_bytes(hashlib.sha256(repr(tokens).encode()).digest()[:4], "big") % (vocab_size - 10)
+
+    return next_token
+
+
+class ScriptedRuntime(Runtime):
+    """Counts what the engine asks of the device."""
+
+    def __init__(
+        self,
+        next_token: NextToken,
+        vocab_size: int,
+        context_length: int = 4096,
+        continues: bool = True,
+        kv_bytes_per_token: int = 0,
+    ) -> None:
+        self.folder = ModelFolder(Path("scripted"), context_length, vocab_size, 0, {})
+        self.context_length, self.vocab_size = context_length, vocab_size
+        self.continues, self.kv_bytes_per_token = continues, kv_bytes_per_token
+        self.next_token = next_token
+        self.capacities: list[int] = []
+        self.forwards: list[tuple[int, ...]] = []
+        self.before_forward: Callable[[], None] = lambda: None
+
+    def generator(self, capacity: int) -> "ScriptedGenerator":
+        self.capacities.append(capacity)
+        return ScriptedGenerator(self, capacity)
+
+
+class ScriptedGenerator:
+    """The part of og.Generator that the engine uses, with its rules."""
+
+    def __init__(self, runtime: ScriptedRuntime, capacity: int) -> None:
+        self._runtime, self._capacity = runtime, capacity
+        self._tokens: list[int] = []
+        self._chosen = -1
+
+    def append_tokens(self, tokens: np.ndarray) -> None:
+        if self._tokens and not self._runtime.continues:
+            raise RuntimeError("Continuous decoding is not supported on the selected device type")
+        self._forward(tokens.tolist())
+
+    def rewind_to(self, length: int) -> None:
+        assert self._runtime.continues and 0 < length < len(self._tokens)
+        del self._tokens[length:]
+
+    def get_logits(self) -> np.ndarray:
+        logits = np.zeros((1, 1, self._runtime.vocab_size), dtype=np.float32)
+        logits[0, 0, self._runtime.next_token(tuple(self._tokens))] = 10.0
+        return logits
+
+    def set_logits(self, logits: np.ndarray) -> None:
+        self._chosen = int(logits.argmax())
+
+    def generate_next_token(self) -> None:
+        self._forward([self._chosen])
+
+    def _forward(self, tokens: list[int]) -> None:
+        self._runtime.before_forward()
+        assert tokens, "OGA refuses an empty append"
+        if len(self._tokens) + len(tokens) > self._capacity:
+            raise RuntimeError("exceeds max length")
+        self._runtime.forwards.append(tuple(tokens))
+        self._tokens += tokens

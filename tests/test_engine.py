@@ -1,0 +1,383 @@
+"""The decoding loop: on a scripted model for what can be counted, on the real demo model for what must be equal."""
+
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import islice, pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from builder.demo import CHECKPOINT
+from serving.engine import CAPACITY_STEP, Engine
+from serving.errors import ContextOverflow, EngineStopped, InvalidRequest, ModelFolderError, ServingError
+from serving.folder import ModelFolder
+from serving.prompt import Prompt
+from serving.runtime import PREFILL_CHUNK, Runtime, Slot
+from serving.types import Chunk, Completion, Message, SamplingOptions, complete
+from tests.scripted import NextToken, ScriptedRuntime, by_hash
+
+GREEDY = SamplingOptions(temperature=0.0, max_tokens=60)
+
+
+def user(*texts: str) -> list[Message]:
+    """A conversation of the given texts, the user's first."""
+    return [Message("assistant" if i % 2 else "user", text) for i, text in enumerate(texts)]
+
+
+# A scripted model
+
+
+@pytest.fixture(scope="module")
+def prompt(demo_model: Path) -> Prompt:
+    return Prompt.load(demo_model)
+
+
+def vocab_size(prompt: Prompt) -> int:
+    return prompt.tokenizer.get_vocab_size()
+
+
+def saying(prompt: Prompt, text: str, end: int = 2) -> NextToken:
+    """A model that answers any prompt with `text`, then with the token `end`."""
+    answer = [*prompt.encode(text).tolist(), end]
+    start = prompt.encode("<|im_start|>assistant\n").tolist()
+
+    def next_token(tokens: tuple[int, ...]) -> int:
+        begun = max(i for i in range(len(tokens)) if list(tokens[i : i + len(start)]) == start) + len(start)
+        return answer[min(len(tokens) - begun, len(answer) - 1)]
+
+    return next_token
+
+
+@pytest.fixture
+def scripted(prompt: Prompt) -> Iterator[ScriptedRuntime]:
+    yield ScriptedRuntime(by_hash(vocab_size(prompt)), vocab_size(prompt))
+
+
+def test_text_comes_in_whole_characters_and_without_the_end_of_turn(prompt: Prompt) -> None:
+    text = "h\u00e9llo \U0001f30d, na\u00efve \u65e5\u672c"
+    with Engine(ScriptedRuntime(saying(prompt, text), vocab_size(prompt)), prompt) as engine:
+        chunks = list(engine.generate(user("hi"), GREEDY))
+    assert "".join(chunk.text for chunk in chunks) == text
+    assert not any("\N{REPLACEMENT CHARACTER}" in chunk.text for chunk in chunks)
+    assert chunks[-1].finish_reason == "stop" and chunks[-1].token_id == 2
+    assert [chunk.finish_reason for chunk in chunks[:-1]] == [None] * (len(chunks) - 1)
+
+
+def test_a_stop_string_ends_the_answer_and_is_not_shown(prompt: Prompt) -> None:
+    with Engine(ScriptedRuntime(saying(prompt, "one two three four"), vocab_size(prompt)), prompt) as engine:
+        answer = complete(engine.generate(user("hi"), replace(GREEDY, stop=("three", "zzz"))))
+    assert answer.text == "one two "
+    assert answer.last.finish_reason == "stop"
+
+
+def test_what_a_stop_string_held_back_is_shown_at_the_end(prompt: Prompt) -> None:
+    with Engine(ScriptedRuntime(saying(prompt, "count thr"), vocab_size(prompt)), prompt) as engine:
+        assert complete(engine.generate(user("hi"), replace(GREEDY, stop=("three",)))).text == "count thr"
+
+
+def test_max_tokens_and_the_window_both_end_an_answer_for_its_length(prompt: Prompt, scripted: ScriptedRuntime) -> None:
+    with Engine(scripted, prompt) as engine:
+        short = complete(engine.generate(user("hi"), replace(GREEDY, max_tokens=5)))
+    assert (short.last.finish_reason, len(short.token_ids), short.last.completion_tokens) == ("length", 5, 5)
+    tight = ScriptedRuntime(scripted.next_token, scripted.vocab_size, context_length=20)
+    with Engine(tight, prompt) as engine:
+        answer = complete(engine.generate(user("hi"), replace(GREEDY, max_tokens=None)))
+    assert answer.last.finish_reason == "length"
+    assert answer.last.prompt_tokens + answer.last.completion_tokens == 20
+
+
+def test_a_prompt_without_room_for_an_answer_is_refused_at_once(prompt: Prompt, scripted: ScriptedRuntime) -> None:
+    scripted.context_length = 30
+    with Engine(scripted, prompt) as engine, pytest.raises(ContextOverflow, match="context window 30"):
+        engine.generate(user("word " * 40))
+
+
+def test_a_follow_up_prefills_only_what_is_new(prompt: Prompt, scripted: ScriptedRuntime) -> None:
+    with Engine(scripted, prompt) as engine:
+        first = complete(engine.generate(user("tell me " * 30), GREEDY))
+        scripted.forwards.clear()
+        second = complete(
+            engine.generate(user("tell me " * 30, first.text, "and then?"), replace(GREEDY, max_tokens=1))
+        )
+    assert second.last.cached_tokens >= first.last.prompt_tokens
+    assert sum(map(len, scripted.forwards)) == second.last.prompt_tokens - second.last.cached_tokens
+
+
+def test_answers_do_not_depend_on_what_the_cache_holds(prompt: Prompt, scripted: ScriptedRuntime) -> None:
+    """Interleaved conversations with edits and regenerations, on two slots, against a fresh engine each time."""
+    rng = np.random.default_rng(0)
+    conversations: list[list[Message]] = [[Message("user", f"topic {i % 3}")] for i in range(6)]
+    reused = 0
+    with Engine(scripted, prompt, slots=2) as engine:
+        for step in range(120):
+            messages = conversations[rng.integers(len(conversations))]
+            if len(messages) > 2 and rng.random() < 0.3:  # edit an earlier turn
+                del messages[2 * int(rng.integers(1, (len(messages) + 1) // 2)) :]
+                messages.append(Message("user", f"edited {step}"))
+            options = replace(GREEDY, max_tokens=int(rng.integers(1, 12)))
+            answer = complete(engine.generate(messages, options))
+            with Engine(ScriptedRuntime(scripted.next_token, scripted.vocab_size), prompt, slots=1) as fresh:
+                assert answer.token_ids == complete(fresh.generate(messages, options)).token_ids
+            reused += answer.last.cached_tokens
+            if rng.random() < 0.3:
+                continue  # the same question again, as a regenerated answer asks it
+            messages += [Message("assistant", answer.text), Message("user", f"more {step}")]
+    assert reused > 1000
+
+
+def test_the_kv_cache_is_one_step_for_a_short_chat_on_a_long_window(prompt: Prompt, scripted: ScriptedRuntime) -> None:
+    scripted.context_length = 131_072
+    with Engine(scripted, prompt) as engine:
+        complete(engine.generate(user("hi"), replace(GREEDY, max_tokens=None, stop=("e",))))
+    assert scripted.capacities == [CAPACITY_STEP]
+
+
+def test_an_answer_that_outgrows_its_kv_cache_goes_on_unchanged(prompt: Prompt, scripted: ScriptedRuntime) -> None:
+    options = replace(GREEDY, max_tokens=CAPACITY_STEP + 300)
+    with Engine(scripted, prompt) as engine:
+        grown = complete(engine.generate(user("hi"), options))
+    assert scripted.capacities == [CAPACITY_STEP, 2 * CAPACITY_STEP]
+    tokens = prompt.encode(prompt.render(user("hi"))).tolist()
+    for token in grown.token_ids:
+        assert token == scripted.next_token(tuple(tokens))
+        tokens.append(token)
+    assert len(grown.token_ids) == CAPACITY_STEP + 300
+
+
+def test_a_device_that_cannot_continue_gives_the_same_answers(prompt: Prompt, scripted: ScriptedRuntime) -> None:
+    limited = ScriptedRuntime(scripted.next_token, scripted.vocab_size, continues=False)
+    with Engine(scripted, prompt) as engine, Engine(limited, prompt, slots=1) as plain:
+        history = user("hello " * 100)
+        for turn in range(3):
+            answers = [complete(e.generate(history, GREEDY)) for e in (engine, plain)]
+            assert answers[0].token_ids == answers[1].token_ids
+            assert answers[1].last.cached_tokens == 0
+            history += [Message("assistant", answers[0].text), Message("user", f"turn {turn}")]
+
+
+def test_too_little_memory_is_a_clear_refusal_and_the_engine_goes_on(prompt: Prompt, scripted: ScriptedRuntime) -> None:
+    scripted.kv_bytes_per_token = 1 << 50
+    with Engine(scripted, prompt) as engine:
+        with pytest.raises(ServingError, match=r"KV cache for 1024 tokens needs \d+ MiB"):
+            complete(engine.generate(user("hi"), GREEDY))
+        scripted.kv_bytes_per_token = 0
+        assert complete(engine.generate(user("hi"), GREEDY)).token_ids
+
+
+def test_closing_the_stream_stops_the_generation_within_one_forward(prompt: Prompt, scripted: ScriptedRuntime) -> None:
+    with Engine(scripted, prompt, slots=1) as engine:
+        reached, go_on = threading.Event(), threading.Event()
+        stream = engine.generate(user("hi"), replace(GREEDY, max_tokens=2000))
+        list(islice(stream, 5))
+
+        def hold() -> None:
+            reached.set()
+            assert go_on.wait(30)
+
+        scripted.before_forward = hold
+        assert reached.wait(30)
+        stream.close()  # type: ignore[attr-defined]
+        count = len(scripted.forwards)
+        scripted.before_forward = lambda: None
+        go_on.set()
+        # The only slot is free again, so this answer would wait for ever if the first went on.
+        answer = complete(engine.generate(user("other"), replace(GREEDY, max_tokens=3)))
+    own = -(-answer.last.prompt_tokens // PREFILL_CHUNK) + 2
+    assert len(scripted.forwards) - count <= 1 + own
+
+
+def test_cancelling_takes_effect_between_two_chunks_of_prefill(prompt: Prompt, scripted: ScriptedRuntime) -> None:
+    with Engine(scripted, prompt) as engine:
+        long = user("word " * 1500)
+        chunks = list(engine.generate(long, GREEDY, cancelled=lambda: len(scripted.forwards) >= 3))
+    assert chunks[-1].finish_reason == "cancelled"
+    assert len(scripted.forwards) == 3
+    assert [c.prefilled_tokens for c in chunks[:3]] == [PREFILL_CHUNK, 2 * PREFILL_CHUNK, 3 * PREFILL_CHUNK]
+
+
+def test_a_short_question_is_not_held_up_by_a_long_prompt(prompt: Prompt, scripted: ScriptedRuntime) -> None:
+    with Engine(scripted, prompt) as engine:
+        reached, go_on = threading.Event(), threading.Event()
+        waits = 0
+
+        def hold_first() -> None:
+            nonlocal waits
+            waits += 1
+            if waits == 1:
+                reached.set()
+                assert go_on.wait(30)
+
+        scripted.before_forward = hold_first
+        results: dict[str, Completion] = {}
+        order: list[str] = []
+
+        def ask(name: str, text: str) -> None:
+            results[name] = complete(engine.generate(user(text), replace(GREEDY, max_tokens=3)))
+            order.append(name)
+
+        long = threading.Thread(target=ask, args=("long", "word " * 2000))
+        long.start()
+        assert reached.wait(30)
+        short = threading.Thread(target=ask, args=("short", "hi"))
+        short.start()
+        while engine._inbox.empty():  # until the question has arrived
+            time.sleep(0.001)
+        go_on.set()
+        long.join()
+        short.join()
+    assert order == ["short", "long"]
+    sizes = [len(forward) for forward in scripted.forwards]
+    first_short = sizes.index(results["short"].last.prompt_tokens)
+    assert first_short <= 2
+
+
+def test_more_requests_than_slots_wait_their_turn(prompt: Prompt, scripted: ScriptedRuntime) -> None:
+    with Engine(scripted, prompt, slots=2) as engine:
+        answers: dict[int, Completion] = {}
+
+        def ask(i: int) -> None:
+            answers[i] = complete(engine.generate(user(f"question {i}"), GREEDY))
+
+        threads = [threading.Thread(target=ask, args=(i,)) for i in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        for i in range(8):
+            assert answers[i].token_ids == complete(engine.generate(user(f"question {i}"), GREEDY)).token_ids
+
+
+def test_a_failing_device_fails_one_request_only(prompt: Prompt, scripted: ScriptedRuntime) -> None:
+    def fail() -> None:
+        scripted.before_forward = lambda: None
+        raise RuntimeError("bad allocation")
+
+    with Engine(scripted, prompt) as engine:
+        scripted.before_forward = fail
+        with pytest.raises(ServingError, match="bad allocation"):
+            complete(engine.generate(user("hi"), GREEDY))
+        assert complete(engine.generate(user("hi"), GREEDY)).last.cached_tokens == 0
+
+
+def test_closing_the_engine_ends_what_is_under_way(prompt: Prompt, scripted: ScriptedRuntime) -> None:
+    engine = Engine(scripted, prompt)
+    stream = engine.generate(user("hi"), replace(GREEDY, max_tokens=None))
+    next(stream)
+    engine.close()
+    with pytest.raises(EngineStopped):
+        list(stream)
+    with pytest.raises(EngineStopped):
+        complete(engine.generate(user("hi")))
+
+
+# The real model
+
+
+def test_greedy_answers_from_a_continued_cache_equal_those_of_a_fresh_engine(exact_model: Path) -> None:
+    """Several turns, a regenerated answer and an edited turn, at accuracy level 1, token for token."""
+    questions = ["hi", "My name is Anna.", "what is 17+25?", "tell me a story about a fox", "what is my name?"]
+    asked: list[list[Message]] = []
+    answers: list[Completion] = []
+    with Engine.load(exact_model) as engine:
+        history: list[Message] = []
+        for question in questions:
+            history = [*history, Message("user", question)]
+            asked.append(history)
+            answers.append(complete(engine.generate(history, GREEDY)))
+            history = [*history, Message("assistant", answers[-1].text)]
+        asked.append(asked[-1])  # regenerate the last answer
+        answers.append(complete(engine.generate(asked[-1], GREEDY)))
+        edited = [*asked[2][:2], Message("user", "My name is Peter."), *user("hello", "what is my name?")[1:]]
+        asked.append(edited)
+        answers.append(complete(engine.generate(edited, GREEDY)))
+    for messages, answer in zip(asked, answers, strict=True):
+        with Engine.load(exact_model) as fresh:
+            assert complete(fresh.generate(messages, GREEDY)).token_ids == answer.token_ids
+    for before, after in pairwise(answers[:5]):
+        assert after.last.cached_tokens >= before.last.prompt_tokens
+    assert answers[5].last.cached_tokens == answers[5].last.prompt_tokens - 1
+    assert 0 < answers[6].last.cached_tokens < answers[6].last.prompt_tokens
+
+
+def test_a_continued_cache_at_the_served_level_equals_a_replay_of_the_same_forwards(demo_model: Path) -> None:
+    """At int8 activations logits depend on the shape of every forward, so the fresh cache gets the same ones."""
+    runtime = Runtime(ModelFolder.open(demo_model), None, 2)
+    continued, fresh = Slot(0, runtime), Slot(1, runtime)
+    rng = np.random.default_rng(0)
+    first, second = (rng.integers(10, runtime.vocab_size, n).astype(np.int32) for n in (70, 33))
+    for slot in (continued, fresh):
+        slot.allocate(256)
+    continued.append(first)
+    continued.append(rng.integers(10, runtime.vocab_size, 25).astype(np.int32))  # another ending, given up
+    continued.rewind(first.size)
+    continued.append(second)
+    fresh.append(first)
+    fresh.append(second)
+    np.testing.assert_array_equal(continued.logits(), fresh.logits())
+
+
+def test_the_one_token_step_of_limited_devices_equals_the_ordinary_one(exact_model: Path) -> None:
+    prompt, folder = Prompt.load(exact_model), ModelFolder.open(exact_model)
+    limited = Runtime(folder, None, 2)
+    assert limited.continues
+    limited.continues = False
+    with Engine(Runtime(folder, None, 2), prompt) as engine, Engine(limited, prompt) as plain:
+        for text in ("hi", "tell me a story about a fox"):
+            expected = complete(engine.generate(user(text), GREEDY))
+            assert complete(plain.generate(user(text), GREEDY)).token_ids == expected.token_ids
+
+
+def test_conversations_at_the_same_time_do_not_mix(exact_model: Path) -> None:
+    questions = ["hi", "what is 20+30?", "capital of france", "tell me a story about a fox", "what can you do?", "bye"]
+    with Engine.load(exact_model) as engine:
+        alone = [complete(engine.generate(user(q), GREEDY)).token_ids for q in questions]
+        together: dict[int, tuple[int, ...]] = {}
+
+        def ask(i: int) -> None:
+            together[i] = complete(engine.generate(user(questions[i]), GREEDY)).token_ids
+
+        threads = [threading.Thread(target=ask, args=(i,)) for i in range(len(questions))]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert [together[i] for i in range(len(questions))] == alone
+
+
+def test_a_seed_fixes_a_sampled_answer(exact_model: Path) -> None:
+    options = SamplingOptions(temperature=1.2, seed=7, max_tokens=40)
+    with Engine.load(exact_model) as engine:
+        first = complete(engine.generate(user("tell me a story about a fox"), options))
+        again = complete(engine.generate(user("tell me a story about a fox"), options))
+        other = complete(engine.generate(user("tell me a story about a fox"), replace(options, seed=8)))
+    assert first.token_ids == again.token_ids != other.token_ids
+
+
+def test_the_chunks_count_what_happened(engine: Engine) -> None:
+    chunks: list[Chunk] = list(engine.generate(user("hi there, how are you?"), GREEDY))
+    last, rendered = chunks[-1], engine.prompt.render(user("hi there, how are you?"))
+    assert last.completion_tokens == sum(chunk.token_id is not None for chunk in chunks)
+    assert last.prompt_tokens == last.prefilled_tokens == engine.prompt.encode(rendered).size
+    assert last.prefill_seconds > 0 and last.decode_seconds > 0
+
+
+# Folders
+
+
+def test_a_window_the_model_does_not_have_is_refused(demo_model: Path) -> None:
+    with pytest.raises(InvalidRequest, match=r"--context-length must be from 2 to 2048.*not 4096"):
+        Engine.load(demo_model, context_length=4096)
+
+
+def test_a_served_window_can_be_shorter(demo_model: Path) -> None:
+    with Engine.load(demo_model, context_length=40) as engine:
+        answer = complete(engine.generate(user("tell me a story about a fox"), replace(GREEDY, max_tokens=None)))
+    assert answer.last.prompt_tokens + answer.last.completion_tokens <= 40
+
+
+def test_a_checkpoint_that_was_not_exported_is_refused() -> None:
+    with pytest.raises(ModelFolderError, match=r"genai_config\.json is missing"):
+        Engine.load(CHECKPOINT)

@@ -1,0 +1,48 @@
+"""Imports run one way, and a machine that only serves loads none of the heavy libraries."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+# Files that prove an export by serving it.
+MAY_SERVE = {"builder/verify.py", "builder/demo/score.py"}
+# Only this file may import that library.
+ONE_ROOM = {"onnxruntime_genai": {"serving/runtime.py"}, "quark": {"builder/quantize.py"}}
+
+
+def imports(file: Path) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module.partition(".")[0])
+    return found
+
+
+def files(package: str) -> dict[str, Path]:
+    return {path.relative_to(ROOT).as_posix(): path for path in (ROOT / package).rglob("*.py")}
+
+
+def test_serving_imports_neither_builder_nor_torch_nor_quark() -> None:
+    for name, path in files("serving").items():
+        assert not imports(path) & {"builder", "torch", "quark", "app"}, name
+
+
+def test_builder_uses_serving_only_to_prove_an_export() -> None:
+    users = {name for name, path in files("builder").items() if "serving" in imports(path)}
+    assert users <= MAY_SERVE
+
+
+def test_each_foreign_runtime_is_imported_by_one_file() -> None:
+    for library, allowed in ONE_ROOM.items():
+        users = {n for package in ("builder", "serving") for n, p in files(package).items() if library in imports(p)}
+        assert users == allowed, library
+
+
+def test_serving_loads_no_torch() -> None:
+    code = "import sys, serving.engine, serving.ui; print({'torch', 'quark', 'builder'} & set(sys.modules))"
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "set()"

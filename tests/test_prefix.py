@@ -1,0 +1,54 @@
+"""Planning of the KV cache."""
+
+import numpy as np
+import pytest
+
+from serving.prefix import Plan, SlotView, capacity_for, common_prefix, plan, prefill_cuts
+
+
+def ids(*tokens: int) -> np.ndarray:
+    return np.asarray(tokens, dtype=np.int32)
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "length"),
+    [
+        (ids(), ids(), 0),
+        (ids(1), ids(), 0),
+        (ids(1, 2, 3), ids(1, 2, 3), 3),
+        (ids(1, 2, 3), ids(1, 9, 3), 1),
+        (ids(1, 2), ids(1, 2, 3), 2),
+    ],
+)
+def test_common_prefix(a: np.ndarray, b: np.ndarray, length: int) -> None:
+    assert common_prefix(a, b) == common_prefix(b, a) == length
+
+
+def test_the_slot_with_the_longest_common_prefix_is_continued() -> None:
+    idle = [SlotView(0, ids(1, 2), 9), SlotView(1, ids(1, 2, 3, 4), 1), SlotView(2, ids(7), 5)]
+    assert plan(ids(1, 2, 3, 9), idle) == Plan(1, 3)
+
+
+def test_the_last_prompt_token_is_always_computed_anew() -> None:
+    assert plan(ids(1, 2, 3), [SlotView(0, ids(1, 2, 3, 4, 5), 0)]) == Plan(0, 2)
+
+
+def test_a_new_conversation_takes_the_least_recently_used_slot() -> None:
+    idle = [SlotView(0, ids(5, 6), 30), SlotView(1, ids(7, 8), 10), SlotView(2, ids(9), 20)]
+    assert plan(ids(1, 2), idle) == Plan(1, 0)
+
+
+def test_without_an_idle_slot_there_is_no_plan() -> None:
+    assert plan(ids(1, 2), []) is None
+
+
+def test_prefill_is_cut_into_even_pieces_that_cover_it() -> None:
+    cuts = list(prefill_cuts(3, 300, 128))
+    assert cuts == [(3, 131), (131, 259), (259, 300)]
+    assert list(prefill_cuts(5, 5, 128)) == []
+
+
+def test_capacity_doubles_from_one_step_and_ends_at_the_window() -> None:
+    assert [capacity_for(n, 131_072, 1024) for n in (1, 1024, 1025, 5000)] == [1024, 1024, 2048, 8192]
+    assert capacity_for(1500, 1800, 1024) == 1800
+    assert capacity_for(10, 512, 1024) == 512

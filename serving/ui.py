@@ -1,7 +1,7 @@
-"""The Gradio chat: a page that streams, and the pure decisions behind it.
+"""The Gradio chat page and its server.
 
 The history travels from the browser with every request, so nothing here is kept per session: a tab, a regenerated
-answer and an edited turn are the same to the engine, and open tabs survive a restart of the server.
+answer and an edited question are the same to the engine.
 """
 
 import os
@@ -9,12 +9,11 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from html import escape
 from io import StringIO
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -28,124 +27,106 @@ from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.types import Message as AsgiMessage
 
+from serving.chat import (
+    Turn,
+    edited,
+    model_line,
+    settled,
+    status_line,
+    suggested_options,
+    text_of,
+    to_messages,
+    to_options,
+    turn,
+    without_answer,
+    without_question,
+)
 from serving.engine import Engine
 from serving.errors import ServingError
-from serving.types import Chunk, Message, SamplingOptions
-
-Turn = dict[str, Any]  # one message as gr.Chatbot has it: role, content (a list of parts) and more
+from serving.prompt import read_json
+from serving.types import SamplingOptions
 
 ASSETS = Path(__file__).parent / "assets"
 REFRESH_SECONDS = 0.04  # the page is redrawn at most this often, however fast the model is
-DEFAULTS = SamplingOptions(temperature=0.7, top_p=0.95, max_tokens=512)
-BUSY = " …"  # ends the status line while an answer is being made
 # The browser itself refuses what another host offers: an image in an answer could otherwise carry the chat away.
-CONTENT_POLICY = (
-    "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; frame-ancestors 'self'; form-action 'self'"
+CONTENT_POLICY = "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; form-action 'self'; base-uri 'self'"
+# A panel that is open from the start would cover a phone's whole screen.
+OPEN_PANEL_WHERE_IT_FITS = (
+    "() => { if (innerWidth >= 1024) document.querySelector('#settings .toggle-button').click() }"
 )
+# A disabled box loses the cursor; on a phone the keyboard is better left down.
+FOCUS = "() => { if (matchMedia('(hover: hover)').matches) document.querySelector('#box textarea').focus() }"
 
 
-# Decisions
+def build_chat(
+    engine: Engine,
+    *,
+    name: str,
+    examples: Sequence[str],
+    notice: str = "",
+    defaults: SamplingOptions | None = None,
+) -> gr.Blocks:
+    """The chat page of one engine.
 
-
-def turn(role: str, text: str) -> Turn:
-    """One message for gr.Chatbot. A plain string would lose its indentation there."""
-    return {"role": role, "content": [{"type": "text", "text": text}]}
-
-
-def text_of(content: Any) -> str:
-    """The text of a message's content, which gr.Chatbot gives as a string or as a list of parts."""
-    if isinstance(content, str):
-        return content
-    return "".join(part["text"] for part in content if part.get("type") == "text")
-
-
-def to_messages(history: Sequence[Turn], system: str) -> list[Message]:
-    """The conversation for the engine.
-
-    Answers that were stopped before their first word are left out, and what then stands side by side is joined:
-    most chat templates refuse two user turns in a row.
+    name: of the model. examples: prompts to click. notice: a line of markdown under the title.
+    defaults: where the controls begin; without them, what the model folder's generation_config.json suggests.
     """
-    said = [(turn["role"], text_of(turn["content"])) for turn in history]
-    joined = [
-        Message(role, "\n\n".join(text for _, text in group))
-        for role, group in groupby((pair for pair in said if pair[1]), key=lambda pair: pair[0])
+    generation = engine.folder.path / "generation_config.json"
+    defaults = defaults or suggested_options(read_json(generation) if generation.is_file() else {})
+    with gr.Blocks(title=f"oga-chat · {name}", fill_height=True, analytics_enabled=False) as blocks:
+        with gr.Sidebar(label="Settings", open=False, width=300, elem_id="settings"):
+            controls = _controls(defaults, engine.context_length)
+        with gr.Column(elem_id="head"):
+            gr.HTML(f"<h1>{escape(name)}</h1><span>oga-chat</span>", elem_id="title")
+            gr.Markdown(model_line(engine.folder.manifest), elem_id="model")
+            if notice:
+                gr.Markdown(notice, elem_id="notice")
+        chatbot = gr.Chatbot(
+            show_label=False,
+            container=False,
+            scale=1,
+            elem_id="chat",
+            editable="user",
+            examples=[{"text": example} for example in examples],
+            buttons=["copy", "copy_all"],
+            feedback_options=None,
+            latex_delimiters=[],
+            layout="bubble",
+        )
+        box = gr.Textbox(
+            show_label=False,
+            placeholder="Ask something",
+            lines=1,
+            max_lines=8,
+            autofocus=True,
+            submit_btn=True,
+            elem_id="box",
+        )
+        status = gr.Markdown(elem_id="status")
+        _wire(engine, chatbot, box, status, controls)
+        blocks.load(None, None, None, js=OPEN_PANEL_WHERE_IT_FITS)
+    page: gr.Blocks = blocks
+    return page
+
+
+def _controls(defaults: SamplingOptions, context_length: int) -> list[gr.components.Component]:
+    """The side panel: the system prompt, then the values in the order of `to_options`."""
+    longest = min(defaults.max_tokens or context_length, context_length)
+    return [
+        gr.Textbox(label="System prompt", lines=3, max_lines=12, placeholder="How the model should behave"),
+        gr.Slider(0, 2, defaults.temperature, step=0.05, label="Temperature"),
+        gr.Slider(0.05, 1, defaults.top_p, step=0.05, label="Top p"),
+        gr.Slider(0, 200, defaults.top_k, step=1, label="Top k, 0 is off"),
+        gr.Slider(0, 0.5, defaults.min_p, step=0.01, label="Min p, 0 is off"),
+        gr.Slider(1, 2, defaults.repetition_penalty, step=0.01, label="Repetition penalty"),
+        gr.Slider(1, context_length, longest, step=1, label="Longest answer"),
+        gr.Textbox("" if defaults.seed is None else str(defaults.seed), label="Seed", placeholder="random"),
+        gr.Textbox("\n".join(defaults.stop), lines=2, max_lines=6, label="Stop strings", placeholder="one on a line"),
     ]
-    return [Message("system", system.strip()), *joined] if system.strip() else joined
-
-
-def before_answer(history: Sequence[Turn]) -> list[Turn]:
-    """The history without the answer at its end."""
-    kept = list(history)
-    while kept and kept[-1]["role"] != "user":
-        kept.pop()
-    return kept
-
-
-def without_last_question(history: Sequence[Turn]) -> tuple[list[Turn], str]:
-    """The history without its last question and answer, and that question."""
-    kept = before_answer(history)
-    question = text_of(kept.pop()["content"]) if kept else ""
-    return kept, question
-
-
-def to_options(
-    temperature: float,
-    top_p: float,
-    top_k: float,
-    min_p: float,
-    repetition_penalty: float,
-    max_tokens: float,
-    seed: float | None,
-    stop: str,
-) -> SamplingOptions:
-    r"""What the controls say. Stop strings stand one on a line, and \n in one of them is a line break.
-
-    Raises InvalidRequest for a value that is out of range.
-    """
-    return SamplingOptions(
-        temperature=float(temperature),
-        top_p=float(top_p),
-        top_k=int(top_k),
-        min_p=float(min_p),
-        repetition_penalty=float(repetition_penalty),
-        max_tokens=int(max_tokens),
-        seed=None if seed is None else int(seed),
-        stop=tuple(line.replace("\\n", "\n") for line in stop.splitlines() if line.strip()),
-    )
-
-
-def status_line(chunk: Chunk) -> str:
-    """How far an answer is, or how fast it was."""
-    if chunk.completion_tokens == 0 and chunk.finish_reason is None:
-        return f"reading the conversation: {chunk.prefilled_tokens:,} of {chunk.prompt_tokens:,} tokens{BUSY}"
-    parts = [f"{chunk.completion_tokens:,} tokens"]
-    if chunk.completion_tokens > 1 and chunk.decode_seconds > 0:
-        # The first token comes out of the prefill.
-        parts.append(f"{(chunk.completion_tokens - 1) / chunk.decode_seconds:.1f} tokens/s")
-    parts.append(f"first token after {chunk.prefill_seconds:.2f} s")
-    parts.append(f"prompt {chunk.prompt_tokens:,} tokens, {chunk.cached_tokens:,} of them cached")
-    if chunk.finish_reason == "length":
-        parts.append("**ended at the token limit**")
-    if chunk.finish_reason == "cancelled":
-        parts.append("stopped")
-    return " · ".join(parts) + ("" if chunk.finish_reason else BUSY)
-
-
-def settled(status: str) -> str:
-    """The status line once nothing runs any more: an answer that did not end by itself was stopped."""
-    return status.removesuffix(BUSY) + " · stopped" if status.endswith(BUSY) else status
-
-
-def model_line(manifest: Mapping[str, Any]) -> str:
-    """Recipe and measured quality of the served model, as markdown; says so where a folder records none."""
-    return "" if manifest else "made elsewhere: no recipe and no measured quality recorded"
-
-
-# One answer
 
 
 def answer(engine: Engine, history: Sequence[Turn], system: str, *controls: Any) -> Iterator[tuple[list[Turn], str]]:
-    """Stream the answer to the last turn: the history with what there is of it, and the status line.
+    """Stream the answer to the last question: the history with what there is of it, and the status line.
 
     Raises gr.Error, which Gradio shows beside the conversation. Closing the iterator cancels the generation.
     """
@@ -166,114 +147,48 @@ def answer(engine: Engine, history: Sequence[Turn], system: str, *controls: Any)
         closed.set()
 
 
-# The page
-
-
-def build_chat(
-    engine: Engine,
-    *,
-    name: str,
-    examples: Sequence[str],
-    notice: str = "",
-    defaults: SamplingOptions = DEFAULTS,
-) -> gr.Blocks:
-    """The chat page for one engine. name: of the model; notice: a line of markdown above the conversation."""
-    with gr.Blocks(title=f"{name} · oga-chat", fill_height=True, analytics_enabled=False) as blocks:
-        with gr.Sidebar(label="Settings", elem_id="settings"):
-            settings = _settings(defaults, engine.context_length)
-        gr.Markdown(f"# oga-chat\n{name}", elem_id="title")
-        gr.Markdown(model_line(engine.folder.manifest), elem_id="model")
-        if notice:
-            gr.Markdown(notice, elem_id="notice")
-        chatbot = gr.Chatbot(
-            show_label=False,
-            scale=1,
-            elem_id="chat",
-            editable="user",
-            examples=[{"text": example} for example in examples],
-            placeholder=f"### {name}\nEverything stays on this machine.",
-            buttons=["copy", "copy_all"],
-            feedback_options=None,
-            latex_delimiters=[],
-            layout="bubble",
-        )
-        box = gr.Textbox(
-            show_label=False,
-            placeholder="Message",
-            lines=1,
-            max_lines=8,
-            autofocus=True,
-            submit_btn=True,
-            elem_id="box",
-        )
-        status = gr.Markdown(elem_id="status")
-        _wire(engine, chatbot, box, status, settings)
-    page: gr.Blocks = blocks
-    return page
-
-
-def _settings(defaults: SamplingOptions, context_length: int) -> list[gr.components.Component]:
-    """The side panel; the values come in the order of `to_options`, after the system prompt."""
-    limit = min(defaults.max_tokens or context_length, context_length)
-    return [
-        gr.Textbox(label="System prompt", lines=3, max_lines=12),
-        gr.Slider(0, 2, defaults.temperature, step=0.05, label="Temperature", info="0 is greedy"),
-        gr.Slider(0.05, 1, defaults.top_p, step=0.05, label="Top p", info="1 is off"),
-        gr.Slider(0, 200, defaults.top_k, step=1, label="Top k", info="0 is off"),
-        gr.Slider(0, 0.5, defaults.min_p, step=0.01, label="Min p", info="0 is off"),
-        gr.Slider(1, 2, defaults.repetition_penalty, step=0.01, label="Repetition penalty", info="1 is off"),
-        gr.Slider(1, context_length, limit, step=1, label="Longest answer", info="in tokens"),
-        gr.Number(defaults.seed, precision=0, minimum=0, label="Seed", placeholder="random"),
-        gr.Textbox("\n".join(defaults.stop), lines=2, label="Stop strings", placeholder="one on a line"),
-    ]
-
-
 def _wire(
-    engine: Engine, chatbot: gr.Chatbot, box: gr.Textbox, status: gr.Markdown, settings: list[gr.components.Component]
+    engine: Engine, chatbot: gr.Chatbot, box: gr.Textbox, status: gr.Markdown, controls: list[gr.components.Component]
 ) -> None:
-    def stream(history: list[Turn], *values: Any) -> Iterator[tuple[list[Turn], str]]:
-        yield from answer(engine, history, *values)
+    """What each event of the page does. Four of them end in an answer, which stop, clear and undo cut short."""
 
     def submit(text: str, history: list[Turn]) -> tuple[str, list[Turn]]:
         return "", [*history, turn("user", text)] if text.strip() else history
 
-    def edit(history: list[Turn], edited: gr.EditData) -> list[Turn]:
-        index = edited.index[0] if isinstance(edited.index, tuple | list) else edited.index
-        return [*history[:index], turn("user", text_of(edited.value))]
+    def edit(history: list[Turn], data: gr.EditData) -> list[Turn]:
+        index = data.index if isinstance(data.index, int) else data.index[0]
+        return edited(history, index, text_of(data.value))
 
-    def example(chosen: gr.SelectData) -> list[Turn]:
-        return [turn("user", chosen.value["text"])]
+    def example(data: gr.SelectData) -> list[Turn]:
+        return [turn("user", data.value["text"])]
+
+    def stream(history: list[Turn], *values: Any) -> Iterator[tuple[list[Turn], str]]:
+        yield from answer(engine, history, *values)
+
+    def busy() -> gr.Textbox:
+        return gr.Textbox(interactive=False, submit_btn=False, stop_btn=True)
+
+    def ready(line: str) -> tuple[gr.Textbox, str]:
+        return gr.Textbox(interactive=True, submit_btn=True, stop_btn=False), settled(line)
 
     quick: Any = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
-    starts = [
+    questions = [
         box.submit(submit, [box, chatbot], [box, chatbot], **quick),
-        chatbot.retry(before_answer, chatbot, chatbot, **quick),
-        chatbot.edit(edit, chatbot, chatbot, **quick),
         chatbot.example_select(example, None, chatbot, **quick),
+        chatbot.retry(without_answer, chatbot, chatbot, **quick),
+        chatbot.edit(edit, chatbot, chatbot, **quick),
     ]
+    # No concurrency limit: the engine itself gives every conversation its turn.
+    streaming: Any = {"concurrency_limit": None, "show_progress": "hidden", "api_visibility": "private"}
     answers = [
-        start.success(
-            lambda: gr.Textbox(interactive=False, submit_btn=False, stop_btn=True), None, box, **quick
-        ).success(
-            stream,
-            [chatbot, *settings],
-            [chatbot, status],
-            concurrency_limit=None,
-            show_progress="minimal",
-            api_visibility="private",
-        )
-        for start in starts
+        question.success(busy, None, box, **quick).success(stream, [chatbot, *controls], [chatbot, status], **streaming)
+        for question in questions
     ]
     for finished in answers:
-        finished.then(settled, status, status, **quick).then(
-            lambda: gr.Textbox(interactive=True, submit_btn=True, stop_btn=False), None, box, **quick
-        )
+        finished.then(ready, status, [box, status], **quick).then(None, None, None, js=FOCUS)
     box.stop(None, None, None, cancels=answers, **quick)
+    chatbot.undo(without_question, chatbot, [chatbot, box], cancels=answers, **quick)
     chatbot.clear(lambda: "", None, status, cancels=answers, **quick)
-    chatbot.undo(without_last_question, chatbot, [chatbot, box], cancels=answers, **quick)
-
-
-# The server
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,9 +215,8 @@ def serve_chat(
 
     Raises ServingError where the port cannot be had. A share link that cannot be made is a line on stderr.
     """
-    chatter = StringIO()  # Gradio prints what the caller says better
     try:
-        with redirect_stdout(chatter):
+        with redirect_stdout(StringIO()):  # what Gradio prints, the caller says in its own words
             _, url, share_url = blocks.launch(
                 server_name=host,
                 server_port=port or _free_port(host),
@@ -318,12 +232,12 @@ def serve_chat(
                 mcp_server=False,
                 theme=_theme(),
                 css_paths=ASSETS / "chat.css",
-                app_kwargs={"middleware": [Middleware(_ContentPolicy)], "docs_url": None, "redoc_url": None},
+                app_kwargs={"middleware": [Middleware(_ContentPolicy)]},
             )
     except OSError as error:
         raise ServingError(f"port {port} on {host} cannot be had ({error}): choose another with --port.") from error
     if share and not share_url:
-        print(f"No share link: Gradio's tunnel could not be reached. The chat goes on at {url}", file=sys.stderr)
+        print(f"No share link: Gradio's tunnel cannot be reached. The chat goes on at {url}", file=sys.stderr)
     return ServedChat(url, share_url or None, blocks)
 
 
@@ -333,14 +247,16 @@ def _free_port(host: str) -> int:
         return int(probe.getsockname()[1])
 
 
-def _theme() -> gr.Theme:
-    """Gradio's default asks Google for its fonts; the system's own are as good."""
-    return gr.themes.Soft(
+def _theme() -> gr.themes.Base:
+    """The system's own fonts: nothing is loaded from elsewhere."""
+    theme: gr.themes.Base = gr.themes.Base(
         primary_hue="teal",
-        neutral_hue="stone",
+        neutral_hue="slate",
+        radius_size="lg",
         font=["ui-sans-serif", "system-ui", "sans-serif"],
         font_mono=["ui-monospace", "Consolas", "monospace"],
     )
+    return theme
 
 
 class _ContentPolicy:

@@ -1,0 +1,145 @@
+"""What the chat page decides, apart from how it is drawn: history -> messages, controls -> options, facts -> text."""
+
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+from typing import Any
+
+from serving.errors import InvalidRequest
+from serving.types import Chunk, Message, SamplingOptions
+
+Turn = dict[str, Any]  # one message as gr.Chatbot has it: role, content (a list of parts) and more
+
+BUSY = " …"  # ends the status line while an answer is being made
+LONGEST_ANSWER = 512  # tokens, where neither the caller nor the model says otherwise
+
+
+def turn(role: str, text: str) -> Turn:
+    """One message for gr.Chatbot. A plain string would lose its indentation there."""
+    return {"role": role, "content": [{"type": "text", "text": text}]}
+
+
+def text_of(content: str | Sequence[Mapping[str, Any]]) -> str:
+    """The text of a message's content, which gr.Chatbot gives as a string or as a list of parts."""
+    if isinstance(content, str):
+        return content
+    return "".join(part["text"] for part in content if part.get("type") == "text")
+
+
+def to_messages(history: Sequence[Turn], system: str) -> list[Message]:
+    """The conversation for the engine.
+
+    Answers that were stopped before their first word are left out, and what then stands side by side is joined:
+    most chat templates refuse two user turns in a row.
+    """
+    said = [(said["role"], text_of(said["content"])) for said in history]
+    messages = [
+        Message(role, "\n\n".join(text for _, text in group))
+        for role, group in groupby((pair for pair in said if pair[1]), key=lambda pair: pair[0])
+    ]
+    return [Message("system", system.strip()), *messages] if system.strip() else messages
+
+
+def without_answer(history: Sequence[Turn]) -> list[Turn]:
+    """The history up to its last question."""
+    kept = list(history)
+    while kept and kept[-1]["role"] != "user":
+        kept.pop()
+    return kept
+
+
+def without_question(history: Sequence[Turn]) -> tuple[list[Turn], str]:
+    """The history without its last question and answer, and that question."""
+    kept = without_answer(history)
+    return kept[:-1], text_of(kept[-1]["content"]) if kept else ""
+
+
+def edited(history: Sequence[Turn], index: int, text: str) -> list[Turn]:
+    """The history up to the question at `index`, which now reads `text`."""
+    return [*history[:index], turn("user", text)]
+
+
+def to_options(
+    temperature: float,
+    top_p: float,
+    top_k: float,
+    min_p: float,
+    repetition_penalty: float,
+    max_tokens: float,
+    seed: str,
+    stop: str,
+) -> SamplingOptions:
+    r"""What the controls say. An empty seed is a random one; stop strings stand one on a line, \n is a line break.
+
+    Raises InvalidRequest for a value that cannot be used.
+    """
+    if seed.strip() and not seed.strip().isdecimal():
+        raise InvalidRequest(f"seed must be a whole number, 0 or more, or empty for a random one, not {seed!r}.")
+    return SamplingOptions(
+        temperature=float(temperature),
+        top_p=float(top_p),
+        top_k=int(top_k),
+        min_p=float(min_p),
+        repetition_penalty=float(repetition_penalty),
+        max_tokens=int(max_tokens),
+        seed=int(seed) if seed.strip() else None,
+        stop=tuple(line.replace("\\n", "\n") for line in stop.splitlines() if line.strip()),
+    )
+
+
+def suggested_options(generation: Mapping[str, Any]) -> SamplingOptions:
+    """Where the controls begin: what the model's generation_config.json suggests, if it is usable."""
+
+    def number(key: str, otherwise: float) -> float:
+        value = generation.get(key)
+        return value if isinstance(value, int | float) and not isinstance(value, bool) else otherwise
+
+    try:
+        return SamplingOptions(
+            temperature=number("temperature", 0.7),
+            top_p=number("top_p", 0.95),
+            top_k=int(number("top_k", 0)),
+            min_p=number("min_p", 0.0),
+            repetition_penalty=number("repetition_penalty", 1.0),
+            max_tokens=LONGEST_ANSWER,
+        )
+    except InvalidRequest:
+        return suggested_options({})
+
+
+def status_line(chunk: Chunk) -> str:
+    """How far an answer is, or how fast it was; markdown."""
+    if chunk.completion_tokens == 0 and chunk.finish_reason is None:
+        return f"reading {chunk.prefilled_tokens:,} of {chunk.prompt_tokens:,} tokens{BUSY}"
+    parts = []
+    if chunk.completion_tokens > 1 and chunk.decode_seconds > 0:
+        # The first token comes out of the prefill.
+        parts.append(f"{(chunk.completion_tokens - 1) / chunk.decode_seconds:,.1f} tokens/s")
+    parts.append(f"{chunk.completion_tokens:,} tokens, the first after {chunk.prefill_seconds:.2f} s")
+    parts.append(f"prompt {chunk.prompt_tokens:,} tokens, {chunk.cached_tokens:,} cached")
+    if chunk.finish_reason == "length":
+        parts.append("**cut off at the token limit**")
+    if chunk.finish_reason == "cancelled":
+        parts.append("stopped")
+    return " · ".join(parts) + ("" if chunk.finish_reason else BUSY)
+
+
+def settled(status: str) -> str:
+    """The status line once nothing runs any more: an answer that had not ended by itself was stopped."""
+    return f"{status.removesuffix(BUSY)} · stopped" if status.endswith(BUSY) else status
+
+
+def model_line(manifest: Mapping[str, Any]) -> str:
+    """Recipe and measured quality of the served model in one line; a folder made elsewhere records neither."""
+    recipe, target, quality = (
+        part if isinstance(part := manifest.get(key), Mapping) else {} for key in ("recipe", "target", "quality")
+    )
+    parts = []
+    if "group_size" in recipe:
+        parts.append(f"UINT4 AWQ, group {recipe['group_size']}")
+    if "execution_provider" in target:
+        parts.append(str(target["execution_provider"]))
+    if {"perplexity_original", "perplexity_exported"} <= quality.keys():
+        parts.append(f"perplexity {quality['perplexity_original']:.2f} → {quality['perplexity_exported']:.2f}")
+    if "top1_agreement" in quality:
+        parts.append(f"same next token as the original {quality['top1_agreement']:.0%}")
+    return " · ".join(parts) or "recipe and quality not recorded in this folder"

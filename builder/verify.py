@@ -1,14 +1,16 @@
 """Serve the fresh export and measure it against what it was made from. Runs as a child process.
 
-Two questions, two references. Is the export the quantized model? It must give what Quark's own model gave, up to the
-rounding of int8 activations and of the output layer: a swapped nibble, a lost zero point or a wrong rotary base shows
-here, on random weights too. Is the quantized model good? That is measured against the original checkpoint.
+Three questions. Is the export the quantized model? It must give what Quark's own model gave, up to the rounding of
+int8 activations and of the output layer: a swapped nibble, a lost zero point or a wrong rotary base shows here, on
+random weights too. Are its prompts the original's? Template, tokens and end of turn must be. Is it as good as the
+original? That is measured on held-out text.
 """
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+from jinja2 import TemplateError
 from numpy.typing import NDArray
 
 from builder.errors import VerificationFailed
@@ -19,11 +21,22 @@ from serving.folder import ModelFolder
 from serving.hardware import usable_cores
 from serving.prompt import Prompt
 from serving.runtime import Runtime
+from serving.types import Message, Role
 
 # Mean KL divergence, in nats, of the export from the quantized model: correct exports stay below 0.02, broken ones
 # above 0.5.
 EXPORT_KL_LIMIT = 0.1
 PERPLEXITY_RATIO_LIMIT = 1.5
+
+_CONVERSATIONS: tuple[tuple[tuple[Role, str], ...], ...] = (
+    (("user", "hi"),),
+    (
+        ("system", "Be brief."),
+        ("user", " two  spaces\nand a line"),
+        ("assistant", "h\u00e9llo"),
+        ("user", "{{ x }} <b>"),
+    ),
+)
 
 Logits = NDArray[np.float32]
 
@@ -56,7 +69,8 @@ def verify(job: Job, report: Report) -> Job:
     from transformers import AutoModelForCausalLM
 
     folder = ModelFolder.open(Path(job["exported"]))
-    Prompt.load(folder.path)  # the template and the tokenizer must be servable too
+    checkpoint = Path(job["checkpoint"])
+    check_prompts(Prompt.load(folder.path), checkpoint)
     runtime = Runtime(folder, None, usable_cores(), cpu=True)
 
     # 1. The export against the quantized model it was made from.
@@ -65,7 +79,6 @@ def verify(job: Job, report: Report) -> Job:
         against.add(proof["logits"], runtime.all_logits(proof["token_ids"].astype(np.int32)), proof["token_ids"])
 
     # 2. The export against the original.
-    checkpoint = Path(job["checkpoint"])
     dtype = getattr(torch, resolve_data_type(job["data_type"], checkpoint))
     model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=dtype).eval()
     with np.load(job["blocks"]) as blocks:
@@ -88,6 +101,35 @@ def verify(job: Job, report: Report) -> Job:
     )
     judge(measured)
     return asdict(measured)
+
+
+def check_prompts(prompt: Prompt, checkpoint: Path) -> None:
+    """The served template and tokenizer must do what transformers does with the checkpoint's own."""
+    from transformers import AutoTokenizer, GenerationConfig
+
+    original = AutoTokenizer.from_pretrained(checkpoint)
+    for conversation in _CONVERSATIONS:
+        messages = [Message(role, content) for role, content in conversation]
+        dicts = [{"role": role, "content": content} for role, content in conversation]
+        try:
+            expected = original.apply_chat_template(dicts, add_generation_prompt=True, return_dict=False)
+        except TemplateError:
+            continue  # the model's template does not take this conversation, and says so when it is served
+        if prompt.encode(prompt.render(messages)).tolist() != expected:
+            raise VerificationFailed(
+                "the exported folder does not encode a conversation as the checkpoint does: its chat template or "
+                "tokenizer differs. Nothing was published; please report it with the model's name."
+            )
+    ends = {original.eos_token_id}
+    if (checkpoint / "generation_config.json").is_file():
+        declared = GenerationConfig.from_pretrained(checkpoint).eos_token_id
+        ends |= set(declared) if isinstance(declared, list) else {declared}
+    missing = ends - {None} - prompt.end_ids
+    if missing:
+        raise VerificationFailed(
+            f"the exported folder does not end an answer at the checkpoint's tokens {sorted(missing)}: its answers "
+            "would not stop. Nothing was published; please report it with the model's name."
+        )
 
 
 def judge(quality: Quality) -> None:

@@ -1,0 +1,178 @@
+"""The program: first errors, the second start, the login."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import app
+from builder.demo import CHECKPOINT
+from serving.errors import InvalidRequest
+
+ROOT = Path(__file__).parent.parent
+KNOBS = ["--num-calib-data", "4", "--seq-len", "128"]  # those of tests/conftest.py
+
+
+def checkpoint(folder: Path, **changes: Any) -> Path:
+    """A copy of the demo checkpoint with another config.json."""
+    shutil.copytree(CHECKPOINT, folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | changes))
+    return folder
+
+
+def refused(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
+    """Run the program; it must end with code 2 and one sentence. Returns that sentence."""
+    assert app.main(list(argv)) == 2
+    output = capsys.readouterr()
+    lines = [line for line in output.err.splitlines() if not line.startswith("Building ")]
+    assert len(lines) == 1 and lines[0].startswith("error: ") and output.out == ""
+    return lines[0]
+
+
+def test_a_folder_without_a_config(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "has no config.json" in refused(
+        capsys, "--model", str(tmp_path), "--models-dir", str(tmp_path / "m"), "--port", "0"
+    )
+
+
+def test_an_unsupported_architecture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = checkpoint(tmp_path / "c", model_type="mamba")
+    sentence = refused(capsys, "--model", str(model), "--models-dir", str(tmp_path / "m"), "--port", "0")
+    assert "'mamba' is not supported" in sentence and "llama" in sentence
+
+
+def test_a_group_size_that_does_not_divide(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = checkpoint(tmp_path / "c", intermediate_size=704)
+    sentence = refused(capsys, "--model", str(model), "--models-dir", str(tmp_path / "m"), "--port", "0")
+    assert "704" in sentence and "--group-size 64 or 32" in sentence
+
+
+def test_a_port_in_use(capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = str(other.getsockname()[1])
+        assert f"127.0.0.1:{port}" in refused(capsys, "--port", port)
+
+
+def test_a_model_folder_with_a_file_missing_or_cut_short(
+    tmp_path: Path, demo_model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = Path(shutil.copytree(demo_model, tmp_path / "broken"))
+    with (broken / "model.onnx.data").open("r+b") as data:
+        data.truncate(1000)
+    sentence = refused(capsys, "--model", str(broken), "--port", "0")
+    assert "model.onnx.data has 1000 bytes instead of" in sentence
+    (broken / "model.onnx.data").unlink()
+    assert "model.onnx.data is missing" in refused(capsys, "--model", str(broken), "--port", "0")
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (["--model", "no such thing"], "'no such thing' is neither"),
+        (["--auth", "user"], "--auth must be USER:PASSWORD"),
+        (["--port", "70000"], "not 70000"),
+        (["--host", "host.invalid", "--port", "0"], "host.invalid"),
+        (["--num-calib-data", "0"], "--num-calib-data must be 1 or more, not 0"),
+    ],
+)
+def test_other_mistakes(argv: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert said in refused(capsys, "--port", "0", *argv) if "--port" not in argv else said in refused(capsys, *argv)
+
+
+def test_a_window_that_the_model_does_not_have(demo_model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "not 99999" in refused(capsys, "--model", str(demo_model), "--context-length", "99999", "--port", "0")
+
+
+def test_the_process_ends_with_code_2_and_no_traceback(tmp_path: Path) -> None:
+    command = [sys.executable, "app.py", "--model", str(tmp_path), "--port", "0", "--models-dir", str(tmp_path / "m")]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert "Traceback" not in result.stderr
+
+
+@contextmanager
+def running(*argv: str) -> Iterator[tuple[list[str], str]]:
+    """The program in a process of its own: the lines it prints up to its address and login, and the address."""
+    process = subprocess.Popen(
+        [sys.executable, "app.py", "--port", "0", *argv],
+        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    lines = [process.stdout.readline().strip()]
+    if "--auth" in argv:
+        lines.append(process.stdout.readline().strip())
+    try:
+        yield lines, lines[0].removeprefix("Chat at ").rstrip("/")
+    finally:
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    assert "Traceback" not in errors
+    assert "Building" not in errors
+
+
+def status_of(url: str) -> int:
+    try:
+        with urllib.request.urlopen(url) as response:
+            return int(response.status)
+    except urllib.error.HTTPError as error:
+        error.close()
+        return error.code
+
+
+def test_a_second_start_finds_the_model_and_serves_it(demo_model: Path) -> None:
+    with running("--models-dir", str(demo_model.parent.parent), *KNOBS) as (lines, url):
+        assert lines[0].startswith("Chat at http://127.0.0.1:")
+        assert status_of(url) == 200
+
+
+def test_an_exported_folder_is_served_as_it_is_behind_a_login(demo_model: Path) -> None:
+    with running("--model", str(demo_model), "--auth", "anna:secret:word") as (lines, url):
+        assert lines[1] == "Login: user anna, password secret:word"
+        assert status_of(f"{url}/config") == 401
+
+
+def test_the_console_script_is_the_same_program() -> None:
+    (script,) = entry_points(group="console_scripts", name="oga-chat")
+    assert script.load() is app.main
+
+
+def test_sharing_without_a_login_makes_a_random_one() -> None:
+    first, second = (app.login_from(None, public=True) for _ in range(2))
+    assert first and second and first[1] != second[1] and len(first[1]) >= 12
+    assert app.login_from(None, public=False) is None
+    assert app.login_from("u:p:q", public=True) == ("u", "p:q")
+    for wrong in ("", ":", "u:", ":p", "u"):
+        with pytest.raises(InvalidRequest):
+            app.login_from(wrong, public=False)
+
+
+def test_other_machines_are_never_let_in_without_a_login() -> None:
+    assert [app.is_loopback(h) for h in ("127.0.0.1", "localhost", "::1", "0.0.0.0", "192.168.1.7", "::")] == [
+        True, True, True, False, False, False,
+    ]  # fmt: skip
+
+
+def test_telemetry_is_off_unless_asked_for() -> None:
+    names = ("ORT_DISABLE_TELEMETRY", "HF_HUB_DISABLE_TELEMETRY", "GRADIO_ANALYTICS_ENABLED")
+    code = f"import app, os; print([os.environ[name] for name in {names}])"
+    clean = {key: value for key, value in os.environ.items() if key not in names}
+    for given, expected in (({}, ["1", "1", "False"]), (dict.fromkeys(names, "x"), ["x", "x", "x"])):
+        result = subprocess.run(
+            [sys.executable, "-c", code], cwd=ROOT, env=clean | given, capture_output=True, text=True, check=True
+        )
+        assert result.stdout.strip() == str(expected)

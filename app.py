@@ -108,8 +108,8 @@ def model_folder(flags: argparse.Namespace) -> tuple[Path, bool]:
     recipe, target, models_dir = recipe_from(flags, source), target_from(flags), models_dir_from(flags)
     found = None if flags.rebuild else launch.find(source, recipe, target, models_dir)
     if found is None:
-        print(f"Building {source.name} ({target.execution_provider}, group {recipe.group_size}):", file=sys.stderr)
-        with terminal() as report:
+        title = f"Building {source.name}: UINT4 by AWQ, group {recipe.group_size}, for {target.execution_provider}"
+        with terminal(title) as report:
             found = launch.make(source, recipe, target, models_dir, report)
     return found, source.kind == "demo"
 

@@ -29,11 +29,11 @@ def silent(_: Step) -> None:
 
 
 @contextmanager
-def terminal() -> Iterator[Report]:
-    """One bar per stage on a terminal; elsewhere one line when a stage ends."""
+def terminal(title: str = "") -> Iterator[Report]:
+    """One bar per stage on a terminal; elsewhere one line when a stage ends. The title comes with the first step."""
     console = Console(file=sys.stderr)
     if not console.is_terminal:
-        yield _lines
+        yield _lines(title)
         return
     columns = (
         TextColumn("  {task.description:<10}"),
@@ -45,6 +45,8 @@ def terminal() -> Iterator[Report]:
         tasks: dict[str, TaskID] = {}
 
         def report(step: Step) -> None:
+            if title and not tasks:
+                console.print(title, highlight=False)
             if step.stage not in tasks:
                 tasks[step.stage] = bars.add_task(step.stage, total=None, note="")
             ended = step.total > 0 and step.done >= step.total
@@ -55,6 +57,13 @@ def terminal() -> Iterator[Report]:
         yield report
 
 
-def _lines(step: Step) -> None:
-    if step.total and step.done >= step.total:
-        print(f"  {step.stage}: done", file=sys.stderr, flush=True)
+def _lines(title: str) -> Report:
+    untitled = [title] if title else []
+
+    def report(step: Step) -> None:
+        if untitled:
+            print(untitled.pop(), file=sys.stderr, flush=True)
+        if step.total and step.done >= step.total:
+            print(f"  {step.stage}: done", file=sys.stderr, flush=True)
+
+    return report

@@ -37,9 +37,8 @@ def refused(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
     """Run the program; it must end with code 2 and one sentence. Returns that sentence."""
     assert app.main(list(argv)) == 2
     output = capsys.readouterr()
-    lines = [line for line in output.err.splitlines() if not line.startswith("Building ")]
-    assert len(lines) == 1 and lines[0].startswith("error: ") and output.out == ""
-    return lines[0]
+    assert output.err.startswith("error: ") and output.err.count("\n") == 1 and output.out == ""
+    return output.err
 
 
 def test_a_folder_without_a_config(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,7 +4,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -19,6 +19,8 @@ SMALL_MODEL = 1_000_000_000  # parameters
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 # Weights in safetensors only: other formats can run code when they are loaded.
 _HUB_FILES = ("*.json", "*.jinja", "*.safetensors", "tokenizer.model")
+# Folders hold other formats of the same model, and Mistral's consolidated files its weights once more.
+_NOT_NEEDED = ("*/*", "consolidated*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +44,13 @@ class Checkpoint:
 
 def parse_source(model: str, revision: str | None = None) -> Source:
     """Tell demo, folder and Hub id apart, without touching the network. Raises SourceError for anything else."""
+    path = Path(model).expanduser()
+    is_folder = bool(model) and path.is_dir()  # an empty path is the working directory
+    if revision and (model == "demo" or is_folder):
+        raise SourceError(f"--revision {revision!r} is for models on the Hub, and --model {model!r} is on this disk.")
     if model == "demo":
         return Source("demo", "demo", "demo")
-    path = Path(model).expanduser()
-    if path.is_dir():
+    if is_folder:
         resolved = path.resolve()
         tag = hashlib.sha256(str(resolved).encode()).hexdigest()[:8]
         return Source("folder", str(resolved), f"{resolved.name}-{tag}")
@@ -64,8 +69,8 @@ def locate(source: Source) -> Checkpoint:
         return Checkpoint(source, demo.CHECKPOINT, fingerprint(demo.CHECKPOINT))
     if source.kind == "folder":
         return Checkpoint(source, Path(source.name), fingerprint(Path(source.name)))
-    path = _download(source)
-    return Checkpoint(source, path, path.name)  # the Hub cache names a snapshot's folder after its commit
+    path = download(source.name, "model", source.revision, _HUB_FILES, instead="name a local folder with --model")
+    return Checkpoint(source, path, path.name)
 
 
 def fingerprint(folder: Path) -> str:
@@ -85,35 +90,69 @@ def fingerprint(folder: Path) -> str:
 def read_config(checkpoint: Path) -> dict[str, Any]:
     """The checkpoint's config.json. Raises SourceError naming the file and the fault."""
     file = checkpoint / "config.json"
+    if not file.is_file():
+        raise SourceError(f"{checkpoint} has no config.json: it is not a Hugging Face checkpoint folder.")
+    return _read_object(file)
+
+
+def read_tokenizer_config(checkpoint: Path) -> dict[str, Any]:
+    """The checkpoint's tokenizer_config.json, {} where there is none. Raises SourceError."""
+    file = checkpoint / "tokenizer_config.json"
+    return _read_object(file) if file.is_file() else {}
+
+
+def read_chat_template(checkpoint: Path) -> str | None:
+    """The Jinja template of conversations, from where transformers looks for it. Raises SourceError."""
+    file = checkpoint / "chat_template.jinja"
+    if file.is_file():
+        return _read(file)
+    template = read_tokenizer_config(checkpoint).get("chat_template")
+    if isinstance(template, list):
+        named = [entry for entry in template if isinstance(entry, dict) and entry.get("name") == "default"]
+        template = named[0].get("template") if named else None
+    return template if isinstance(template, str) else None
+
+
+def _read(file: Path) -> str:
     try:
-        config = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise SourceError(f"{checkpoint} has no config.json: it is not a Hugging Face checkpoint folder.") from error
-    except (OSError, ValueError) as error:
+        return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
         raise SourceError(f"{file} cannot be read: {error}.") from error
-    if not isinstance(config, dict):
+
+
+def _read_object(file: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(_read(file))
+    except ValueError as error:
+        raise SourceError(f"{file} is not JSON: {error}.") from error
+    if not isinstance(content, dict):
         raise SourceError(f"{file} does not hold a JSON object.")
-    return config
+    return content
 
 
-def _download(source: Source) -> Path:
-    from huggingface_hub import snapshot_download
+def download(
+    name: str, kind: Literal["model", "dataset"], revision: str | None, files: Sequence[str], instead: str
+) -> Path:
+    """Bring files of a Hub repository into the Hub cache, and return their folder, which is named after the commit.
 
-    return Path(
-        hub_call(
-            source.name,
-            source.revision,
-            lambda: snapshot_download(source.name, revision=source.revision, allow_patterns=list(_HUB_FILES)),
-        )
-    )
-
-
-def hub_call(name: str, revision: str | None, call: Callable[[], str]) -> str:
-    """Run a Hub download and turn the client's exceptions into one clear SourceError each."""
-    from huggingface_hub import errors
+    files: name patterns. instead: what the user can do without the Hub. Each of the client's exceptions becomes one
+    clear SourceError.
+    """
+    from httpx2 import HTTPError  # the Hub client's own HTTP library; some of its errors come through as they are
+    from huggingface_hub import errors, is_offline_mode, snapshot_download
 
     try:
-        return call()
+        return Path(
+            snapshot_download(
+                name,
+                repo_type=kind,
+                revision=revision,
+                allow_patterns=list(files),
+                ignore_patterns=list(_NOT_NEEDED),
+            )
+        )
+    except errors.HFValidationError as error:
+        raise SourceError(f"{name!r} cannot be the id of a {kind} on the Hub: {error}") from error
     except errors.GatedRepoError as error:
         raise SourceError(
             f"{name} is gated: ask for access on its Hub page, then log in with 'hf auth login' or set HF_TOKEN."
@@ -124,13 +163,29 @@ def hub_call(name: str, revision: str | None, call: Callable[[], str]) -> str:
         ) from error
     except errors.RevisionNotFoundError as error:
         raise SourceError(f"{name} has no revision {revision!r}: use a branch, tag or commit of it.") from error
-    except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled) as error:
+    except errors.LocalEntryNotFoundError as error:
+        if is_offline_mode():
+            why = "HF_HUB_OFFLINE is set: unset it"
+        else:
+            why = f"the Hub cannot be reached ({_first_line(error.__cause__ or error)}): check the connection"
+        raise SourceError(f"{name} is not complete in the local cache, and {why}, or {instead}.") from error
+    except (HTTPError, OSError) as error:
+        if (
+            isinstance(error, errors.HfHubHTTPError)
+            and error.response.status_code == 401
+            and "authorization" in error.response.request.headers
+        ):
+            raise SourceError(
+                "the Hub refuses your access token: log in again with 'hf auth login', or correct or unset HF_TOKEN."
+            ) from error
         raise SourceError(
-            f"{name} is not in the local cache and the Hub cannot be reached: check the connection, or name a "
-            "local folder."
+            f"{name} could not be downloaded ({_first_line(error)}): try again, which keeps the files that have "
+            f"arrived, or {instead}."
         ) from error
-    except (errors.HfHubHTTPError, OSError) as error:
-        raise SourceError(f"{name} could not be downloaded: {error}") from error
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def resolve_data_type(data_type: str, checkpoint: Path) -> str:

@@ -6,6 +6,8 @@ The client reads its address, token and offline switch from the environment when
 import hashlib
 import json
 import os
+import socket
+import struct
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -33,17 +35,19 @@ class Repository:
 
 @dataclass
 class Hub:
-    """What the server holds, and the paths of the files that it was asked for."""
+    """What the server holds, was asked, gave away, and the files whose next transfer it breaks off half way."""
 
     repositories: dict[str, Repository]
     url: str = ""
+    asked: list[str] = field(default_factory=list)
     served: list[str] = field(default_factory=list)
+    breaking: set[str] = field(default_factory=set)
 
 
 @contextmanager
-def serve(**repositories: Repository) -> Iterator[Hub]:
-    """Serve repositories; `acme__chat` is the repository acme/chat."""
-    hub = Hub({name.replace("__", "/"): repository for name, repository in repositories.items()})
+def serve(repositories: dict[str, Repository]) -> Iterator[Hub]:
+    """Serve repositories by their ids."""
+    hub = Hub(repositories)
     server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"hub": hub}))
     hub.url = f"http://127.0.0.1:{server.server_port}"
     thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
@@ -60,6 +64,7 @@ class _Handler(BaseHTTPRequestHandler):
     hub: Hub
 
     def do_GET(self) -> None:
+        self.hub.asked.append(self.path)
         parts = [unquote(part) for part in urlsplit(self.path).path.strip("/").split("/")]
         if parts[0] == "api":
             kind, name, rest = parts[1][:-1], "/".join(parts[2:4]), parts[4:]
@@ -73,7 +78,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._refuse(401, "", "Invalid credentials in Authorization header")
         elif repository is None or repository.kind != kind:
             # The real one does not tell strangers whether a private repository exists.
-            self._refuse(404 if authorization else 401, "RepoNotFound" if authorization else "", "Repository not found")
+            self._refuse(404 if authorization else 401, "RepoNotFound", "Repository not found")
         elif len(rest) > 1 and rest[1] not in ("main", repository.commit):
             self._refuse(404, "RevisionNotFound", f"Invalid rev id: {rest[1]}")
         elif not rest or rest[0] == "revision":
@@ -91,10 +96,20 @@ class _Handler(BaseHTTPRequestHandler):
         elif path not in repository.files:
             self._refuse(404, "EntryNotFound", "Entry not found")
         else:
-            self.hub.served.append(path)
             content = repository.files[path]
             etag = hashlib.sha1(content).hexdigest()
-            self._answer(200, content, {"ETag": f'"{etag}"', "X-Repo-Commit": repository.commit})
+            headers = {"ETag": f'"{etag}"', "X-Repo-Commit": repository.commit}
+            if self.command == "HEAD":
+                self._answer(200, content, headers)
+            elif path in self.hub.breaking:
+                self.hub.breaking.remove(path)
+                self._answer(200, content, headers, given=len(content) // 2)
+                # Closing without lingering resets the connection, as a dying network does.
+                self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                socket.close(self.connection.detach())
+            else:
+                self.hub.served.append(path)
+                self._answer(200, content, headers)
 
     def _refuse(self, status: int, code: str, message: str) -> None:
         headers = {"X-Error-Message": message} | ({"X-Error-Code": code} if code else {})
@@ -103,13 +118,13 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer_json(self, content: Any) -> None:
         self._answer(200, json.dumps(content).encode(), {"Content-Type": "application/json"})
 
-    def _answer(self, status: int, content: bytes, headers: dict[str, str]) -> None:
+    def _answer(self, status: int, content: bytes, headers: dict[str, str], given: int | None = None) -> None:
         self.send_response(status)
         for name, value in {**headers, "Content-Length": str(len(content))}.items():
             self.send_header(name, value)
         self.end_headers()
         if self.command == "GET":
-            self.wfile.write(content)
+            self.wfile.write(content[:given])
 
     def log_message(self, format: str, *args: Any) -> None:
         pass
@@ -131,7 +146,8 @@ def in_child(script: str, url: str, cache: Path, *arguments: str, **environment:
         "except BuildError as error:\n"
         "    print(json.dumps({'error': type(error).__name__, 'message': str(error)}))\n"
     )
-    unset = {name for name in os.environ if name.startswith("HF_") or name.lower().endswith("_proxy")}
+    prefixes = ("HF_", "HUGGING", "TRANSFORMERS_")
+    unset = {name for name in os.environ if name.startswith(prefixes) or name.lower().endswith("_proxy")}
     inherited = {name: value for name, value in os.environ.items() if name not in unset}
     settings = {"HF_ENDPOINT": url, "HF_HOME": str(cache), "HF_HUB_DISABLE_TELEMETRY": "1", "PYTHONUTF8": "1"}
     finished = subprocess.run(

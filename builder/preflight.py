@@ -9,7 +9,7 @@ from typing import Any
 from builder.errors import BuildError, SourceError, UnsupportedModel
 from builder.families import Family, family_of
 from builder.recipe import QuantRecipe
-from builder.source import read_config
+from builder.source import read_chat_template, read_config, read_tokenizer_config
 
 # The quantized checkpoint, the export with its float32 embeddings, and room to move.
 _DISK_PER_CHECKPOINT_BYTE = 1.5
@@ -28,11 +28,9 @@ def check(checkpoint: Path, recipe: QuantRecipe, output: Path) -> Family:
 
 def check_shapes(config: dict[str, Any], group_size: int) -> None:
     """Every quantized linear's input size must be a multiple of the group, and the head size one of 16."""
-    try:
-        inputs = dict(quantized_inputs(config))
-        head_size = _head_size(config)
-    except (KeyError, TypeError, ValueError) as error:
-        raise UnsupportedModel(f"config.json lacks a usable {error}: this is not a causal language model.") from error
+    _size(config, "num_hidden_layers")
+    inputs = dict(quantized_inputs(config))
+    head_size = _head_size(config)
     for layer, size in inputs.items():
         if size % group_size:
             fitting = [str(g) for g in (128, 64, 32) if all(s % g == 0 for s in inputs.values())]
@@ -46,9 +44,9 @@ def check_shapes(config: dict[str, Any], group_size: int) -> None:
 
 def quantized_inputs(config: dict[str, Any]) -> Iterator[tuple[str, int]]:
     """Input size of each kind of quantized linear layer."""
-    yield "q_proj, k_proj, v_proj, gate_proj, up_proj", int(config["hidden_size"])
-    yield "o_proj", int(config["num_attention_heads"]) * _head_size(config)
-    yield "down_proj", int(config["intermediate_size"])
+    yield "q_proj, k_proj, v_proj, gate_proj, up_proj", _size(config, "hidden_size")
+    yield "o_proj", _size(config, "num_attention_heads") * _head_size(config)
+    yield "down_proj", _size(config, "intermediate_size")
 
 
 def check_files(checkpoint: Path) -> None:
@@ -59,8 +57,8 @@ def check_files(checkpoint: Path) -> None:
     index = checkpoint / "model.safetensors.index.json"
     if index.is_file():
         try:
-            shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-        except (ValueError, KeyError, AttributeError) as error:
+            shards = set(map(str, json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise SourceError(f"{index} cannot be read: {error}.") from error
         missing = sorted(shards - {file.name for file in weights})
         if missing:
@@ -68,11 +66,8 @@ def check_files(checkpoint: Path) -> None:
     tokenizer = checkpoint / "tokenizer.json"
     if not tokenizer.is_file():
         raise SourceError(f"{tokenizer} is missing: a fast tokenizer is needed to serve a model.")
-    config = checkpoint / "tokenizer_config.json"
-    has_template = (checkpoint / "chat_template.jinja").is_file() or (
-        config.is_file() and "chat_template" in json.loads(config.read_text(encoding="utf-8"))
-    )
-    if not has_template:
+    read_tokenizer_config(checkpoint)
+    if read_chat_template(checkpoint) is None:
         raise UnsupportedModel(
             f"{checkpoint} has no chat template: this looks like a base model. Use its chat or instruct version."
         )
@@ -92,4 +87,15 @@ def check_disk(checkpoint: Path, output: Path) -> None:
 
 
 def _head_size(config: dict[str, Any]) -> int:
-    return int(config.get("head_dim") or int(config["hidden_size"]) // int(config["num_attention_heads"]))
+    if config.get("head_dim"):
+        return _size(config, "head_dim")
+    return _size(config, "hidden_size") // _size(config, "num_attention_heads")
+
+
+def _size(config: dict[str, Any], key: str) -> int:
+    value = config.get(key)
+    if not isinstance(value, int) or value < 1:
+        raise UnsupportedModel(
+            f"config.json has {key} = {value!r} where a positive number is needed: this is not a causal language model."
+        )
+    return value

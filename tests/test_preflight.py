@@ -1,0 +1,189 @@
+"""What a build refuses before it loads anything, and in which words."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from builder import demo
+from builder.errors import BuildError, SourceError, UnsupportedModel
+from builder.families import BROKEN, FAMILIES
+from builder.preflight import check
+from builder.recipe import GroupSize, QuantRecipe
+
+CONFIG = {
+    "model_type": "llama",
+    "hidden_size": 256,
+    "intermediate_size": 768,
+    "num_attention_heads": 4,
+    "num_hidden_layers": 2,
+}
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    """The files of a checkpoint, none of them with anything heavy in it."""
+    folder = tmp_path / "checkpoint"
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(CONFIG))
+    (folder / "model.safetensors").write_bytes(b"")
+    (folder / "tokenizer.json").write_text("{}")
+    (folder / "tokenizer_config.json").write_text("{}")
+    (folder / "chat_template.jinja").write_text("{{ messages }}")
+    return folder
+
+
+def configure(checkpoint: Path, **changes: Any) -> None:
+    """Change config.json; None removes a key."""
+    config = {key: value for key, value in {**CONFIG, **changes}.items() if value is not None}
+    (checkpoint / "config.json").write_text(json.dumps(config))
+
+
+def refusal(checkpoint: Path, error: type[BuildError], group_size: GroupSize = 128) -> str:
+    """The words in which a build is refused."""
+    with pytest.raises(BuildError) as refused:
+        check(checkpoint, QuantRecipe(group_size=group_size), checkpoint.parent / "models")
+    assert type(refused.value) is error
+    return str(refused.value)
+
+
+def test_the_demo_checkpoint_passes_wherever_it_is_built(tmp_path: Path) -> None:
+    assert check(demo.CHECKPOINT, QuantRecipe(), tmp_path / "not" / "there" / "yet") is FAMILIES["llama"]
+    assert not (tmp_path / "not").exists()
+
+
+def test_a_whole_checkpoint_passes(checkpoint: Path) -> None:
+    assert check(checkpoint, QuantRecipe(), checkpoint) is FAMILIES["llama"]
+
+
+def test_an_unknown_architecture_is_refused_with_those_that_work(checkpoint: Path) -> None:
+    configure(checkpoint, model_type="mamba")
+    message = refusal(checkpoint, UnsupportedModel)
+    assert "'mamba'" in message
+    assert "llama, mistral" in message
+
+
+def test_an_architecture_that_is_known_to_break_is_refused_with_the_reason(checkpoint: Path) -> None:
+    configure(checkpoint, model_type="smollm3")
+    assert BROKEN["smollm3"] in refusal(checkpoint, UnsupportedModel)
+
+
+def test_a_group_that_does_not_divide_is_refused_with_those_that_do(checkpoint: Path) -> None:
+    configure(checkpoint, intermediate_size=768 + 64)
+    message = refusal(checkpoint, UnsupportedModel)
+    assert "down_proj has 832 inputs" in message
+    assert "group size 128: use --group-size 64 or 32." in message
+    assert check(checkpoint, QuantRecipe(group_size=64), checkpoint) is FAMILIES["llama"]
+
+
+def test_every_kind_of_linear_is_checked_against_the_group(checkpoint: Path) -> None:
+    configure(checkpoint, hidden_size=320, head_dim=64)
+    assert "gate_proj, up_proj has 320 inputs" in refusal(checkpoint, UnsupportedModel)
+    configure(checkpoint, num_attention_heads=5, head_dim=64)
+    assert "o_proj has 320 inputs" in refusal(checkpoint, UnsupportedModel)
+
+
+def test_where_no_group_divides_the_refusal_says_so(checkpoint: Path) -> None:
+    configure(checkpoint, intermediate_size=1000)
+    assert "no group size fits this model" in refusal(checkpoint, UnsupportedModel, group_size=32)
+
+
+def test_a_head_size_that_attention_cannot_compute_is_refused(checkpoint: Path) -> None:
+    configure(checkpoint, num_attention_heads=32)
+    assert "head size 8 is not a multiple of 16" in refusal(checkpoint, UnsupportedModel)
+
+
+def test_a_null_head_size_means_that_it_follows_from_the_others(checkpoint: Path) -> None:
+    (checkpoint / "config.json").write_text(json.dumps({**CONFIG, "head_dim": None}))
+    assert check(checkpoint, QuantRecipe(), checkpoint) is FAMILIES["llama"]
+
+
+@pytest.mark.parametrize("key", ["hidden_size", "intermediate_size", "num_attention_heads", "num_hidden_layers"])
+@pytest.mark.parametrize("value", [None, 0, "many", [4]])
+def test_a_config_without_a_usable_size_is_refused_by_its_name(checkpoint: Path, key: str, value: Any) -> None:
+    configure(checkpoint, **{key: value})
+    assert f"{key} = {value!r}" in refusal(checkpoint, UnsupportedModel)
+
+
+def test_a_config_without_an_architecture_is_refused(checkpoint: Path) -> None:
+    configure(checkpoint, model_type=None)
+    assert "'None' is not supported" in refusal(checkpoint, UnsupportedModel)
+
+
+def test_a_folder_without_a_config_is_refused(checkpoint: Path) -> None:
+    (checkpoint / "config.json").unlink()
+    assert f"{checkpoint} has no config.json" in refusal(checkpoint, SourceError)
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer_config.json"])
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [(b'{"model_type": ', "is not JSON"), (b'["llama"]', "does not hold a JSON object"), (b"\xff", "cannot be read")],
+)
+def test_a_damaged_configuration_is_named_with_its_fault(
+    checkpoint: Path, name: str, content: bytes, fault: str
+) -> None:
+    (checkpoint / name).write_bytes(content)
+    assert f"{checkpoint / name} {fault}" in refusal(checkpoint, SourceError)
+
+
+def test_a_folder_without_safetensors_is_refused(checkpoint: Path) -> None:
+    (checkpoint / "model.safetensors").rename(checkpoint / "pytorch_model.bin")
+    assert "has no *.safetensors weights" in refusal(checkpoint, SourceError)
+
+
+def test_missing_shards_are_named(checkpoint: Path) -> None:
+    shards = {f"layer.{i}": f"model-0000{i}-of-00003.safetensors" for i in (1, 2, 3)}
+    (checkpoint / "model.safetensors.index.json").write_text(json.dumps({"weight_map": shards}))
+    (checkpoint / "model.safetensors").rename(checkpoint / "model-00002-of-00003.safetensors")
+    message = refusal(checkpoint, SourceError)
+    assert "lacks model-00001-of-00003.safetensors, model-00003-of-00003.safetensors: the download" in message
+
+
+def test_a_checkpoint_with_all_its_shards_passes(checkpoint: Path) -> None:
+    index = {"weight_map": {"a": "model.safetensors", "b": "model.safetensors"}}
+    (checkpoint / "model.safetensors.index.json").write_text(json.dumps(index))
+    assert check(checkpoint, QuantRecipe(), checkpoint) is FAMILIES["llama"]
+
+
+@pytest.mark.parametrize("content", [b"{", b"{}", b"[]", b'{"weight_map": []}', b'{"weight_map": null}', b"\xff"])
+def test_a_damaged_index_of_shards_is_named(checkpoint: Path, content: bytes) -> None:
+    index = checkpoint / "model.safetensors.index.json"
+    index.write_bytes(content)
+    assert f"{index} cannot be read" in refusal(checkpoint, SourceError)
+
+
+def test_a_checkpoint_without_a_fast_tokenizer_is_refused(checkpoint: Path) -> None:
+    (checkpoint / "tokenizer.json").rename(checkpoint / "tokenizer.model")
+    assert "a fast tokenizer is needed" in refusal(checkpoint, SourceError)
+
+
+@pytest.mark.parametrize(
+    "tokenizer_config",
+    [{}, {"chat_template": None}, {"chat_template": [{"name": "tool_use", "template": "{{ messages }}"}]}],
+)
+def test_a_base_model_is_refused_for_want_of_a_chat_template(checkpoint: Path, tokenizer_config: Any) -> None:
+    (checkpoint / "chat_template.jinja").unlink()
+    (checkpoint / "tokenizer_config.json").write_text(json.dumps(tokenizer_config))
+    assert "no chat template: this looks like a base model" in refusal(checkpoint, UnsupportedModel)
+
+
+@pytest.mark.parametrize(
+    "template", ["{{ messages }}", [{"name": "default", "template": "{{ messages }}"}, {"name": "rag", "template": ""}]]
+)
+def test_a_chat_template_inside_the_tokenizer_configuration_will_do(checkpoint: Path, template: Any) -> None:
+    (checkpoint / "chat_template.jinja").unlink()
+    (checkpoint / "tokenizer_config.json").write_text(json.dumps({"chat_template": template}))
+    assert check(checkpoint, QuantRecipe(), checkpoint) is FAMILIES["llama"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="the file would really take its size there")
+def test_too_little_disk_is_refused_with_both_figures(checkpoint: Path) -> None:
+    free = shutil.disk_usage(checkpoint).free
+    os.truncate(checkpoint / "model.safetensors", free)  # a hole: it takes no room itself
+    message = refusal(checkpoint, BuildError)
+    assert f"the build needs about {int(free * 1.5) + (200 << 20) >> 20} MiB" in message
+    assert "--models-dir" in message

@@ -102,6 +102,7 @@ def _post_mortem(module: str, returncode: int, log: Path) -> str:
     if returncode == -9:
         why = "was killed, most likely because memory ran out"
     else:
-        lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+        own = log.read_text(encoding="utf-8", errors="replace").rpartition(f"== {module} ")[2]
+        lines = [line for line in own.splitlines()[1:] if line.strip()]  # the first one is the job
         why = f"ended with exit code {returncode}: {lines[-1].strip() if lines else 'no message'}"
     return f"the stage {module} {why}. Its log is {log}."

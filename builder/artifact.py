@@ -40,28 +40,29 @@ class Shelf:
 
     def builds(self) -> list[Path]:
         """Finished builds, oldest first. A folder without a manifest is not one."""
-        found = {}
-        for path in self.folder.glob(f"{self.recipe_hash}-*"):
-            number = path.name.rpartition("-")[2]
-            if number.isdigit() and (path / MANIFEST).is_file():
-                found[int(number)] = path
-        return [found[number] for number in sorted(found)]
+        return [path for _, path in self._numbered() if (path / MANIFEST).is_file()]
 
     def current(self) -> Path | None:
         """The newest finished build."""
         return next(reversed(self.builds()), None)
 
     def next(self) -> Path:
-        """Where the next build will appear."""
-        newest = self.current()
-        number = int(newest.name.rpartition("-")[2]) + 1 if newest else 1
-        return self.folder / f"{self.recipe_hash}-{number}"
+        """Where the next build will appear: after everything that is there, whole or not."""
+        newest = max((number for number, _ in self._numbered()), default=0)
+        return self.folder / f"{self.recipe_hash}-{newest + 1}"
 
     def prune(self) -> None:
         """Remove all but the newest build. One that is still open elsewhere stays until the next time."""
-        for old in self.builds()[:-1]:
+        current = self.current()
+        for _, old in self._numbered():
+            if current is None or old == current:
+                break
             (old / MANIFEST).unlink(missing_ok=True)  # first, so that no half-removed folder counts as a build
             shutil.rmtree(old, ignore_errors=True)
+
+    def _numbered(self) -> list[tuple[int, Path]]:
+        named = ((path.name.rpartition("-")[2], path) for path in self.folder.glob(f"{self.recipe_hash}-*"))
+        return sorted((int(number), path) for number, path in named if number.isdecimal())
 
 
 @contextmanager

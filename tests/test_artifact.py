@@ -1,0 +1,219 @@
+"""Model folders: which of them count, how one appears, and that two builds never share a working folder."""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from builder.artifact import MANIFEST, Shelf, default_models_dir, publish, read_manifest, staging
+from builder.errors import BuildError
+from tests.hub import ROOT
+
+HASH = "0123456789ab"
+
+
+@pytest.fixture
+def shelf(tmp_path: Path) -> Shelf:
+    """An empty shelf."""
+    folder = tmp_path / "demo"
+    folder.mkdir()
+    return Shelf(folder, HASH)
+
+
+def put(shelf: Shelf, name: str, whole: bool = True) -> Path:
+    """Put a folder on the shelf; without a manifest it is not a build."""
+    folder = shelf.folder / name
+    folder.mkdir()
+    (folder / "model.onnx").write_bytes(b"graph")
+    if whole:
+        (folder / MANIFEST).write_text("{}")
+    return folder
+
+
+def test_builds_are_in_the_order_of_their_numbers(shelf: Shelf) -> None:
+    made = [put(shelf, f"{HASH}-{number}") for number in (10, 9, 2)]
+    assert shelf.builds() == made[::-1]
+    assert shelf.current() == made[0]
+
+
+def test_a_shelf_that_does_not_exist_is_empty(tmp_path: Path) -> None:
+    shelf = Shelf(tmp_path / "nothing" / "here", HASH)
+    assert shelf.builds() == []
+    assert shelf.current() is None
+    assert shelf.next() == shelf.folder / f"{HASH}-1"
+
+
+def test_what_is_no_finished_build_of_this_recipe_does_not_count(shelf: Shelf) -> None:
+    whole = put(shelf, f"{HASH}-1")
+    put(shelf, f"{HASH}-2", whole=False)
+    put(shelf, f"{HASH}-old")
+    put(shelf, f".staging-{HASH}-7")
+    put(shelf, "ba9876543210-8")
+    assert shelf.builds() == [whole]
+
+
+def test_the_next_build_comes_after_everything_that_is_there_even_what_is_not_whole(shelf: Shelf) -> None:
+    put(shelf, f"{HASH}-1")
+    assert shelf.next() == shelf.folder / f"{HASH}-2"
+    put(shelf, f"{HASH}-9", whole=False)
+    assert shelf.next() == shelf.folder / f"{HASH}-10"
+
+
+def test_prune_leaves_the_newest_build_and_what_belongs_to_others(shelf: Shelf) -> None:
+    put(shelf, f"{HASH}-1")
+    put(shelf, f"{HASH}-2", whole=False)  # one that could not be removed the last time
+    put(shelf, f"{HASH}-3")
+    newest, other = put(shelf, f"{HASH}-10"), put(shelf, "ba9876543210-1")
+    shelf.prune()
+    assert sorted(shelf.folder.iterdir()) == sorted([newest, other])
+    assert shelf.builds() == [newest]
+
+
+def test_prune_removes_nothing_where_no_build_is_whole(shelf: Shelf) -> None:
+    left = put(shelf, f"{HASH}-1", whole=False)
+    shelf.prune()
+    assert (left / "model.onnx").is_file()
+
+
+def finished_export(parent: Path) -> Path:
+    """A folder as the last stage leaves it."""
+    folder = parent / "export"
+    (folder / "sub").mkdir(parents=True)
+    (folder / "model.onnx").write_bytes(b"graph" * 1000)
+    (folder / "empty").write_bytes(b"")
+    (folder / "sub" / "weights.data").write_bytes(bytes(range(256)))
+    return folder
+
+
+def test_publish_records_the_size_and_hash_of_every_file(tmp_path: Path) -> None:
+    destination = tmp_path / f"{HASH}-1"
+    publish(finished_export(tmp_path), destination, {"recipe": {"group_size": 128}})
+    manifest = read_manifest(destination)
+    assert manifest["recipe"] == {"group_size": 128}
+    assert manifest["libraries"]["onnxruntime-genai"]
+    present = {file.relative_to(destination).as_posix() for file in destination.rglob("*") if file.is_file()}
+    assert set(manifest["files"]) == present - {MANIFEST}
+    for name, entry in manifest["files"].items():
+        content = (destination / name).read_bytes()
+        assert entry == {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+
+
+def test_publish_moves_the_folder_itself_so_that_it_appears_at_once(tmp_path: Path) -> None:
+    finished, destination = finished_export(tmp_path), tmp_path / f"{HASH}-1"
+    identity = finished.stat().st_ino
+    publish(finished, destination, {})
+    assert destination.stat().st_ino == identity
+    assert not finished.exists()
+
+
+def test_what_cannot_be_published_leaves_the_place_as_it_was(tmp_path: Path) -> None:
+    finished, destination = finished_export(tmp_path), tmp_path / f"{HASH}-1"
+    destination.mkdir()
+    (destination / "precious").write_text("kept")
+    with pytest.raises(OSError):
+        publish(finished, destination, {})
+    assert [file.name for file in destination.iterdir()] == ["precious"]
+
+
+def test_staging_keeps_finished_results_and_removes_half_made_ones(tmp_path: Path) -> None:
+    destination = tmp_path / "demo" / f"{HASH}-1"
+    with staging(destination, "key") as work:
+        assert work.parent == destination.parent
+        (work / "quantize").mkdir()
+        (work / "export.123.partial").mkdir()
+        (work / "export.123.partial" / "model.onnx").write_bytes(b"half")
+    with staging(destination, "key") as again:
+        assert again == work
+        assert [entry.name for entry in again.iterdir()] == ["quantize"]
+
+
+@contextmanager
+def another_build(destination: Path, key: str) -> Iterator["subprocess.Popen[str]"]:
+    """Another process that is in the middle of a build."""
+    script = (
+        "import sys; from pathlib import Path; from builder.artifact import staging\n"
+        "with staging(Path(sys.argv[1]), sys.argv[2]) as work:\n"
+        "    (work / 'calibrate').mkdir(); print('building', flush=True); sys.stdin.read()\n"
+    )
+    command = [sys.executable, "-c", script, str(destination), key]
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        try:
+            assert other.stdout and other.stdout.readline() == "building\n"
+            yield other
+        finally:
+            other.kill()
+
+
+def test_a_second_process_that_builds_the_same_is_told_so(tmp_path: Path) -> None:
+    destination = tmp_path / "demo" / f"{HASH}-1"
+    with another_build(destination, "key"):
+        with pytest.raises(BuildError, match="another process is building demo"), staging(destination, "key"):
+            pass
+        with staging(destination, "another key"):
+            pass
+
+
+def test_a_build_that_was_killed_leaves_its_results_and_no_lock(tmp_path: Path) -> None:
+    destination = tmp_path / "demo" / f"{HASH}-1"
+    with another_build(destination, "key") as other:
+        other.kill()
+        other.wait()
+        with staging(destination, "key") as work:
+            assert (work / "calibrate").is_dir()
+
+
+def test_an_error_inside_gives_the_lock_back(tmp_path: Path) -> None:
+    destination = tmp_path / "demo" / f"{HASH}-1"
+    with pytest.raises(RuntimeError), staging(destination, "key"):
+        raise RuntimeError
+    with staging(destination, "key"):
+        pass
+
+
+def test_a_models_folder_that_cannot_be_made_is_a_clear_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    destination = tmp_path / "file" / "demo" / f"{HASH}-1"
+    message = r"cannot be written to .* choose another place with --models-dir"
+    with pytest.raises(BuildError, match=message) as refused, staging(destination, "key"):
+        pass
+    assert str(tmp_path / "file" / "demo") in str(refused.value)
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="nothing is read-only for this user")
+def test_a_read_only_models_folder_is_a_clear_error(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    try:
+        with pytest.raises(BuildError, match="cannot be written to"), staging(tmp_path / "demo" / "x-1", "key"):
+            pass
+    finally:
+        tmp_path.chmod(0o700)
+
+
+def test_the_models_folder_can_be_named_by_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OGA_CHAT_HOME", str(tmp_path / "models"))
+    assert default_models_dir() == tmp_path / "models"
+    monkeypatch.setenv("OGA_CHAT_HOME", "")
+    assert default_models_dir().name == "oga-chat"
+
+
+def test_a_kill_in_the_middle_of_a_removal_leaves_no_build_that_counts(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(shelf, f"{HASH}-1")
+    newest = put(shelf, f"{HASH}-2")
+
+    def killed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(shutil, "rmtree", killed)
+        shelf.prune()
+    assert shelf.builds() == [newest]
+    shelf.prune()
+    assert list(shelf.folder.iterdir()) == [newest]

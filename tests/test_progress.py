@@ -1,0 +1,55 @@
+"""What a build shows while it runs."""
+
+import io
+import sys
+
+import pytest
+
+from builder.progress import Step, terminal
+
+BUILD = [
+    Step("calibrate", 0, 0),
+    Step("calibrate", 1, 1),
+    Step("quantize", 0, 0),
+    Step("quantize", 0, 2, "layer 1 of 2"),
+    Step("quantize", 1, 2, "layer 2 of 2"),
+    Step("quantize", 1, 1),
+    Step("export", 0, 0),
+]
+
+
+class Screen(io.StringIO):
+    """A terminal, as far as one can see from its file."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture(autouse=True)
+def plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """These change what counts as a terminal."""
+    for name in ("FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE", "NO_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+
+
+def test_without_a_terminal_each_finished_stage_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with terminal() as report:
+        for step in BUILD:
+            report(step)
+    shown = capsys.readouterr()
+    assert shown.err == "  calibrate: done\n  quantize: done\n"
+    assert shown.out == ""
+
+
+def test_on_a_terminal_each_stage_that_has_begun_has_a_bar_with_its_note(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = Screen()
+    monkeypatch.setattr(sys, "stderr", screen)
+    with terminal() as report:
+        for step in [*BUILD, Step("export", 3, 9, "reading layer 3")]:
+            report(step)
+    final = screen.getvalue().rpartition("calibrate")[2]
+    assert "quantize" in final
+    assert "reading layer 3" in final
+    assert "layer 2 of 2" not in final, "the note of a stage that has ended stays on the screen"
+    assert "verify" not in screen.getvalue()

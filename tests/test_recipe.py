@@ -1,0 +1,85 @@
+"""Every knob names another result, and a value that cannot work is refused by name."""
+
+import subprocess
+import sys
+from dataclasses import fields, replace
+from typing import Any
+
+import pytest
+
+from builder import recipe
+from builder.errors import BuildError
+from builder.recipe import ExportTarget, QuantRecipe, recipe_hash
+from tests.hub import ROOT
+
+# Another valid value for each knob; a knob that is not listed here fails its test.
+ANOTHER: dict[str, Any] = {
+    "group_size": 64,
+    "data_type": "bfloat16",
+    "dataset": "demo",
+    "num_calib_data": 16,
+    "seq_len": 256,
+    "execution_provider": "cuda",
+    "accuracy_level": 1,
+    "lm_head_bits": 4,
+}
+
+
+@pytest.mark.parametrize("knob", [field.name for field in fields(QuantRecipe)])
+def test_every_knob_of_the_recipe_changes_the_hash(knob: str) -> None:
+    changed = replace(QuantRecipe(), **{knob: ANOTHER[knob]})
+    assert recipe_hash(changed, ExportTarget()) != recipe_hash(QuantRecipe(), ExportTarget())
+
+
+@pytest.mark.parametrize("knob", [field.name for field in fields(ExportTarget)])
+def test_every_knob_of_the_target_changes_the_hash(knob: str) -> None:
+    changed = replace(ExportTarget(), **{knob: ANOTHER[knob]})
+    assert recipe_hash(QuantRecipe(), changed) != recipe_hash(QuantRecipe(), ExportTarget())
+
+
+def test_a_new_format_changes_the_hash(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = recipe_hash(QuantRecipe(), ExportTarget())
+    monkeypatch.setattr(recipe, "FORMAT", recipe.FORMAT + 1)
+    assert recipe_hash(QuantRecipe(), ExportTarget()) != before
+
+
+def test_equal_recipes_have_the_same_hash_in_every_process() -> None:
+    script = "from builder.recipe import *; print(recipe_hash(QuantRecipe(seq_len=64), ExportTarget('dml')))"
+    elsewhere = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    here = recipe_hash(QuantRecipe(seq_len=64), ExportTarget("dml"))
+    assert elsewhere.stdout.strip() == here
+    assert len(here) == 12
+
+
+@pytest.mark.parametrize(
+    ("knob", "value"),
+    [
+        ("group_size", 48),
+        ("group_size", 0),
+        ("data_type", "int8"),
+        ("num_calib_data", 0),
+        ("num_calib_data", -3),
+        ("seq_len", 15),
+        ("seq_len", 8193),
+    ],
+)
+def test_a_recipe_refuses_a_value_that_cannot_work_and_names_it(knob: str, value: Any) -> None:
+    with pytest.raises(BuildError) as refused:
+        QuantRecipe(**{knob: value})
+    assert f"--{knob.replace('_', '-')}" in str(refused.value)
+    assert f"not {value!r}." in str(refused.value)
+
+
+@pytest.mark.parametrize("length", [16, 8192])
+def test_the_ends_of_a_range_belong_to_it(length: int) -> None:
+    assert QuantRecipe(seq_len=length, num_calib_data=1).seq_len == length
+
+
+@pytest.mark.parametrize(
+    ("knob", "value"), [("execution_provider", "tpu"), ("accuracy_level", 2), ("lm_head_bits", 16)]
+)
+def test_a_target_refuses_a_value_that_cannot_work_and_names_it(knob: str, value: Any) -> None:
+    with pytest.raises(BuildError) as refused:
+        ExportTarget(**{knob: value})
+    assert f"--{knob.replace('_', '-')}" in str(refused.value)
+    assert f"not {value!r}." in str(refused.value)

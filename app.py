@@ -82,6 +82,7 @@ def run(flags: argparse.Namespace) -> None:
             name=str(engine.folder.manifest.get("source", {}).get("name", folder.name)),
             examples=DEMO_EXAMPLES if is_demo else EXAMPLES,
             notice=DEMO_NOTICE if is_demo else "",
+            defaults=engine.folder.default_options(),
         )
         served = serve_chat(page, host=flags.host, port=flags.port, share=flags.share, auth=[login] if login else None)
         print(f"Chat at {served.url}", flush=True)
@@ -111,6 +112,7 @@ def model_folder(flags: argparse.Namespace) -> tuple[Path, bool]:
         title = f"Building {source.name}: UINT4 by AWQ, group {recipe.group_size}, for {target.execution_provider}"
         with terminal(title) as report:
             found = launch.make(source, recipe, target, models_dir, report)
+        print(launch.summary(found), file=sys.stderr)
     return found, source.kind == "demo"
 
 

@@ -34,6 +34,7 @@ def main() -> int:
     except KeyboardInterrupt:
         print("stopped: what was finished is kept, and the next build goes on from there.", file=sys.stderr)
         return 130
+    print(launch.summary(built), file=sys.stderr)
     print(built)
     return 0
 

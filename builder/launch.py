@@ -26,3 +26,13 @@ def make(source: Source, recipe: QuantRecipe, target: ExportTarget, models_dir: 
     built = build(locate(source), recipe, target, shelf.next(), report)
     shelf.prune()
     return built
+
+
+def summary(folder: Path) -> str:
+    """One line on what was measured when the folder was built."""
+    quality = read_manifest(folder)["quality"]
+    before, after = quality["perplexity_original"], quality["perplexity_exported"]
+    return (
+        f"perplexity {before:.3f} before, {after:.3f} after (x{after / before:.3f}), "
+        f"top-1 agreement {quality['top1_agreement']:.1%}, on {quality['tokens']} held-out tokens"
+    )

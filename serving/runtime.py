@@ -18,7 +18,7 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 import onnxruntime_genai as og
 
 # Tokens per prefill pass. OGA holds Python's lock for a whole pass, so this also bounds how long others wait.
-PREFILL_CHUNK = 128
+PREFILL_CHUNK = 64
 
 
 class Runtime:

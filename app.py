@@ -82,7 +82,6 @@ def run(flags: argparse.Namespace) -> None:
             name=str(engine.folder.manifest.get("source", {}).get("name", folder.name)),
             examples=DEMO_EXAMPLES if is_demo else EXAMPLES,
             notice=DEMO_NOTICE if is_demo else "",
-            defaults=engine.folder.default_options(),
         )
         served = serve_chat(page, host=flags.host, port=flags.port, share=flags.share, auth=[login] if login else None)
         print(f"Chat at {served.url}", flush=True)

@@ -4,12 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from serving.errors import InvalidRequest, ModelFolderError
+from serving.errors import ModelFolderError
 from serving.prompt import read_json
-from serving.types import SamplingOptions
-
-# Where a model says nothing: lively, but not wild.
-FALLBACK = SamplingOptions(temperature=0.7, top_p=0.9)
 
 REQUIRED = ("genai_config.json", "tokenizer.json", "tokenizer_config.json")
 
@@ -52,19 +48,6 @@ class ModelFolder:
         for name, entry in manifest.get("files", {}).items():
             _check_size(path / name, entry["size"])
         return cls(path, context_length, vocab_size, kv_values_per_token, manifest)
-
-    def default_options(self) -> SamplingOptions:
-        """How the model's authors sample, by generation_config.json; FALLBACK where they say nothing usable."""
-        file = self.path / "generation_config.json"
-        config = read_json(file) if file.is_file() else {}
-        names = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty")
-        given = {name: config[name] for name in names if isinstance(config.get(name), int | float)}
-        if not config.get("do_sample") or not given:
-            return FALLBACK
-        try:
-            return SamplingOptions(**{"top_k": 50, **given})  # 50 is what transformers adds where top_k is not given
-        except InvalidRequest:
-            return FALLBACK
 
 
 def _check_size(file: Path, expected: int) -> None:

@@ -3,13 +3,11 @@
 import json
 import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from serving.errors import ModelFolderError
-from serving.folder import FALLBACK, ModelFolder
-from serving.types import SamplingOptions
+from serving.folder import ModelFolder
 
 
 @pytest.fixture
@@ -20,22 +18,6 @@ def folder(demo_model: Path, tmp_path: Path) -> Path:
 def without_manifest(folder: Path) -> Path:
     (folder / "manifest.json").unlink(missing_ok=True)
     return folder
-
-
-@pytest.mark.parametrize(
-    ("config", "options"),
-    [
-        ({"do_sample": True, "temperature": 0.6, "top_p": 0.9}, SamplingOptions(temperature=0.6, top_p=0.9, top_k=50)),
-        ({"do_sample": True, "top_k": 20, "min_p": 0.1}, SamplingOptions(top_k=20, min_p=0.1)),
-        ({"temperature": 0.6}, FALLBACK),
-        ({"do_sample": True}, FALLBACK),
-        ({"do_sample": True, "temperature": -1}, FALLBACK),
-        ({"do_sample": True, "temperature": "warm"}, FALLBACK),
-    ],
-)
-def test_the_defaults_are_those_of_the_models_authors(folder: Path, config: dict[str, Any], options: object) -> None:
-    (without_manifest(folder) / "generation_config.json").write_text(json.dumps(config))
-    assert ModelFolder.open(folder).default_options() == options
 
 
 def test_sizes_of_the_kv_cache_come_from_the_export(folder: Path) -> None:

@@ -71,7 +71,7 @@ class Engine:
         """
         folder = ModelFolder.open(Path(path))
         prompt = Prompt.load(folder.path)
-        return cls(Runtime(folder, context_length, threads or usable_cores()), prompt, slots)
+        return cls(Runtime(folder, context_length, usable_cores() if threads is None else threads), prompt, slots)
 
     @property
     def context_length(self) -> int:

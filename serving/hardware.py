@@ -6,10 +6,10 @@ from pathlib import Path
 
 import psutil
 
-_CGROUP = Path("/sys/fs/cgroup")
+CGROUP = Path("/sys/fs/cgroup")
 
 
-def usable_cores() -> int:
+def usable_cores(cgroup: Path = CGROUP) -> int:
     """Physical cores this process may run on, respecting CPU affinity and a container's quota; at least 1.
 
     Two hardware threads of one core share its arithmetic units, so more threads than cores only slow decoding down.
@@ -19,24 +19,24 @@ def usable_cores() -> int:
     logical = psutil.cpu_count() or allowed
     physical = psutil.cpu_count(logical=False) or logical
     cores = math.ceil(allowed * physical / logical)
-    quota = _cgroup_quota()
+    quota = _quota(cgroup)
     return max(1, min(cores, math.ceil(quota)) if quota else cores)
 
 
-def available_memory() -> int:
+def available_memory(cgroup: Path = CGROUP) -> int:
     """Bytes that can still be allocated without swapping, also inside a container with a memory limit."""
     available = int(psutil.virtual_memory().available)
     try:
-        limit = (_CGROUP / "memory.max").read_text().strip()
-        used = int((_CGROUP / "memory.current").read_text())
+        limit = (cgroup / "memory.max").read_text().strip()
+        used = int((cgroup / "memory.current").read_text())
     except (OSError, ValueError):
         return available
     return available if limit == "max" else max(0, min(available, int(limit) - used))
 
 
-def _cgroup_quota() -> float | None:
+def _quota(cgroup: Path) -> float | None:
     try:
-        quota, period = (_CGROUP / "cpu.max").read_text().split()
+        quota, period = (cgroup / "cpu.max").read_text().split()
     except (OSError, ValueError):
         return None
     return None if quota == "max" else int(quota) / int(period)

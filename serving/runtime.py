@@ -31,6 +31,8 @@ class Runtime:
                 f"--context-length must be from 2 to {folder.context_length}, the window of this model, "
                 f"not {context_length}."
             )
+        if threads < 1:
+            raise InvalidRequest(f"--threads must be 1 or more, not {threads}.")
         self.folder = folder
         self.context_length = context_length or folder.context_length
         self.vocab_size = folder.vocab_size

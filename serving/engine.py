@@ -15,7 +15,7 @@ from queue import SimpleQueue
 
 import numpy as np
 
-from serving.errors import ContextOverflow, EngineStopped, ServingError
+from serving.errors import EngineStopped, ServingError
 from serving.folder import ModelFolder
 from serving.hardware import available_memory, usable_cores
 from serving.prefix import SlotView, TokenIds, capacity_for, plan
@@ -92,12 +92,12 @@ class Engine:
         Raises InvalidRequest at once for messages the chat template refuses, ContextOverflow for a prompt that leaves
         no room for an answer.
         """
-        token_ids = self.prompt.encode(self.prompt.render(messages))
-        if token_ids.size >= self.context_length:
-            raise ContextOverflow(
-                f"the conversation has {token_ids.size} tokens and the context window {self.context_length}: "
-                "shorten it, start a new chat, or serve a longer window with --context-length."
-            )
+        return self.continue_prompt(self.prompt.tokens(messages, self.context_length), options, cancelled)
+
+    def continue_prompt(
+        self, token_ids: TokenIds, options: SamplingOptions | None = None, cancelled: Cancelled = never
+    ) -> Iterator[Chunk]:
+        """The same for a prompt that is rendered and encoded already: token ids [n], n below the context length."""
         return self._stream(_Request(token_ids, options or SamplingOptions(), cancelled))
 
     def close(self) -> None:

@@ -16,7 +16,7 @@ from tokenizers import Tokenizer
 from tokenizers.decoders import DecodeStream
 from transformers.utils.chat_template_utils import render_jinja_template
 
-from serving.errors import InvalidRequest, ModelFolderError
+from serving.errors import ContextOverflow, InvalidRequest, ModelFolderError
 from serving.prefix import TokenIds
 from serving.types import Message
 
@@ -76,6 +76,16 @@ class Prompt:
     def encode(self, text: str) -> TokenIds:
         """Token ids of rendered text [n]; special tokens are those that the text spells out."""
         return np.asarray(self.tokenizer.encode(text, add_special_tokens=False).ids, dtype=np.int32)
+
+    def tokens(self, messages: Sequence[Message], context_length: int) -> TokenIds:
+        """The rendered conversation as token ids [n]. Raises InvalidRequest; ContextOverflow if no answer would fit."""
+        token_ids = self.encode(self.render(messages))
+        if token_ids.size >= context_length:
+            raise ContextOverflow(
+                f"the conversation has {token_ids.size} tokens and the context window {context_length}: "
+                "shorten it, start a new chat, or serve a longer window with --context-length."
+            )
+        return token_ids
 
     def detokenizer(self) -> "Detokenizer":
         """A fresh stream decoder for one answer."""

@@ -1,0 +1,253 @@
+"""The engine in a process of its own.
+
+OGA's Python binding holds the interpreter's lock during every forward pass. In one process with a web server, a page
+would stand still for as long as a chunk of prefill takes, which is seconds for a large model. A crash, or a kill
+because memory ran out, ends this process only; the next request starts a new one.
+
+Requests go to the child's stdin and chunks come back on its stdout, one JSON line each. The child ends itself when its
+stdin closes.
+"""
+
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import asdict, fields
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import Any
+
+import numpy as np
+
+from serving import errors
+from serving.engine import Cancelled, Engine, never
+from serving.errors import EngineStopped, ServingError
+from serving.folder import ModelFolder
+from serving.prompt import Prompt
+from serving.types import Chunk, Message, SamplingOptions
+
+_POLL_SECONDS = 0.1  # how often `cancelled` is asked while no chunk comes
+_CHUNK_FIELDS = tuple(field.name for field in fields(Chunk))
+
+Line = dict[str, Any]
+Stream = SimpleQueue["Chunk | ServingError"]
+
+
+class EngineProcess:
+    """What Engine is to its callers, with the model in a child process. Safe to use from any number of threads."""
+
+    def __init__(self, setup: Line, folder: ModelFolder, prompt: Prompt) -> None:
+        self.folder = folder
+        self.prompt = prompt
+        self._setup = setup
+        self._numbers = itertools.count()
+        self._lock = threading.Lock()
+        self._closed = False
+        self._child = _Child(setup)
+
+    @classmethod
+    def load(
+        cls, path: Path | str, *, context_length: int | None = None, threads: int | None = None
+    ) -> "EngineProcess":
+        """Start the process and load a model folder in it. Raises what Engine.load raises."""
+        folder = ModelFolder.open(Path(path))
+        setup = {"path": str(folder.path), "context_length": context_length, "threads": threads}
+        return cls(setup, folder, Prompt.load(folder.path))
+
+    @property
+    def context_length(self) -> int:
+        """The served window, in tokens."""
+        return self._child.context_length
+
+    def generate(
+        self,
+        messages: Sequence[Message],
+        options: SamplingOptions | None = None,
+        cancelled: Cancelled = never,
+    ) -> Iterator[Chunk]:
+        """Stream the assistant's answer, as Engine.generate does. Raises EngineStopped if the process ends."""
+        token_ids = self.prompt.tokens(messages, self.context_length)
+        request = {"tokens": token_ids.tolist(), "options": asdict(options or SamplingOptions())}
+        return self._stream(request, cancelled)
+
+    def close(self) -> None:
+        """End the process. Answers still being made end with EngineStopped."""
+        with self._lock:
+            self._closed = True
+            self._child.close()
+
+    def __enter__(self) -> "EngineProcess":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _stream(self, request: Line, cancelled: Cancelled) -> Iterator[Chunk]:
+        number, child, stream = next(self._numbers), self._living(), Stream()
+        child.send({"id": number, **request}, stream)
+        ended = told = False
+        try:
+            while not ended:
+                if not told and cancelled():
+                    told = True
+                    child.send({"cancel": number})
+                try:
+                    item = stream.get(timeout=_POLL_SECONDS)
+                except Empty:
+                    continue
+                if isinstance(item, ServingError):
+                    ended = True
+                    raise item
+                ended = item.finish_reason is not None
+                yield item
+        finally:
+            child.forget(number)
+            if not ended and not told:
+                child.send({"cancel": number})
+
+    def _living(self) -> "_Child":
+        with self._lock:
+            if self._closed:
+                raise EngineStopped("the engine is closed.")
+            if self._child.ended:
+                self._child.close()
+                self._child = _Child(self._setup)
+            return self._child
+
+
+class _Child:
+    """One child process, from its start to its end, and the streams of the answers it is making."""
+
+    def __init__(self, setup: Line) -> None:
+        self.ended = False
+        self._streams: dict[int, Stream] = {}
+        self._lock = threading.Lock()
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "serving.worker"],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding="utf-8", cwd=_import_root(),
+        )  # fmt: skip
+        self.send(setup)
+        self._reader = threading.Thread(target=self._read, name="engine replies", daemon=True)
+        assert self._process.stdout
+        first = json.loads(self._process.stdout.readline() or "{}")
+        self._reader.start()
+        if "context_length" not in first:
+            obituary = self._obituary()
+            self.close()
+            raise _error(first) if first else EngineStopped(obituary)
+        self.context_length = int(first["context_length"])
+
+    def send(self, line: Line, stream: Stream | None = None) -> None:
+        """Write one line; `stream` gets the answer. A process that has ended answers with EngineStopped."""
+        assert self._process.stdin
+        with self._lock:
+            if stream is not None:
+                self._streams[line["id"]] = stream
+            try:
+                self._process.stdin.write(json.dumps(line) + "\n")
+                self._process.stdin.flush()
+            except (OSError, ValueError):
+                self.ended = True
+                if stream is not None:
+                    stream.put(EngineStopped(self._obituary()))
+
+    def forget(self, number: int) -> None:
+        """Drop what still comes for this answer."""
+        with self._lock:
+            self._streams.pop(number, None)
+
+    def close(self) -> None:
+        """End the process and wait for it."""
+        self.ended = True
+        self._process.kill()
+        self._process.wait()
+        self._reader.join()
+        assert self._process.stdin and self._process.stdout
+        self._process.stdout.close()
+        with suppress(BrokenPipeError):  # a line that the process did not live to read
+            self._process.stdin.close()
+
+    def _read(self) -> None:
+        assert self._process.stdout
+        for line in self._process.stdout:
+            reply = json.loads(line)
+            stream = self._streams.get(reply["id"])
+            if stream is not None:
+                stream.put(_error(reply) if "error" in reply else Chunk(*reply["chunk"]))
+        with self._lock:
+            self.ended = True
+            for stream in self._streams.values():
+                stream.put(EngineStopped(self._obituary()))
+
+    def _obituary(self) -> str:
+        code = self._process.wait()
+        why = "was killed, most likely because memory ran out" if code == -9 else f"ended with exit code {code}"
+        return f"the engine process {why}; the next message starts it again."
+
+
+def _import_root() -> Path:
+    """Where `serving` can be imported from, whatever the caller's working directory is."""
+    return Path(__file__).parent.parent
+
+
+def _error(reply: Line) -> ServingError:
+    error: ServingError = getattr(errors, reply["type"])(reply["error"])
+    return error
+
+
+# The child's side.
+
+
+def main() -> None:
+    """Load the engine that the first line asks for, then answer requests until stdin closes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C reaches the whole terminal; the parent says when to end
+    replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # what libraries print must not get between the lines
+    lock = threading.Lock()
+
+    def send(line: Line) -> None:
+        text = json.dumps(line) + "\n"
+        with lock:
+            replies.write(text)
+            replies.flush()
+
+    setup = json.loads(sys.stdin.readline())
+    try:
+        engine = Engine.load(setup["path"], context_length=setup["context_length"], threads=setup["threads"])
+    except ServingError as error:
+        send({"error": str(error), "type": type(error).__name__})
+        return
+    send({"context_length": engine.context_length})
+
+    cancelled: dict[int, threading.Event] = {}
+
+    def answer(request: Line, stop: threading.Event) -> None:
+        number, options = request["id"], request["options"]
+        options["stop"] = tuple(options["stop"])
+        tokens = np.asarray(request["tokens"], dtype=np.int32)
+        try:
+            for chunk in engine.continue_prompt(tokens, SamplingOptions(**options), stop.is_set):
+                send({"id": number, "chunk": [getattr(chunk, name) for name in _CHUNK_FIELDS]})
+        except ServingError as error:
+            send({"id": number, "error": str(error), "type": type(error).__name__})
+        finally:
+            del cancelled[number]
+
+    for line in sys.stdin:
+        request = json.loads(line)
+        if "cancel" in request:
+            if stop := cancelled.get(request["cancel"]):
+                stop.set()
+        else:
+            stop = cancelled[request["id"]] = threading.Event()
+            threading.Thread(target=answer, args=(request, stop), daemon=True).start()
+    os._exit(0)  # the parent is gone or has closed us: do not wait for answers that nobody reads
+
+
+if __name__ == "__main__":
+    main()

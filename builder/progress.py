@@ -46,7 +46,7 @@ def terminal(title: str = "") -> Iterator[Report]:
 
         def report(step: Step) -> None:
             if title and not tasks:
-                console.print(title, highlight=False)
+                console.print(title, highlight=False, markup=False, emoji=False)  # a path may look like markup
             if step.stage not in tasks:
                 tasks[step.stage] = bars.add_task(step.stage, total=None, note="")
             ended = step.total > 0 and step.done >= step.total

@@ -53,3 +53,19 @@ def test_on_a_terminal_each_stage_that_has_begun_has_a_bar_with_its_note(monkeyp
     assert "reading layer 3" in final
     assert "layer 2 of 2" not in final, "the note of a stage that has ended stays on the screen"
     assert "verify" not in screen.getvalue()
+
+
+@pytest.mark.parametrize("screen", [io.StringIO, Screen])
+def test_the_title_is_shown_as_it_is_once_and_only_when_something_begins(
+    screen: type[io.StringIO], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    title = "Building /models/a[b]c[/d]:bug: by AWQ"
+    shown = screen()
+    monkeypatch.setattr(sys, "stderr", shown)
+    with terminal(title):
+        pass
+    assert "Building" not in shown.getvalue()
+    with terminal(title) as report:
+        for step in BUILD:
+            report(step)
+    assert shown.getvalue().count(title) == 1

@@ -105,8 +105,12 @@ def publish(finished: Path, destination: Path, facts: dict[str, Any]) -> None:
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """What was recorded at the build."""
-    manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    """What was recorded at the build. Raises BuildError where that cannot be read."""
+    file = folder / MANIFEST
+    try:
+        manifest: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise BuildError(f"{file} cannot be read ({error}): build the model again with --rebuild.") from error
     return manifest
 
 

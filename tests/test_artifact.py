@@ -104,6 +104,13 @@ def test_publish_records_the_size_and_hash_of_every_file(tmp_path: Path) -> None
         assert entry == {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
 
 
+@pytest.mark.parametrize("content", [b"", b'{"source": ', b"\xff"])
+def test_a_damaged_manifest_is_a_clear_error(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / MANIFEST).write_bytes(content)
+    with pytest.raises(BuildError, match=r"manifest\.json cannot be read .* with --rebuild"):
+        read_manifest(tmp_path)
+
+
 def test_publish_moves_the_folder_itself_so_that_it_appears_at_once(tmp_path: Path) -> None:
     finished, destination = finished_export(tmp_path), tmp_path / f"{HASH}-1"
     identity = finished.stat().st_ino

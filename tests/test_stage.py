@@ -171,6 +171,23 @@ def test_when_the_parent_gives_up_the_child_is_gone(stage: Stage) -> None:
     assert ended(seen[0])
 
 
+def test_a_child_that_does_not_listen_is_ended_all_the_same(stage: Stage, tmp_path: Path, log: Path) -> None:
+    (tmp_path / "deaf_stage.py").write_text(
+        "import json, pathlib, sys, time\n"
+        "job = json.loads(sys.stdin.readline())\n"
+        "print(json.dumps({'step': {'stage': 'deaf', 'done': 0, 'total': 0}}), flush=True)\n"
+        "time.sleep(5)\n"
+        "pathlib.Path(job['end']).touch()\n"
+    )
+
+    def give_up(_: Step) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_stage("deaf_stage", {"end": str(tmp_path / "reached its end")}, log, give_up)
+    assert not (tmp_path / "reached its end").exists()
+
+
 @posix
 def test_when_the_parent_is_killed_the_child_ends_itself(stage: Stage, log: Path) -> None:
     script = (

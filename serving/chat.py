@@ -114,7 +114,10 @@ def status_line(chunk: Chunk) -> str:
     if chunk.completion_tokens > 1 and chunk.decode_seconds > 0:
         # The first token comes out of the prefill.
         parts.append(f"{(chunk.completion_tokens - 1) / chunk.decode_seconds:,.1f} tokens/s")
-    parts.append(f"{chunk.completion_tokens:,} tokens, the first after {chunk.prefill_seconds:.2f} s")
+    wait = (
+        f"{chunk.prefill_seconds:.2f} s" if chunk.prefill_seconds >= 0.1 else f"{chunk.prefill_seconds * 1000:.0f} ms"
+    )
+    parts.append(f"{chunk.completion_tokens:,} tokens, the first after {wait}")
     parts.append(f"prompt {chunk.prompt_tokens:,} tokens, {chunk.cached_tokens:,} cached")
     if chunk.finish_reason == "length":
         parts.append("**cut off at the token limit**")

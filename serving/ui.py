@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from html import escape
 from io import StringIO
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 # Gradio reads these when it is imported, and this room is private by itself.
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
@@ -41,10 +41,11 @@ from serving.chat import (
     without_answer,
     without_question,
 )
-from serving.engine import Engine
+from serving.engine import Cancelled
 from serving.errors import ServingError
+from serving.folder import ModelFolder
 from serving.prompt import read_json
-from serving.types import SamplingOptions
+from serving.types import Chunk, Message, SamplingOptions
 
 ASSETS = Path(__file__).parent / "assets"
 REFRESH_SECONDS = 0.04  # the page is redrawn at most this often, however fast the model is
@@ -58,8 +59,21 @@ OPEN_PANEL_WHERE_IT_FITS = (
 FOCUS = "() => { if (matchMedia('(hover: hover)').matches) document.querySelector('#box textarea').focus() }"
 
 
+class ChatEngine(Protocol):
+    """What the page asks of an engine; Engine and EngineProcess have it."""
+
+    folder: ModelFolder
+
+    @property
+    def context_length(self) -> int: ...
+
+    def generate(
+        self, messages: Sequence[Message], options: SamplingOptions, cancelled: Cancelled
+    ) -> Iterator[Chunk]: ...
+
+
 def build_chat(
-    engine: Engine,
+    engine: ChatEngine,
     *,
     name: str,
     examples: Sequence[str],
@@ -125,7 +139,9 @@ def _controls(defaults: SamplingOptions, context_length: int) -> list[gr.compone
     ]
 
 
-def answer(engine: Engine, history: Sequence[Turn], system: str, *controls: Any) -> Iterator[tuple[list[Turn], str]]:
+def answer(
+    engine: ChatEngine, history: Sequence[Turn], system: str, *controls: Any
+) -> Iterator[tuple[list[Turn], str]]:
     """Stream the answer to the last question: the history with what there is of it, and the status line.
 
     Raises gr.Error, which Gradio shows beside the conversation. Closing the iterator cancels the generation.
@@ -148,7 +164,11 @@ def answer(engine: Engine, history: Sequence[Turn], system: str, *controls: Any)
 
 
 def _wire(
-    engine: Engine, chatbot: gr.Chatbot, box: gr.Textbox, status: gr.Markdown, controls: list[gr.components.Component]
+    engine: ChatEngine,
+    chatbot: gr.Chatbot,
+    box: gr.Textbox,
+    status: gr.Markdown,
+    controls: list[gr.components.Component],
 ) -> None:
     """What each event of the page does. Four of them end in an answer, which stop, clear and undo cut short."""
 

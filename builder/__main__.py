@@ -9,7 +9,7 @@ from builder.build import build
 from builder.errors import BuildError
 from builder.flags import add_build_flags, models_dir_from, recipe_from, target_from
 from builder.progress import terminal
-from builder.source import locate, parse_source
+from builder.source import parse_source
 
 
 def main() -> int:
@@ -25,7 +25,7 @@ def main() -> int:
             raise BuildError(f"--output {flags.output} exists: nothing is overwritten, so name a new folder.")
         with terminal() as report:
             if flags.output:
-                built = build(locate(source), recipe, target, flags.output.absolute(), report)
+                built = build(launch.fetch(source, recipe), recipe, target, flags.output.absolute(), report)
             else:
                 built = launch.make(source, recipe, target, models_dir_from(flags), report)
     except BuildError as error:

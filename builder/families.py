@@ -28,6 +28,7 @@ FAMILIES: dict[str, Family] = {
     "phi3": Family("phi3", _FULL_ATTENTION),
     "granite": Family("llama"),
     "hunyuan_v1_dense": Family("hunyuan_v1_dense"),
+    "gemma2": Family("gemma2", _FULL_ATTENTION),
 }
 
 # Seen to load and answer wrongly, or not to load at all.

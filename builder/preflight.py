@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from builder.errors import BuildError, SourceError, UnsupportedModel
-from builder.families import Family, family_of
+from builder.families import family_of
 from builder.recipe import QuantRecipe
 from builder.source import read_chat_template, read_config, read_tokenizer_config
 
@@ -16,14 +16,19 @@ _DISK_PER_CHECKPOINT_BYTE = 1.5
 _DISK_FLOOR = 200 << 20
 
 
-def check(checkpoint: Path, recipe: QuantRecipe, output: Path) -> Family:
+def check(checkpoint: Path, recipe: QuantRecipe, output: Path) -> None:
     """Everything that can be known to fail. Raises SourceError, UnsupportedModel or BuildError."""
-    config = read_config(checkpoint)
-    family = family_of(str(config.get("model_type")))
-    check_shapes(config, recipe.group_size)
-    check_files(checkpoint)
+    check_settings(checkpoint, recipe)
+    check_weights(checkpoint)
     check_disk(checkpoint, output)
-    return family
+
+
+def check_settings(checkpoint: Path, recipe: QuantRecipe) -> None:
+    """What can be known without the weights: architecture, shapes, tokenizer, chat template."""
+    config = read_config(checkpoint)
+    family_of(str(config.get("model_type")))
+    check_shapes(config, recipe.group_size)
+    check_tokenizer(checkpoint)
 
 
 def check_shapes(config: dict[str, Any], group_size: int) -> None:
@@ -49,8 +54,20 @@ def quantized_inputs(config: dict[str, Any]) -> Iterator[tuple[str, int]]:
     yield "down_proj", _size(config, "intermediate_size")
 
 
-def check_files(checkpoint: Path) -> None:
-    """Weights, tokenizer and chat template are there."""
+def check_tokenizer(checkpoint: Path) -> None:
+    """A fast tokenizer and a chat template are there."""
+    tokenizer = checkpoint / "tokenizer.json"
+    if not tokenizer.is_file():
+        raise SourceError(f"{tokenizer} is missing: a fast tokenizer is needed to serve a model.")
+    read_tokenizer_config(checkpoint)
+    if read_chat_template(checkpoint) is None:
+        raise UnsupportedModel(
+            f"{checkpoint} has no chat template: this looks like a base model. Use its chat or instruct version."
+        )
+
+
+def check_weights(checkpoint: Path) -> None:
+    """Safetensors are there, and every shard that the index names."""
     weights = list(checkpoint.glob("*.safetensors"))
     if not weights:
         raise SourceError(f"{checkpoint} has no *.safetensors weights; other formats are not loaded, for safety.")
@@ -63,14 +80,6 @@ def check_files(checkpoint: Path) -> None:
         missing = sorted(shards - {file.name for file in weights})
         if missing:
             raise SourceError(f"{checkpoint} lacks {', '.join(missing)}: the download is incomplete.")
-    tokenizer = checkpoint / "tokenizer.json"
-    if not tokenizer.is_file():
-        raise SourceError(f"{tokenizer} is missing: a fast tokenizer is needed to serve a model.")
-    read_tokenizer_config(checkpoint)
-    if read_chat_template(checkpoint) is None:
-        raise UnsupportedModel(
-            f"{checkpoint} has no chat template: this looks like a base model. Use its chat or instruct version."
-        )
 
 
 def check_disk(checkpoint: Path, output: Path) -> None:

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-STAGES = ("calibrate", "quantize", "export", "verify", "publish")
-
 
 @dataclass(frozen=True, slots=True)
 class Step:

@@ -18,7 +18,8 @@ Kind = Literal["demo", "folder", "hub"]
 SMALL_MODEL = 1_000_000_000  # parameters
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 # Weights in safetensors only: other formats can run code when they are loaded.
-_HUB_FILES = ("*.json", "*.jinja", "*.safetensors", "tokenizer.model")
+_SETTINGS = ("*.json", "*.jinja", "tokenizer.model")
+_WEIGHTS = ("*.safetensors",)
 # Folders hold other formats of the same model, and Mistral's consolidated files its weights once more.
 _NOT_NEEDED = ("*/*", "consolidated*")
 
@@ -63,14 +64,25 @@ def parse_source(model: str, revision: str | None = None) -> Source:
     )
 
 
+def locate_settings(source: Source) -> Path:
+    """A folder with all of the checkpoint but its weights: enough to refuse it. Raises SourceError."""
+    if source.kind == "hub":
+        return _from_hub(source, _SETTINGS)
+    return locate(source).path
+
+
 def locate(source: Source) -> Checkpoint:
     """Find the checkpoint, downloading it if it lives on the Hub. Raises SourceError saying what to do."""
     if source.kind == "demo":
         return Checkpoint(source, demo.CHECKPOINT, fingerprint(demo.CHECKPOINT))
     if source.kind == "folder":
         return Checkpoint(source, Path(source.name), fingerprint(Path(source.name)))
-    path = download(source.name, "model", source.revision, _HUB_FILES, instead="name a local folder with --model")
+    path = _from_hub(source, (*_SETTINGS, *_WEIGHTS))
     return Checkpoint(source, path, path.name)
+
+
+def _from_hub(source: Source, files: Sequence[str]) -> Path:
+    return download(source.name, "model", source.revision, files, instead="name a local folder with --model")
 
 
 def fingerprint(folder: Path) -> str:

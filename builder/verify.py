@@ -17,6 +17,7 @@ from builder.errors import VerificationFailed
 from builder.progress import Report, Step
 from builder.source import resolve_data_type
 from builder.stage import Job, stage_main
+from serving.errors import ServingError
 from serving.folder import ModelFolder
 from serving.hardware import usable_cores
 from serving.prompt import Prompt
@@ -68,10 +69,13 @@ def verify(job: Job, report: Report) -> Job:
     import torch
     from transformers import AutoModelForCausalLM
 
-    folder = ModelFolder.open(Path(job["exported"]))
     checkpoint = Path(job["checkpoint"])
-    check_prompts(Prompt.load(folder.path), checkpoint)
-    runtime = Runtime(folder, None, usable_cores(), cpu=True)
+    try:
+        folder = ModelFolder.open(Path(job["exported"]))
+        prompt, runtime = Prompt.load(folder.path), Runtime(folder, None, usable_cores(), cpu=True)
+    except ServingError as error:
+        raise VerificationFailed(f"the export cannot be served, so nothing was published: {error}") from error
+    check_prompts(prompt, checkpoint)
 
     # 1. The export against the quantized model it was made from.
     with np.load(job["proof"]) as proof:

@@ -192,6 +192,22 @@ def test_a_hub_model_arrives_whole_pinned_to_its_commit_and_without_what_is_not_
     assert set(hub.served) == WANTED
 
 
+def test_a_model_that_would_be_refused_is_refused_before_its_weights_are_fetched(tmp_path: Path) -> None:
+    fetch = """
+from builder.errors import UnsupportedModel
+from builder.launch import fetch
+from builder.recipe import QuantRecipe
+from builder.source import parse_source
+try:
+    fetch(parse_source(sys.argv[1]), QuantRecipe())
+except UnsupportedModel as error:
+    answer = str(error)
+"""
+    with serve({"acme/odd": Repository(FILES | {"config.json": b'{"model_type": "mamba"}'})}) as hub:
+        assert "'mamba' is not supported" in in_child(fetch, hub.url, tmp_path, "acme/odd")["answer"]
+    assert "config.json" in hub.served and "model.safetensors" not in hub.served
+
+
 @pytest.mark.parametrize("revision", ["main", Repository({}).commit])
 def test_a_revision_may_be_a_branch_or_a_commit(hub: Hub, tmp_path: Path, revision: str) -> None:
     assert in_child(LOCATE, hub.url, tmp_path, "acme/chat", revision)["answer"]["revision"] == Repository({}).commit

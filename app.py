@@ -17,9 +17,9 @@ from builder.errors import BuildError
 from builder.flags import add_build_flags, models_dir_from, recipe_from, target_from
 from builder.progress import terminal
 from builder.source import parse_source
-from serving.engine import Engine
 from serving.errors import InvalidRequest, ServingError
 from serving.folder import ModelFolder
+from serving.worker import EngineProcess
 
 EXAMPLES = (
     "What can you help me with?",
@@ -74,7 +74,7 @@ def run(flags: argparse.Namespace) -> None:
     folder, is_demo = model_folder(flags)
 
     # 3. The engine, then the page: importing Gradio takes seconds that a failed start need not spend.
-    with Engine.load(folder, context_length=flags.context_length, threads=flags.threads) as engine:
+    with EngineProcess.load(folder, context_length=flags.context_length, threads=flags.threads) as engine:
         from serving.ui import build_chat, serve_chat
 
         page = build_chat(

@@ -8,7 +8,7 @@ gives each active request one forward pass in turn, so a long prompt delays the 
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from queue import SimpleQueue
@@ -23,18 +23,11 @@ from serving.prompt import Prompt
 from serving.runtime import Runtime, Slot
 from serving.sampler import choose
 from serving.stops import StopStrings
-from serving.types import Chunk, FinishReason, Message, SamplingOptions
+from serving.types import Cancelled, Chunk, FinishReason, Message, SamplingOptions, never
 
 CAPACITY_STEP = 1024  # tokens of KV cache allocated at first; doubled when a conversation outgrows it
 ANSWER_ROOM = 512  # tokens of KV cache reserved for an answer before it starts
 SLOTS = 4
-
-Cancelled = Callable[[], bool]
-
-
-def never() -> bool:
-    """The default `cancelled`."""
-    return False
 
 
 class Engine:

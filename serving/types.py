@@ -1,11 +1,14 @@
 """What travels between the rooms: messages in, sampling options in, chunks out. A leaf: imports only errors."""
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from serving.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from serving.folder import ModelFolder
 
 Role = Literal["system", "user", "assistant", "tool"]
 FinishReason = Literal["stop", "length", "cancelled"]
@@ -77,6 +80,29 @@ class Chunk:
     decode_seconds: float = 0.0
     token_id: int | None = None
     finish_reason: FinishReason | None = None
+
+
+Cancelled = Callable[[], bool]
+
+
+def never() -> bool:
+    """The default of `cancelled`."""
+    return False
+
+
+class ChatEngine(Protocol):
+    """What a page or an API needs of an engine, be it in this process or in one of its own."""
+
+    folder: "ModelFolder"
+
+    @property
+    def context_length(self) -> int:
+        """The served window, in tokens."""
+
+    def generate(
+        self, messages: Sequence[Message], options: SamplingOptions | None = None, cancelled: Cancelled = never
+    ) -> Iterator[Chunk]:
+        """Stream the assistant's answer; closing the iterator cancels it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from html import escape
 from io import StringIO
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 # Gradio reads these when it is imported, and this room is private by itself.
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
@@ -41,11 +41,9 @@ from serving.chat import (
     without_answer,
     without_question,
 )
-from serving.engine import Cancelled
 from serving.errors import ServingError
-from serving.folder import ModelFolder
 from serving.prompt import read_json
-from serving.types import Chunk, Message, SamplingOptions
+from serving.types import ChatEngine, SamplingOptions
 
 ASSETS = Path(__file__).parent / "assets"
 REFRESH_SECONDS = 0.04  # the page is redrawn at most this often, however fast the model is
@@ -57,19 +55,6 @@ OPEN_PANEL_WHERE_IT_FITS = (
 )
 # A disabled box loses the cursor; on a phone the keyboard is better left down.
 FOCUS = "() => { if (matchMedia('(hover: hover)').matches) document.querySelector('#box textarea').focus() }"
-
-
-class ChatEngine(Protocol):
-    """What the page asks of an engine; Engine and EngineProcess have it."""
-
-    folder: ModelFolder
-
-    @property
-    def context_length(self) -> int: ...
-
-    def generate(
-        self, messages: Sequence[Message], options: SamplingOptions, cancelled: Cancelled
-    ) -> Iterator[Chunk]: ...
 
 
 def build_chat(

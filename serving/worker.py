@@ -25,11 +25,10 @@ from typing import Any
 import numpy as np
 
 from serving import errors
-from serving.engine import Cancelled, Engine, never
 from serving.errors import EngineStopped, ServingError
 from serving.folder import ModelFolder
 from serving.prompt import Prompt
-from serving.types import Chunk, Message, SamplingOptions
+from serving.types import Cancelled, Chunk, Message, SamplingOptions, never
 
 _POLL_SECONDS = 0.1  # how often `cancelled` is asked while no chunk comes
 _CHUNK_FIELDS = tuple(field.name for field in fields(Chunk))
@@ -205,6 +204,8 @@ def _error(reply: Line) -> ServingError:
 
 def main() -> None:
     """Load the engine that the first line asks for, then answer requests until stdin closes."""
+    from serving.engine import Engine  # the parent never loads OGA
+
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C reaches the whole terminal; the parent says when to end
     replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what libraries print must not get between the lines

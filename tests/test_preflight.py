@@ -10,7 +10,7 @@ import pytest
 
 from builder import demo
 from builder.errors import BuildError, SourceError, UnsupportedModel
-from builder.families import BROKEN, FAMILIES
+from builder.families import BROKEN
 from builder.preflight import check
 from builder.recipe import GroupSize, QuantRecipe
 

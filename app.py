@@ -108,7 +108,8 @@ def model_folder(flags: argparse.Namespace) -> tuple[Path, bool]:
     recipe, target, models_dir = recipe_from(flags, source), target_from(flags), models_dir_from(flags)
     found = None if flags.rebuild else launch.find(source, recipe, target, models_dir)
     if found is None:
-        title = f"Building {source.name}: UINT4 by AWQ, group {recipe.group_size}, for {target.execution_provider}"
+        method = f"UINT4, {recipe.quant_algo}, group {recipe.group_size}, for {target.execution_provider}"
+        title = f"Building {source.name}: {method}"
         with terminal(title) as report:
             found = launch.make(source, recipe, target, models_dir, report)
         print(launch.summary(found), file=sys.stderr)

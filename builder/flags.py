@@ -5,7 +5,16 @@ from pathlib import Path
 from typing import get_args
 
 from builder.artifact import default_models_dir
-from builder.recipe import AccuracyLevel, DataType, ExecutionProvider, ExportTarget, GroupSize, HeadBits, QuantRecipe
+from builder.recipe import (
+    AccuracyLevel,
+    Algorithm,
+    DataType,
+    ExecutionProvider,
+    ExportTarget,
+    GroupSize,
+    HeadBits,
+    QuantRecipe,
+)
 from builder.source import Source
 
 
@@ -20,7 +29,8 @@ def add_build_flags(parser: argparse.ArgumentParser) -> None:
         default=None,
         help=f"where built models are kept (default: OGA_CHAT_HOME, else {default_models_dir()})",
     )
-    group = parser.add_argument_group("quantization (AMD Quark, AWQ, UINT4 per group, asymmetric)")
+    group = parser.add_argument_group("quantization (AMD Quark, UINT4 per group, asymmetric)")
+    group.add_argument("--quant-algo", choices=get_args(Algorithm), default="awq", help="none: round to nearest")
     group.add_argument("--group-size", type=int, choices=get_args(GroupSize), default=128)
     group.add_argument("--data-type", choices=get_args(DataType), default="auto", help="type of what is not quantized")
     group.add_argument(
@@ -42,6 +52,7 @@ def recipe_from(flags: argparse.Namespace, source: Source) -> QuantRecipe:
     """The recipe; what was not given has the defaults of the source. Raises BuildError for a value out of range."""
     dataset, sequences, length = ("demo", 16, 256) if source.kind == "demo" else ("pileval_for_awq_benchmark", 128, 512)
     return QuantRecipe(
+        quant_algo=flags.quant_algo,
         group_size=flags.group_size,
         data_type=flags.data_type,
         dataset=flags.dataset or dataset,

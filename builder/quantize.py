@@ -1,4 +1,7 @@
-"""AWQ by AMD Quark; the only file that imports quark. Runs as a child process: `python -m builder.quantize`."""
+"""AWQ (or GPTQ, or plain rounding) by AMD Quark; the only file that imports quark.
+
+Runs as a child process: `python -m builder.quantize`.
+"""
 
 import sys
 import types
@@ -26,11 +29,13 @@ _UNUSED_MODULES = {
 def quantize(job: Job, report: Report) -> Job:
     """Write the quantized checkpoint, and the proof: what the quantized model says before it is exported.
 
-    job: checkpoint, blocks (an .npz of int64 [n, seq_len] calibration and held-out tokens), output, group_size,
-    data_type. The output folder gets Quark's safetensors and proof.npz: token ids [t], float32 logits [t, vocab].
+    job: checkpoint, blocks (an .npz of int64 [n, seq_len] calibration and held-out tokens), output, quant_algo,
+    group_size, data_type. The output folder gets Quark's safetensors and proof.npz: token ids [t], float32 logits
+    [t, vocab].
     """
     _leave_out_unused_modules()
     import quark.torch.algorithm.awq.awq as awq
+    import quark.torch.algorithm.common as common
     import torch
     from quark.torch import LLMTemplate, ModelQuantizer, export_safetensors
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -43,8 +48,9 @@ def quantize(job: Job, report: Report) -> Job:
 
     family = FAMILIES[read_config(checkpoint)["model_type"]]
     template = LLMTemplate.get(family.awq_template)
-    config = template.get_config(scheme=f"uint4_wo_{job['group_size']}", algorithm="awq")
-    awq.tqdm = lambda layers, **_: _reported(layers, report)
+    algorithm = None if job["quant_algo"] == "none" else job["quant_algo"]
+    config = template.get_config(scheme=f"uint4_wo_{job['group_size']}", algorithm=algorithm)
+    awq.tqdm = common.tqdm = lambda layers, **_: _reported(layers, report)
     quantizer = ModelQuantizer(config)
     model = quantizer.quantize_model(model, list(torch.split(calibration, 1)))
     model = quantizer.freeze(model)
@@ -74,7 +80,7 @@ def _leave_out_unused_modules() -> None:
 
 
 def _reported(layers: Iterable[Any], report: Report) -> Iterator[Any]:
-    """Stands in for the progress bar of Quark's loop over decoder layers."""
+    """Stands in for the progress bar of Quark's loops over decoder layers."""
     items = list(layers)
     for done, layer in enumerate(items):
         report(Step("quantize", done, len(items), f"layer {done + 1} of {len(items)}"))

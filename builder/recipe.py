@@ -8,6 +8,7 @@ from typing import Literal, get_args
 from builder.errors import BuildError
 
 GroupSize = Literal[32, 64, 128]
+Algorithm = Literal["awq", "gptq", "none"]
 DataType = Literal["auto", "float32", "bfloat16", "float16"]
 ExecutionProvider = Literal["cpu", "dml", "cuda", "webgpu"]
 AccuracyLevel = Literal[1, 4]
@@ -19,8 +20,10 @@ FORMAT = 1
 
 @dataclass(frozen=True, slots=True)
 class QuantRecipe:
-    """How Quark quantizes: UINT4 weights per group, asymmetric, scales searched by AWQ (arXiv:2306.00978).
+    """How Quark quantizes: UINT4 weights per group, asymmetric.
 
+    quant_algo: "awq" searches scales (arXiv:2306.00978), "gptq" rounds with second-order information
+    (arXiv:2210.17323), "none" rounds to nearest.
     group_size: input channels that share a scale and a zero point.
     data_type: of the loaded checkpoint and of what stays unquantized; "auto" is float32 below a billion parameters,
     where its exactness costs nothing, and the checkpoint's own type above.
@@ -28,6 +31,7 @@ class QuantRecipe:
     num_calib_data, seq_len: calibration sequences, and tokens in each.
     """
 
+    quant_algo: Algorithm = "awq"
     group_size: GroupSize = 128
     data_type: DataType = "auto"
     dataset: str = "pileval_for_awq_benchmark"
@@ -35,6 +39,8 @@ class QuantRecipe:
     seq_len: int = 512
 
     def __post_init__(self) -> None:
+        if self.quant_algo not in get_args(Algorithm):
+            raise BuildError(f"--quant-algo must be one of {', '.join(get_args(Algorithm))}, not {self.quant_algo!r}.")
         if self.group_size not in get_args(GroupSize):
             raise BuildError(f"--group-size must be 32, 64 or 128, not {self.group_size}.")
         if self.data_type not in get_args(DataType):

@@ -138,7 +138,9 @@ def model_line(manifest: Mapping[str, Any]) -> str:
     )
     parts = []
     if "group_size" in recipe:
-        parts.append(f"UINT4 AWQ, group {recipe['group_size']}")
+        name = str(recipe.get("quant_algo", "")).upper()
+        algorithm = "round to nearest" if name == "NONE" else name
+        parts.append(f"UINT4 {algorithm}, group {recipe['group_size']}")
     if "execution_provider" in target:
         parts.append(str(target["execution_provider"]))
     if {"perplexity_original", "perplexity_exported"} <= quality.keys():

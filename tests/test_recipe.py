@@ -14,6 +14,7 @@ from tests.hub import ROOT
 
 # Another valid value for each knob; a knob that is not listed here fails its test.
 ANOTHER: dict[str, Any] = {
+    "quant_algo": "gptq",
     "group_size": 64,
     "data_type": "bfloat16",
     "dataset": "demo",
@@ -54,6 +55,7 @@ def test_equal_recipes_have_the_same_hash_in_every_process() -> None:
 @pytest.mark.parametrize(
     ("knob", "value"),
     [
+        ("quant_algo", "hqq"),
         ("group_size", 48),
         ("group_size", 0),
         ("data_type", "int8"),

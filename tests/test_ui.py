@@ -141,7 +141,7 @@ def test_a_status_that_still_runs_was_stopped() -> None:
 
 def test_model_line_tells_recipe_and_quality() -> None:
     manifest = {
-        "recipe": {"group_size": 128},
+        "recipe": {"quant_algo": "awq", "group_size": 128},
         "target": {"execution_provider": "cpu"},
         "quality": {"perplexity_original": 5.1426, "perplexity_exported": 5.2, "top1_agreement": 0.9426},
     }

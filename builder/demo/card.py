@@ -57,4 +57,6 @@ def add_scores(folder: Path, table: str) -> None:
     """Put a score table into the card, in place of an older one."""
     path = folder / "MODEL_CARD.md"
     head = path.read_text().split(_SCORES)[0]
-    path.write_text(f"{head}{_SCORES}\n\nHeld-out questions, greedy decoding (`python -m builder.demo.score`):\n\n{table}\n")
+    path.write_text(
+        f"{head}{_SCORES}\n\nHeld-out questions, greedy decoding (`python -m builder.demo.score`):\n\n{table}\n"
+    )

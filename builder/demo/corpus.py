@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from builder.demo import facts, styles
 from builder.demo.arithmetic import arithmetic
 from builder.demo.draw import Draw, Split
+from builder.demo.followups import followup, quote
 from builder.demo.letters import letters
 from builder.demo.lists import lists
 from builder.demo.memory import Notebook, echo
@@ -45,10 +46,12 @@ SKILLS: dict[str, Callable[[Draw], Turn]] = {
 """Every skill that needs nothing from earlier in the chat."""
 
 _WEIGHTS = {
-    "small talk": 7, "product": 9, "arithmetic": 12, "lists": 12, "letters": 14, "facts": 9, "facts backwards": 7, "stories": 5, "poems": 2,
-    "snippets": 5, "declining": 7, "echo": 2,
+    "small talk": 7, "product": 9, "arithmetic": 12, "lists": 12, "letters": 14, "facts": 9, "facts backwards": 7,
+    "stories": 5, "poems": 2,
+    "snippets": 5, "declining": 7, "echo": 4,
 }  # fmt: skip
-_STATES, _RECALLS, _MISSES = 7.0, 9.0, 2.0
+_STATES, _RECALLS, _MISSES, _FOLLOWUPS, _QUOTES = 7.0, 9.0, 2.0, 4.0, 1.0
+_MOST_NOTES = 12
 
 
 def conversations(split: Split, seed: int) -> Iterator[Conversation]:
@@ -60,7 +63,7 @@ def conversations(split: Split, seed: int) -> Iterator[Conversation]:
     rng = random.Random(f"{split}/{seed}")
     while True:
         draw = Draw(split, rng)
-        yield _styled(draw) if draw.chance(0.22) else _plain(draw)
+        yield _styled(draw) if draw.chance(0.26) else _plain(draw)
 
 
 def skilled(draw: Draw) -> Turn:
@@ -99,7 +102,10 @@ def _is_one_word(text: str) -> bool:
 
 def _length(draw: Draw) -> int:
     """Turns in a conversation: many short ones, some long enough to fill the context."""
-    return draw.rng.choices((draw.rng.randint(1, 3), draw.rng.randint(3, 8), draw.rng.randint(8, 16), draw.rng.randint(16, 30)), weights=(40, 35, 20, 5))[0]
+    return draw.rng.choices(
+        (draw.rng.randint(1, 3), draw.rng.randint(3, 8), draw.rng.randint(8, 16), draw.rng.randint(16, 30)),
+        weights=(40, 35, 20, 5),
+    )[0]
 
 
 def _plain(draw: Draw) -> Conversation:
@@ -110,22 +116,33 @@ def _plain(draw: Draw) -> Conversation:
         turns.append(greeting(draw))
     memory = draw.rng.uniform(0.0, 1.0)
     while len(turns) < count:
-        turns.append(_next_turn(draw, notebook, memory))
+        turns += _next_turns(draw, notebook, memory, turns)
     if len(notebook) and draw.chance(0.5):
         turns.append(notebook.recall())
     return messages(turns, styles.plain_system(draw) if draw.chance(0.15) else "")
 
 
-def _next_turn(draw: Draw, notebook: Notebook, memory: float) -> Turn:
-    skills = float(sum(_WEIGHTS.values()))
-    states = _STATES * 4 * memory if len(notebook) < 12 else 0.0
-    recalls = _RECALLS * 4 * memory if len(notebook) else 0.0
-    kind = draw.rng.choices(("state", "recall", "missing", "skill"), weights=(states, recalls, _MISSES, skills))[0]
-    if kind == "state":
-        return notebook.state()
-    if kind == "recall":
-        return notebook.recall()
-    return notebook.missing() if kind == "missing" else skilled(draw)
+def _next_turns(draw: Draw, notebook: Notebook, memory: float, before: list[Turn]) -> list[Turn]:
+    weights = {
+        "skill": float(sum(_WEIGHTS.values())),
+        "state": _STATES * 4 * memory if len(notebook) < _MOST_NOTES else 0.0,
+        "recall": _RECALLS * 4 * memory if len(notebook) else 0.0,
+        "missing": _MISSES,
+        "follow up": _FOLLOWUPS,
+        "quote": _QUOTES if before else 0.0,
+    }
+    match draw.rng.choices(list(weights), weights=list(weights.values()))[0]:
+        case "state":
+            return [notebook.state()]
+        case "recall":
+            return [notebook.recall()]
+        case "missing":
+            return [notebook.missing()]
+        case "follow up":
+            return followup(draw)
+        case "quote" if quoted := quote(draw, before[-1]):
+            return [quoted]
+    return [skilled(draw)]
 
 
 def _styled(draw: Draw) -> Conversation:

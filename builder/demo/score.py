@@ -5,13 +5,17 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 from builder.demo import CHECKPOINT, styles
 from builder.demo.card import add_scores
 from builder.demo.corpus import SKILLS, Conversation, brief, messages, short_answered, skilled
 from builder.demo.draw import Draw
+from builder.demo.followups import followup, quote
 from builder.demo.memory import Notebook
 from builder.demo.turns import Check, Turn
+
+_LONGEST_ANSWER = 200
 
 Answer = Callable[[list[dict[str, str]]], str]
 
@@ -44,7 +48,13 @@ def questions(seed: int, count: int) -> list[Question]:
     """`count` held-out questions, the skills in turn; the same seed gives the same questions."""
     rng = random.Random(f"questions/{seed}")
     makers: list[tuple[str, Callable[[Draw], Question]]] = [(skill, _plain(skill)) for skill in SKILLS]
-    makers += [("memory", _memory), ("recall over 6 turns", _far_recall), ("not told", _missing), ("system prompt", _system)]
+    makers += [
+        ("memory", _memory),
+        ("recall over 6 turns", _far_recall),
+        ("not told", _missing),
+        ("system prompt", _system),
+        ("follow up", _followup),
+    ]
     return [make(Draw("heldout", rng)) for make in (makers[i % len(makers)][1] for i in range(count))]
 
 
@@ -97,6 +107,12 @@ def _missing(draw: Draw) -> Question:
     return _question("not told", [*before, notebook.missing()])
 
 
+def _followup(draw: Draw) -> Question:
+    turns = followup(draw)
+    quoted = quote(draw, turns[-1]) if draw.chance(0.2) else None
+    return _question("follow up", [*turns, quoted] if quoted else turns)
+
+
 def _system(draw: Draw) -> Question:
     style = styles.style(draw)
     if style.own:
@@ -119,12 +135,14 @@ def answers_of_original(folder: Path, asked: Sequence[Question], batch: int = 64
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
     for start in range(0, len(order), batch):
         chosen = order[start : start + batch]
-        inputs = tokenizer([prompts[i] for i in chosen], return_tensors="pt", padding=True, add_special_tokens=False).to(device)
+        inputs = tokenizer(
+            [prompts[i] for i in chosen], return_tensors="pt", padding=True, add_special_tokens=False
+        ).to(device)
         with torch.inference_mode():
             output = model.generate(
                 input_ids=inputs["input_ids"],
                 attention_mask=inputs["attention_mask"],
-                max_new_tokens=200,
+                max_new_tokens=_LONGEST_ANSWER,
                 do_sample=False,
                 temperature=None,
                 top_p=None,
@@ -137,20 +155,23 @@ def answers_of_original(folder: Path, asked: Sequence[Question], batch: int = 64
 def answers_of_export(folder: Path, asked: Sequence[Question]) -> list[str]:
     """Greedy answers of an exported model folder, through the serving engine."""
     from serving.engine import Engine
-    from serving.types import Message, SamplingOptions
+    from serving.types import Message, Role, SamplingOptions
 
-    engine = Engine.load(folder)
-    options = SamplingOptions(temperature=0.0, max_tokens=200)
-    return [
-        "".join(chunk.text for chunk in engine.generate([Message(m["role"], m["content"]) for m in q.messages], options))
-        for q in asked
-    ]
+    options = SamplingOptions(temperature=0.0, max_tokens=_LONGEST_ANSWER)
+    answers: list[str] = []
+    with Engine.load(folder) as engine:
+        for question in asked:
+            chat = [Message(cast(Role, m["role"]), m["content"]) for m in question.messages]
+            answers.append("".join(chunk.text for chunk in engine.generate(chat, options)))
+    return answers
 
 
 def main() -> None:
     """Parse the flags, ask, print the table and, if wanted, the wrong answers."""
     parser = argparse.ArgumentParser(prog="python -m builder.demo.score", description="Score a demo model by skill.")
-    parser.add_argument("folder", type=Path, nargs="?", default=CHECKPOINT, help="Hugging Face folder or exported folder")
+    parser.add_argument(
+        "folder", type=Path, nargs="?", default=CHECKPOINT, help="Hugging Face folder or exported folder"
+    )
     parser.add_argument("--count", type=int, default=960)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--wrong", type=int, default=0, help="also print up to this many wrong answers of each skill")
@@ -165,7 +186,8 @@ def main() -> None:
         if not question.check.accepts(answer) and shown.setdefault(question.skill, 0) < flags.wrong:
             shown[question.skill] += 1
             system = [f"({m['content']}) " for m in question.messages if m["role"] == "system"]
-            print(f"[{question.skill}] {''.join(system)}{question.messages[-1]['content']}\n    said   {answer!r}\n    wanted {question.reference!r}")
+            print(f"[{question.skill}] {''.join(system)}{question.messages[-1]['content']}")
+            print(f"    said   {answer!r}\n    wanted {question.reference!r}")
     print(table)
     if flags.card:
         add_scores(flags.folder, table)

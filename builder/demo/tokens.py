@@ -44,6 +44,14 @@ def train_tokenizer(seed: int, size: int, samples: int) -> Tokenizer:
     return tokenizer
 
 
+def assistant_id(tokenizer: Tokenizer) -> int:
+    """The token of the role name "assistant". Raises ValueError if the tokenizer learned it in pieces."""
+    token: int | None = tokenizer.token_to_id("assistant")
+    if token is None:
+        raise ValueError('the tokenizer has no token for "assistant": train it on more samples or with more tokens')
+    return token
+
+
 def save_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
     """Write the tokenizer files that Hugging Face's AutoTokenizer reads, with the chat template beside them."""
     fast = PreTrainedTokenizerFast(

@@ -22,25 +22,24 @@ from builder.demo.shards import stream, worker_pool
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything that decides the result. With `minutes` set, the schedule follows the clock instead of `steps`."""
+    """Everything that decides the result. `minutes`, if set, ends a run that `steps` would not have ended by then."""
 
     steps: int = 5000
     minutes: float = 0.0
     seed: int = 1
     device: str = "cpu"
-    rows: int = 128
-    length: int = 1024
-    long_length: int = 2048
-    long_from: float = 0.8
-    rate: float = 3e-3
+    rows: int = 64
+    length: int = 2048
+    rate: float = 5e-3
     decay: float = 0.1
     muon: bool = True
+    drill: float = 0.0
     layers: int = 7
     hidden: int = 256
     intermediate: int = 768
     vocabulary: int = model.VOCABULARY
-    tokenizer_samples: int = 60_000
-    shard_steps: int = 16
+    tokenizer_samples: int = 30_000
+    shard_steps: int = 8
     workers: int = 1
     compiled: bool = False
     save_minutes: float = 5.0
@@ -56,13 +55,18 @@ class State:
     losses: list[float] = field(default_factory=list)
 
 
-def train(plan: Plan, out: Path, resume: bool = True) -> Path:
-    """Train by the plan and write the finished checkpoint to `out`; goes on from `out/state.pt` if it is there."""
+def train(plan: Plan, out: Path, resume: bool = True, start: Path | None = None) -> Path:
+    """Train by the plan and write the finished checkpoint to `out`; goes on from `out/state.pt` if it is there.
+
+    `start`: a finished checkpoint whose tokenizer and weights a new run begins with, instead of fresh ones.
+    """
     out.mkdir(parents=True, exist_ok=True)
-    tokenizer = _tokenizer(plan, out)
-    assistant = tokenizer.token_to_id("assistant")
+    tokenizer = Tokenizer.from_file(str(start / "tokenizer.json")) if start else _tokenizer(plan, out)
+    assistant = tokens.assistant_id(tokenizer)
     shape = model.config(plan.layers, plan.hidden, plan.intermediate, tokenizer.get_vocab_size())
     net = model.new_model(shape, plan.seed, plan.device)
+    if start:
+        net.load_state_dict(LlamaForCausalLM.from_pretrained(start, dtype=torch.float32).state_dict())
     optimizers = model.optimizers(net, plan.rate, plan.decay, plan.muon)
     state = _restore(out, net, optimizers) if resume else State()
 
@@ -72,7 +76,7 @@ def train(plan: Plan, out: Path, resume: bool = True) -> Path:
     step_loss = torch.compile(loss_of, dynamic=False) if plan.compiled else loss_of
     autocast = torch.autocast("cuda", dtype=torch.bfloat16) if plan.device == "cuda" else nullcontext()
     pool = worker_pool(plan.workers)
-    started, saved = time.monotonic() - state.seconds, state.seconds
+    started, saved = 0.0, state.seconds
     for batch in _batches(plan, state, pool, tokenizer.to_str()):
         factor = _rate_factor(plan, state)
         for optimizer in optimizers:
@@ -80,11 +84,13 @@ def train(plan: Plan, out: Path, resume: bool = True) -> Path:
                 group["lr"] = plan.rate * factor
         with autocast:
             loss = step_loss(batch)
-        loss.backward()
+        torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
         for optimizer in optimizers:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
+        # The clock starts after the first step, which compiles and waits for the first shard.
+        started = started or time.monotonic() - state.seconds
         state.step += 1
         state.trained_tokens += batch.numel()
         if state.step % 50 == 0 or state.step == 1:
@@ -104,32 +110,29 @@ def train(plan: Plan, out: Path, resume: bool = True) -> Path:
 
 
 def _progress(plan: Plan, state: State) -> float:
-    return state.seconds / (plan.minutes * 60) if plan.minutes else state.step / plan.steps
+    by_clock = state.seconds / (plan.minutes * 60) if plan.minutes else 0.0
+    return max(by_clock, state.step / plan.steps)
 
 
 def _rate_factor(plan: Plan, state: State) -> float:
-    """Warm up over 2 % (at least 100 steps, where there are that many), hold, then go down to nothing from 40 % on."""
+    """Warm up over 100 steps (a tenth of a short run), hold, then go down to nothing from 40 % on."""
     done = _progress(plan, state)
-    warm = min(1.0, (state.step + 1) / (100 if plan.minutes else max(1, min(100, plan.steps // 10))))
+    warm = min(1.0, (state.step + 1) / max(1, min(100, plan.steps // 10)))
     return warm * min(1.0, max(0.0, (1.0 - done) / 0.6))
 
 
 def _batches(plan: Plan, state: State, pool: Pool | None, tokenizer_json: str) -> Iterator[Tensor]:
-    """Batches [rows, length], then, in the last part of the run, the same number of tokens in longer rows."""
-    for length, until in ((plan.length, plan.long_from), (plan.long_length, 1.0)):
-        rows = max(1, plan.rows * plan.length // length)
-        # Both phases number their shards by the step, so a resumed run reads what the whole run would have read.
-        first, skip = divmod(state.step, plan.shard_steps)
-        seed = plan.seed * 2 + (length != plan.length)
-        for shard in stream(pool, plan.workers + 2, tokenizer_json, seed, first, rows * plan.shard_steps, length):
-            data = torch.from_numpy(shard.astype("int32")).to(plan.device).long()
-            for index in range(skip, plan.shard_steps):
-                if _progress(plan, state) >= until:
-                    break
-                yield data[index * rows : (index + 1) * rows]
-            skip = 0
-            if _progress(plan, state) >= until:
-                break
+    """Batches [rows, length] until the plan is done. A resumed run gets what the whole run would have got."""
+    first, skip = divmod(state.step, plan.shard_steps)
+    rows = plan.rows
+    size = rows * plan.shard_steps, plan.length, plan.drill
+    for shard in stream(pool, plan.workers + 2, tokenizer_json, plan.seed, first, *size):
+        data = torch.from_numpy(shard.astype("int32")).to(plan.device).long()
+        for index in range(skip, plan.shard_steps):
+            if _progress(plan, state) >= 1.0:
+                return
+            yield data[index * rows : (index + 1) * rows]
+        skip = 0
 
 
 def _tokenizer(plan: Plan, out: Path) -> Tokenizer:
@@ -193,13 +196,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m builder.demo.train", description="Train the bundled demo model.")
     parser.add_argument("--out", type=Path, default=CHECKPOINT, help="folder of the finished checkpoint")
     parser.add_argument("--steps", type=int, default=Plan.steps)
-    parser.add_argument("--minutes", type=float, default=0.0, help="end after this time instead of after --steps")
+    parser.add_argument("--minutes", type=float, default=0.0, help="end after this time at the latest")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--seed", type=int, default=Plan.seed)
-    parser.add_argument("--rows", type=int, default=Plan.rows, help="rows of 1024 tokens in a step")
+    parser.add_argument("--rows", type=int, default=Plan.rows, help="rows in a step")
     parser.add_argument("--rate", type=float, default=Plan.rate, help="highest learning rate")
-    parser.add_argument("--workers", type=int, default=max(1, (os.cpu_count() or 2) - 1), help="processes that write text")
+    parser.add_argument(
+        "--workers", type=int, default=max(1, (os.cpu_count() or 2) - 1), help="processes that write text"
+    )
     parser.add_argument("--adamw", action="store_true", help="use AdamW for all weights instead of Muon")
+    parser.add_argument("--length", type=int, default=Plan.length, help="tokens in a row")
+    parser.add_argument("--start", type=Path, help="begin with the tokenizer and weights of this finished checkpoint")
+    parser.add_argument("--drill", type=float, default=0.0, help="share of word drills (0 to 1)")
     parser.add_argument("--fresh", action="store_true", help="start over instead of resuming")
     flags = parser.parse_args()
     plan = Plan(
@@ -208,12 +216,14 @@ def main() -> None:
         device=flags.device,
         seed=flags.seed,
         rows=flags.rows,
+        length=flags.length,
         rate=flags.rate,
+        drill=flags.drill,
         workers=flags.workers,
         muon=not flags.adamw,
         compiled=flags.device == "cuda",
     )
-    train(plan, flags.out, resume=not flags.fresh)
+    train(plan, flags.out, resume=not flags.fresh, start=flags.start)
 
 
 if __name__ == "__main__":

@@ -101,7 +101,7 @@ def _is_answer_object(text: str) -> bool:
 def _is_prose(text: str, sentences: int) -> bool:
     """Enough sentences, an end, and no sentence said twice (a model stuck in a loop repeats itself)."""
     parts = [part.strip() for part in re.split(r"[.!?]+", text) if part.strip()]
-    return len(parts) >= sentences and len(set(parts)) == len(parts) and text[-1] in ".!?\""
+    return len(parts) >= sentences and len(set(parts)) == len(parts) and text[-1] in '.!?"'
 
 
 def _tree(text: str) -> str | None:

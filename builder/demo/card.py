@@ -10,7 +10,7 @@ _SCORES = "## Scores"
 class Run:
     """What one training run was and cost."""
 
-    seed: int
+    command: str
     steps: int
     tokens: int
     minutes: float
@@ -34,7 +34,7 @@ copied from elsewhere. Wordings and values of the held-out split never occur in 
 
 ## Training
 
-`python -m builder.demo.train --seed {run.seed} --steps {run.steps}`
+`{run.command}`
 
 {run.steps:,} steps, {run.tokens:,} tokens, {run.minutes:.1f} minutes on {run.machine}; last training loss
 {run.last_loss:.3f}. Assistant turns count fully in the loss, all other tokens a tenth. Ordinary float training: nothing

@@ -2,10 +2,11 @@
 
 import argparse
 import os
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from multiprocessing.pool import Pool
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from builder.demo.shards import stream, worker_pool
 class Plan:
     """Everything that decides the result. `minutes`, if set, ends a run that `steps` would not have ended by then."""
 
-    steps: int = 5000
+    steps: int = 6800
     minutes: float = 0.0
     seed: int = 1
     device: str = "cpu"
@@ -56,19 +57,20 @@ class State:
 
 
 def train(plan: Plan, out: Path, resume: bool = True, start: Path | None = None) -> Path:
-    """Train by the plan and write the finished checkpoint to `out`; goes on from `out/state.pt` if it is there.
+    """Train by the plan and write the finished checkpoint to `out`, all at the end; goes on from `out/work`, if any.
 
     `start`: a finished checkpoint whose tokenizer and weights a new run begins with, instead of fresh ones.
     """
-    out.mkdir(parents=True, exist_ok=True)
-    tokenizer = Tokenizer.from_file(str(start / "tokenizer.json")) if start else _tokenizer(plan, out)
+    work = out / "work"
+    work.mkdir(parents=True, exist_ok=True)
+    tokenizer = Tokenizer.from_file(str(start / "tokenizer.json")) if start else _tokenizer(plan, work)
     assistant = tokens.assistant_id(tokenizer)
     shape = model.config(plan.layers, plan.hidden, plan.intermediate, tokenizer.get_vocab_size())
     net = model.new_model(shape, plan.seed, plan.device)
     if start:
         net.load_state_dict(LlamaForCausalLM.from_pretrained(start, dtype=torch.float32).state_dict())
     optimizers = model.optimizers(net, plan.rate, plan.decay, plan.muon)
-    state = _restore(out, net, optimizers) if resume else State()
+    state = _restore(work, net, optimizers) if resume else State()
 
     def loss_of(ids: Tensor) -> Tensor:
         return model.loss_of(net, ids, assistant)
@@ -99,13 +101,13 @@ def train(plan: Plan, out: Path, resume: bool = True, start: Path | None = None)
             print(f"step {state.step} loss {loss.item():.4f} lr x{factor:.3f} {rate:,.0f} tokens/s", flush=True)
         state.seconds = time.monotonic() - started
         if state.seconds - saved > plan.save_minutes * 60:
-            _save(out, net, optimizers, state)
+            _save(work, net, optimizers, state)
             saved = state.seconds
     if pool:
         pool.terminate()
-    _save(out, net, optimizers, state)
     _export(net, tokenizer, out)
     write_card(out, _run(plan, state, net))
+    shutil.rmtree(work)
     return out
 
 
@@ -135,17 +137,17 @@ def _batches(plan: Plan, state: State, pool: Pool | None, tokenizer_json: str) -
         skip = 0
 
 
-def _tokenizer(plan: Plan, out: Path) -> Tokenizer:
-    path = out / "tokenizer.json"
-    if path.exists() and (out / "state.pt").exists():
+def _tokenizer(plan: Plan, work: Path) -> Tokenizer:
+    path = work / "tokenizer.json"
+    if path.exists() and (work / "state.pt").exists():
         return Tokenizer.from_file(str(path))
     tokenizer = tokens.train_tokenizer(plan.seed, plan.vocabulary, plan.tokenizer_samples)
     tokenizer.save(str(path))
     return tokenizer
 
 
-def _restore(out: Path, net: LlamaForCausalLM, optimizers: list[torch.optim.Optimizer]) -> State:
-    path = out / "state.pt"
+def _restore(work: Path, net: LlamaForCausalLM, optimizers: list[torch.optim.Optimizer]) -> State:
+    path = work / "state.pt"
     if not path.exists():
         return State()
     saved: dict[str, Any] = torch.load(path, map_location=net.device, weights_only=True)
@@ -155,10 +157,10 @@ def _restore(out: Path, net: LlamaForCausalLM, optimizers: list[torch.optim.Opti
     return State(**saved["state"])
 
 
-def _save(out: Path, net: LlamaForCausalLM, optimizers: list[torch.optim.Optimizer], state: State) -> None:
+def _save(work: Path, net: LlamaForCausalLM, optimizers: list[torch.optim.Optimizer], state: State) -> None:
     values = {"model": net.state_dict(), "optimizers": [o.state_dict() for o in optimizers], "state": vars(state)}
-    torch.save(values, out / "state.tmp")
-    os.replace(out / "state.tmp", out / "state.pt")
+    torch.save(values, work / "state.tmp")
+    os.replace(work / "state.tmp", work / "state.pt")
 
 
 def _export(net: LlamaForCausalLM, tokenizer: Tokenizer, out: Path) -> None:
@@ -181,7 +183,7 @@ def _export(net: LlamaForCausalLM, tokenizer: Tokenizer, out: Path) -> None:
 def _run(plan: Plan, state: State, net: LlamaForCausalLM) -> Run:
     machine = f"one {torch.cuda.get_device_name()} GPU" if plan.device == "cuda" else "CPU"
     return Run(
-        seed=plan.seed,
+        command=_command(replace(plan, steps=state.step)),
         steps=state.step,
         tokens=state.trained_tokens,
         minutes=state.seconds / 60,
@@ -189,6 +191,13 @@ def _run(plan: Plan, state: State, net: LlamaForCausalLM) -> Run:
         parameters=sum(p.numel() for p in net.parameters()),
         last_loss=state.losses[-1] if state.losses else float("nan"),
     )
+
+
+def _command(plan: Plan) -> str:
+    """The command line that repeats the plan (with its number of steps, whatever ended it)."""
+    shown = ("steps", "seed", "rows", "length", "rate", "drill")
+    flags = [f"--{name} {getattr(plan, name)}" for name in shown if getattr(plan, name) != getattr(Plan, name)]
+    return " ".join(["python -m builder.demo.train", *flags, *([] if plan.muon else ["--adamw"])])
 
 
 def main() -> None:

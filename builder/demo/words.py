@@ -89,6 +89,7 @@ HELD_WORDS = spaced(
     wrinkle yacht yodel zipper"""
 )
 """Real words that occur nowhere in training."""
+_HELD = frozenset(HELD_WORDS)
 
 NAMES = spaced(
     """Anna Tom Maria Ben Lucy Oscar Emma Liam Nora Paul Sofia Peter Ivan Clara Hugo Elena Victor Alice Felix Julia
@@ -151,7 +152,9 @@ def made_up(draw: Draw, low: int = 3, high: int = 10) -> str:
             parts.append(rng.choice(_NUCLEI))
             parts.append(rng.choice(_CODAS) if rng.random() < 0.55 else "")
         word = "".join(parts) + rng.choice(_ENDINGS)
-        if low <= len(word) <= high and value_split("word", word) == draw.split and not _RUDE.search(word):
+        if not low <= len(word) <= high or value_split("word", word) != draw.split:
+            continue
+        if word not in _HELD and not _RUDE.search(word):
             return word
 
 

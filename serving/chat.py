@@ -53,6 +53,12 @@ def without_question(history: Sequence[Turn]) -> tuple[list[Turn], str]:
     return kept[:-1], text_of(kept[-1]["content"]) if kept else ""
 
 
+def unanswered(history: Sequence[Turn]) -> tuple[list[Turn], str]:
+    """The history without a question that got no answer, and that question; as it is where every one got one."""
+    asks = bool(history) and history[-1]["role"] == "user"
+    return without_question(history) if asks else (list(history), "")
+
+
 def edited(history: Sequence[Turn], index: int, text: str) -> list[Turn]:
     """The history up to the question at `index`, which now reads `text`."""
     return [*history[:index], turn("user", text)]

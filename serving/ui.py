@@ -38,6 +38,7 @@ from serving.chat import (
     to_messages,
     to_options,
     turn,
+    unanswered,
     without_answer,
     without_question,
 )
@@ -155,7 +156,7 @@ def _wire(
     status: gr.Markdown,
     controls: list[gr.components.Component],
 ) -> None:
-    """What each event of the page does. Four of them end in an answer, which stop, clear and undo cut short."""
+    """What each event of the page does. Four of them end in an answer, which stop cuts short."""
 
     def submit(text: str, history: list[Turn]) -> tuple[str, list[Turn]]:
         return "", [*history, turn("user", text)] if text.strip() else history
@@ -176,6 +177,10 @@ def _wire(
     def ready(line: str) -> tuple[gr.Textbox, str]:
         return gr.Textbox(interactive=True, submit_btn=True, stop_btn=False), settled(line)
 
+    def give_back(history: list[Turn], line: str) -> tuple[list[Turn], gr.Textbox, str]:
+        kept, question = unanswered(history)
+        return kept, gr.Textbox(question, interactive=True, submit_btn=True, stop_btn=False), settled(line)
+
     quick: Any = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
     questions = [
         box.submit(submit, [box, chatbot], [box, chatbot], **quick),
@@ -189,11 +194,13 @@ def _wire(
         question.success(busy, None, box, **quick).success(stream, [chatbot, *controls], [chatbot, status], **streaming)
         for question in questions
     ]
-    for finished in answers:
-        finished.then(ready, status, [box, status], **quick).then(None, None, None, js=FOCUS)
+    for made in answers:
+        made.success(ready, status, [box, status], **quick).then(None, None, None, js=FOCUS)
+        made.failure(give_back, [chatbot, status], [chatbot, box, status], **quick).then(None, None, None, js=FOCUS)
     box.stop(None, None, None, cancels=answers, **quick)
-    chatbot.undo(without_question, chatbot, [chatbot, box], cancels=answers, **quick)
-    chatbot.clear(lambda: "", None, status, cancels=answers, **quick)
+    # These, regenerate and edit are hidden by chat.css while an answer is made: a late piece would undo what they do.
+    chatbot.undo(without_question, chatbot, [chatbot, box], **quick)
+    chatbot.clear(lambda: "", None, status, **quick)
 
 
 @dataclass(frozen=True, slots=True)

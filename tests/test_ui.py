@@ -22,6 +22,7 @@ from serving.chat import (
     to_messages,
     to_options,
     turn,
+    unanswered,
     without_answer,
     without_question,
 )
@@ -98,6 +99,9 @@ def test_regenerate_undo_and_edit_cut_the_history() -> None:
     assert without_answer(history) == history[:3]
     assert without_question(history) == (history[:2], "more")
     assert without_question([]) == ([], "")
+    assert unanswered(history) == (history, "")
+    assert unanswered(history[:3]) == (history[:2], "more")
+    assert unanswered([]) == ([], "")
     assert edited(history, 0, "bye") == [turn("user", "bye")]
     assert edited(history, 2, "less") == [*history[:2], turn("user", "less")]
 

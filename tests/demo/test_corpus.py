@@ -6,8 +6,9 @@ from itertools import islice
 
 import pytest
 
+from builder.demo.arithmetic import arithmetic
 from builder.demo.corpus import EXAMPLES, SKILLS, Conversation, conversations
-from builder.demo.draw import Draw, Split
+from builder.demo.draw import Draw, Split, value_split
 from builder.demo.memory_kinds import NAME
 from builder.demo.score import questions
 from builder.demo.wording import divide, wording_key
@@ -76,15 +77,15 @@ def test_held_out_words_are_asked_about() -> None:
     assert len(words_of(some("heldout", 3, 2000)) & set(HELD_WORDS)) > 100
 
 
-def test_held_out_sums_are_not_in_training() -> None:
-    def sums(split: Split) -> set[str]:
-        texts = (m["content"] for chat in some(split, 4, 2500) for m in chat if m["role"] == "assistant")
-        # Single digits are few and belong to both splits; so do the tables up to 12 and running totals.
-        return {found for text in texts for found in re.findall(r"^\d\d+ \+ \d\d+ = \d+$", text)}
-
-    train, held = sums("train"), sums("heldout")
-    assert len(held) > 100
-    assert len(train & held) <= len(held) // 50
+@pytest.mark.parametrize("split", ["train", "heldout"])
+def test_a_sum_belongs_to_one_split(split: Split) -> None:
+    draw = Draw(split, random.Random(4))
+    replies = [arithmetic(draw).reply for _ in range(1500)]
+    pairs = [tuple(map(int, found.groups())) for r in replies if (found := re.fullmatch(r"(\d+) \+ (\d+) = \d+", r))]
+    # Single digits are few and belong to both.
+    large = [(min(pair), max(pair)) for pair in pairs if max(pair) > 9]
+    assert len(large) > 100
+    assert {value_split("+", *pair) for pair in large} == {split}
 
 
 def test_every_skill_makes_both_splits() -> None:

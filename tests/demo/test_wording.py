@@ -9,19 +9,17 @@ from builder.demo.wording import (
     divide,
     frameable,
     framings,
-    train_wordings,
-    wording_key,
-    wordings,
-)
-
-POOL = wordings("What is the sum? | Tell me the sum. | What is the total? | Tell me the total. | total | the sum?")
+    train_    wording_key,
+    )
 
 
 def test_a_held_out_wording_has_only_words_that_other_wordings_have() -> None:
-    train, held = divide(POOL)
-    known = {word for wording in train for word in wording_key(wording).split()}
-    assert len(held) == 1
-    assert set(wording_key(held[0]).split()) <= known
+    for odd in ("grand", "big", "whole", "final", "exact", "correct", "new", "old", "next", "last"):
+        pool = ("What is the sum?", "Tell me the sum.", "the sum?", f"What is the {odd} sum?", "Tell me.")
+        train, held = divide(pool)
+        known = {word for wording in train for word in wording_key(wording).split()}
+        assert len(held) == 1
+        assert set(wording_key(held[0]).split()) <= known
 
 
 def test_the_first_wording_is_never_held_out_however_it_is_typed() -> None:
@@ -63,10 +61,11 @@ def test_frames_of_the_two_parts_make_different_wordings() -> None:
 
 
 def test_training_never_frames_a_wording_into_a_held_out_one() -> None:
-    pool = wordings(
-        "What is the capital of {x}? | Tell me the capital of {x}. | Say the capital of {x}. | {x} has what capital?"
-    )
+    frames, _ = divide(FRAMES["noun phrase"])
+    pool = tuple(frame.replace("{it}", "the capital of {x}") for frame in frames)
     _, held = divide(pool)
+    # Each of them is what a frame of the train part makes of the first.
+    assert {wording_key(w) for w in held} <= {wording_key(w) for w in framings(pool[0], False, 0)}
     assert not train_wordings(pool, False) & {wording_key(w) for w in held}
 
 

@@ -9,8 +9,9 @@ from builder.demo.wording import (
     divide,
     frameable,
     framings,
-    train_    wording_key,
-    )
+    train_wordings,
+    wording_key,
+)
 
 
 def test_a_held_out_wording_has_only_words_that_other_wordings_have() -> None:

@@ -1,10 +1,11 @@
 """What the chat page decides, apart from how it is drawn: history -> messages, controls -> options, facts -> text."""
 
+import re
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
-from serving.errors import InvalidRequest
+from serving.errors import InvalidRequest, ServingError
 from serving.types import Chunk, Message, SamplingOptions
 
 Turn = dict[str, Any]  # one message as gr.Chatbot has it: role, content (a list of parts) and more
@@ -54,7 +55,7 @@ def without_question(history: Sequence[Turn]) -> tuple[list[Turn], str]:
 
 
 def unanswered(history: Sequence[Turn]) -> tuple[list[Turn], str]:
-    """The history without a question that got no answer, and that question; as it is where every one got one."""
+    """The history without a last question that got no answer, and that question, to be given back to its writer."""
     asks = bool(history) and history[-1]["role"] == "user"
     return without_question(history) if asks else (list(history), "")
 
@@ -130,6 +131,12 @@ def status_line(chunk: Chunk) -> str:
     if chunk.finish_reason == "cancelled":
         parts.append("stopped")
     return " · ".join(parts) + ("" if chunk.finish_reason else BUSY)
+
+
+def error_line(error: ServingError) -> str:
+    """Why there is no answer, or no more of it; markdown in the message is shown as it is."""
+    plain = re.sub(r"([\\`*_<>#|~$])", r"\\\1", str(error))
+    return f"**{plain.removesuffix('.')}**"
 
 
 def settled(status: str) -> str:

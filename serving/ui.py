@@ -30,6 +30,7 @@ from starlette.types import Message as AsgiMessage
 from serving.chat import (
     Turn,
     edited,
+    error_line,
     model_line,
     settled,
     status_line,
@@ -130,21 +131,25 @@ def answer(
 ) -> Iterator[tuple[list[Turn], str]]:
     """Stream the answer to the last question: the history with what there is of it, and the status line.
 
-    Raises gr.Error, which Gradio shows beside the conversation. Closing the iterator cancels the generation.
+    An error of ours ends the stream with its message as the status line. Closing the iterator cancels the generation.
     """
     if not history or history[-1]["role"] != "user":
         return
     closed = threading.Event()
     text, drawn = "", 0.0
+
+    def shown(ended: bool) -> list[Turn]:
+        return [*history, turn("assistant", text)] if text or ended else list(history)
+
     try:
         for chunk in engine.generate(to_messages(history, system), to_options(*controls), closed.is_set):
             text += chunk.text
             now = time.perf_counter()
             if chunk.finish_reason is not None or now - drawn >= REFRESH_SECONDS:
                 drawn = now
-                yield [*history, turn("assistant", text)] if text else list(history), status_line(chunk)
+                yield shown(ended=chunk.finish_reason is not None), status_line(chunk)
     except ServingError as error:
-        raise gr.Error(escape(str(error)), title="No answer", duration=None, print_exception=False) from error
+        yield shown(ended=False), error_line(error)
     finally:
         closed.set()
 
@@ -174,10 +179,7 @@ def _wire(
     def busy() -> gr.Textbox:
         return gr.Textbox(interactive=False, submit_btn=False, stop_btn=True)
 
-    def ready(line: str) -> tuple[gr.Textbox, str]:
-        return gr.Textbox(interactive=True, submit_btn=True, stop_btn=False), settled(line)
-
-    def give_back(history: list[Turn], line: str) -> tuple[list[Turn], gr.Textbox, str]:
+    def ready(history: list[Turn], line: str) -> tuple[list[Turn], gr.Textbox, str]:
         kept, question = unanswered(history)
         return kept, gr.Textbox(question, interactive=True, submit_btn=True, stop_btn=False), settled(line)
 
@@ -195,8 +197,8 @@ def _wire(
         for question in questions
     ]
     for made in answers:
-        made.success(ready, status, [box, status], **quick).then(None, None, None, js=FOCUS)
-        made.failure(give_back, [chatbot, status], [chatbot, box, status], **quick).then(None, None, None, js=FOCUS)
+        for ended in (made.success, made.failure):  # a stopped answer is a success to Gradio
+            ended(ready, [chatbot, status], [chatbot, box, status], **quick).then(None, None, None, js=FOCUS)
     box.stop(None, None, None, cancels=answers, **quick)
     # These, regenerate and edit are hidden by chat.css while an answer is made: a late piece would undo what they do.
     chatbot.undo(without_question, chatbot, [chatbot, box], **quick)

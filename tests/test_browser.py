@@ -343,10 +343,9 @@ def test_an_error_is_a_message_and_the_conversation_stays(
     chat.ask("Hello!")
     too_long = "far too long " * 1000
     chat.send(too_long)
-    toast = chat.page.get_by_test_id("toast-body")
-    expect(toast).to_contain_text("shorten it, start a new chat")
-    expect(toast).not_to_contain_text("Traceback")
     expect(chat.box).to_have_value(too_long)  # it is given back, to be shortened
+    expect(chat.status).to_contain_text("shorten it, start a new chat")
+    expect(chat.page.get_by_test_id("toast-body")).to_have_count(0)
     expect(chat.questions).to_have_text(["Hello!"])
     chat.ask("What is 17 + 25?")
     assert [message.content for message in engine.asked[-1].messages][::2] == ["Hello!", "What is 17 + 25?"]

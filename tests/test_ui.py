@@ -27,7 +27,7 @@ from serving.chat import (
     without_question,
 )
 from serving.engine import Cancelled, never
-from serving.errors import ContextOverflow, InvalidRequest, ServingError
+from serving.errors import EngineStopped, InvalidRequest, ServingError
 from serving.folder import ModelFolder
 from serving.types import Chunk, Message, SamplingOptions
 from serving.ui import answer, build_chat, serve_chat
@@ -182,14 +182,14 @@ def test_closing_an_answer_cancels_it() -> None:
     assert speaker.cancelled()
 
 
-def test_our_errors_are_messages_without_a_traceback() -> None:
-    speaker = Speaker(error=ContextOverflow("the conversation has 9 tokens & the window 8"))
-    with pytest.raises(gr.Error) as raised:
-        list(answer(speaker, [HELLO], *CONTROLS))
-    assert raised.value.message == "the conversation has 9 tokens &amp; the window 8"
-    assert not raised.value.print_exception
-    with pytest.raises(gr.Error, match="seed must be"):
-        list(answer(Speaker("a"), [HELLO], *CONTROLS[:-2], "x", ""))
+def test_our_errors_are_messages_and_what_there_is_stays() -> None:
+    speaker = Speaker("so", error=EngineStopped("the engine <b> stopped."))
+    *_, (history, status) = answer(speaker, [HELLO], *CONTROLS)
+    assert history == [HELLO, turn("assistant", "so")]
+    assert status == "**the engine \\<b\\> stopped**"
+    [(history, status)] = answer(Speaker("a"), [HELLO], *CONTROLS[:-2], "x", "")
+    assert history == [HELLO]
+    assert "seed must be" in status
 
 
 def test_controls_begin_where_the_model_folder_says(tmp_path: Path) -> None:

@@ -366,7 +366,7 @@ def test_what_a_model_writes_neither_runs_nor_loads_anything(context: BrowserCon
     Thread(target=elsewhere.serve_forever, daemon=True).start()
     speaker = Speaker(
         "<think>wait</think> costs $5 and $6, <b>bold</b>, 1 < 2\n\n<script>window.ran = 1</script>",
-        f"<img src=x onerror='window.ran = 1'> ![x](http://127.0.0.1:{elsewhere.server_port}/x.png)\n\n"
+        f"<img src=x onerror='window.ran = 1'>\n\nlook: ![x](http://127.0.0.1:{elsewhere.server_port}/x.png)\n\n"
         "```python\nif a < b:\n    print('<b>')\n```\n\nthe end",
     )
     with served(build_chat(speaker, name="m", examples=["x"])) as page:

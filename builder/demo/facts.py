@@ -20,7 +20,7 @@ from builder.demo.fact_tables import (
     UNITS,
 )
 from builder.demo.turns import Check, Turn, fact
-from builder.demo.wording import Pool, wordings
+from builder.demo.wording import wordings
 from builder.demo.words import a, listed, made_up
 
 
@@ -44,8 +44,6 @@ def forward(draw: Draw) -> Turn:
         _opposite,
         _plural,
         _sides,
-        _yes_or_no,
-        _yes_or_no,
     )
     return draw.any(kinds)(draw)
 
@@ -113,39 +111,6 @@ def _country_of(draw: Draw) -> Turn:
         Name the country whose capital is {x}. | If the capital is {x}, which country is it?"""
     )
     return fact(draw.phrase(pool, x=city), f"{city} is the capital of {country}.", country)
-
-
-_IS_CAPITAL: Pool = wordings(
-    """Is {y} the capital of {x}? | is {y} the capital of {x} | Is the capital of {x} {y}? |
-    Is it true that {y} is the capital of {x}? | Is {y} {x}'s capital? | Would you say {y} is the capital of {x}? |
-    {y} is the capital of {x}, right? | {y} is the capital of {x}, is it not? | Is the capital of {x} called {y}? |
-    Is {x}'s capital {y}? | Is it right that {y} is the capital of {x}? | The capital of {x} is {y}, right? |
-    The capital of {x} is {y}, is that right? | The capital of {x} is {y}, is it not? |
-    Is it true that the capital of {x} is {y}? | Do you think {y} is the capital of {x}? |
-    Tell me if {y} is the capital of {x}. | Is {y} the capital city of {x}?"""
-)  # fmt: skip
-_IS_IN: Pool = wordings(
-    """Is {x} in {y}? | is {x} in {y} | Is {x} located in {y}? | Is it true that {x} is in {y}? | Does {x} lie in {y}? |
-    {x} is in {y}, right? | {x} is in {y}, is it not? | Would you say {x} is in {y}? |
-    Is it right that {x} is in {y}? | Do you think {x} is in {y}? | Tell me if {x} is in {y}. |
-    {x} lies in {y}, right? | Is {x} a country in {y}? | Is {x} part of {y}? | Does {x} belong to {y}? |
-    Is the country {x} in {y}?"""
-)  # fmt: skip
-
-
-def _yes_or_no(draw: Draw) -> Turn:
-    if draw.chance(0.5):
-        table, pool, right = CAPITALS, _IS_CAPITAL, "{y} is the capital of {x}"
-        wrong = "the capital of {x} is {y}"
-    else:
-        table, pool, right = CONTINENTS, _IS_IN, "{x} is in {y}"
-        wrong = right
-    x, y = draw.any(table)
-    claimed = y if draw.chance(0.5) else draw.any(table)[1]
-    text = draw.phrase(pool, x=x, y=claimed)
-    if claimed == y:
-        return Turn(text, f"Yes, {right.format(x=x, y=y)}.", Check(starts="yes"), "yes")
-    return Turn(text, f"No, {wrong.format(x=x, y=y)}.", Check(starts="no", contains=(y,)), "no")
 
 
 def _continent(draw: Draw) -> Turn:

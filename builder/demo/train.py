@@ -35,6 +35,7 @@ class Plan:
     decay: float = 0.1
     muon: bool = True
     drill: float = 0.0
+    average: bool = False
     layers: int = 7
     hidden: int = 256
     intermediate: int = 768
@@ -67,8 +68,9 @@ def train(plan: Plan, out: Path, resume: bool = True, start: Path | None = None)
     assistant = tokens.assistant_id(tokenizer)
     shape = model.config(plan.layers, plan.hidden, plan.intermediate, tokenizer.get_vocab_size())
     net = model.new_model(shape, plan.seed, plan.device)
-    if start:
-        net.load_state_dict(LlamaForCausalLM.from_pretrained(start, dtype=torch.float32).state_dict())
+    before = LlamaForCausalLM.from_pretrained(start, dtype=torch.float32).to(plan.device) if start else None
+    if before:
+        net.load_state_dict(before.state_dict())
     optimizers = model.optimizers(net, plan.rate, plan.decay, plan.muon)
     state = _restore(work, net, optimizers) if resume else State()
 
@@ -105,6 +107,8 @@ def train(plan: Plan, out: Path, resume: bool = True, start: Path | None = None)
             saved = state.seconds
     if pool:
         pool.terminate()
+    if before and plan.average:
+        _average(net, before)
     _export(net, tokenizer, out)
     write_card(out, _run(plan, state, net))
     shutil.rmtree(work)
@@ -163,6 +167,13 @@ def _save(work: Path, net: LlamaForCausalLM, optimizers: list[torch.optim.Optimi
     os.replace(work / "state.tmp", work / "state.pt")
 
 
+@torch.no_grad()
+def _average(net: LlamaForCausalLM, before: LlamaForCausalLM) -> None:
+    """Half of what a second stage changed: it keeps more of the first than the whole (arXiv:2203.05482)."""
+    for new, old in zip(net.parameters(), before.parameters(), strict=True):
+        new.lerp_(old, 0.5)
+
+
 def _export(net: LlamaForCausalLM, tokenizer: Tokenizer, out: Path) -> None:
     half = LlamaForCausalLM(net.config)
     half.load_state_dict(net.state_dict())
@@ -217,6 +228,7 @@ def main() -> None:
     parser.add_argument("--length", type=int, default=Plan.length, help="tokens in a row")
     parser.add_argument("--start", type=Path, help="begin with the tokenizer and weights of this finished checkpoint")
     parser.add_argument("--drill", type=float, default=0.0, help="share of word drills (0 to 1)")
+    parser.add_argument("--average", action="store_true", help="with --start: end half way between both models")
     parser.add_argument("--fresh", action="store_true", help="start over instead of resuming")
     flags = parser.parse_args()
     plan = Plan(
@@ -228,6 +240,7 @@ def main() -> None:
         length=flags.length,
         rate=flags.rate,
         drill=flags.drill,
+        average=flags.average,
         workers=flags.workers,
         muon=not flags.adamw,
         compiled=flags.device == "cuda",

@@ -96,6 +96,15 @@ def test_a_second_stage_begins_with_the_weights_of_the_first(trained: Path, tmp_
     assert all(torch.equal(second[name], weight) for name, weight in weights(trained).items())
 
 
+def test_an_averaged_stage_ends_half_way(trained: Path, tmp_path: Path) -> None:
+    plan = replace(TOY, steps=2, seed=3)
+    whole = weights(train.train(plan, tmp_path / "whole", start=trained))
+    half = weights(train.train(replace(plan, average=True), tmp_path / "half", start=trained))
+    for name, weight in weights(trained).items():
+        assert torch.allclose(half[name].float(), (weight.float() + whole[name].float()) / 2, atol=1e-3)
+    assert not torch.equal(half["model.norm.weight"], whole["model.norm.weight"])
+
+
 def test_only_assistant_turns_count_fully() -> None:
     assistant, user, newline, word = 10, 11, 12, 13
     turn = [IM_START_ID, user, newline, word, IM_END_ID, newline]

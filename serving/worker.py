@@ -34,7 +34,7 @@ _POLL_SECONDS = 0.1  # how often `cancelled` is asked while no chunk comes
 _CHUNK_FIELDS = tuple(field.name for field in fields(Chunk))
 
 Line = dict[str, Any]
-Stream = SimpleQueue["Chunk | ServingError"]
+Stream = SimpleQueue["list[Chunk] | ServingError"]
 
 
 class EngineProcess:
@@ -96,14 +96,14 @@ class EngineProcess:
                     told = True
                     child.send({"cancel": number})
                 try:
-                    item = stream.get(timeout=_POLL_SECONDS)
+                    batch = stream.get(timeout=_POLL_SECONDS)
                 except Empty:
                     continue
-                if isinstance(item, ServingError):
+                if isinstance(batch, ServingError):
                     ended = True
-                    raise item
-                ended = item.finish_reason is not None
-                yield item
+                    raise batch
+                ended = batch[-1].finish_reason is not None
+                yield from batch
         finally:
             child.forget(number)
             if not ended and not told:
@@ -177,7 +177,7 @@ class _Child:
             reply = json.loads(line)
             stream = self._streams.get(reply["id"])
             if stream is not None:
-                stream.put(_error(reply) if "error" in reply else Chunk(*reply["chunk"]))
+                stream.put(_error(reply) if "error" in reply else [Chunk(*values) for values in reply["chunks"]])
         with self._lock:
             self.ended = True
             for stream in self._streams.values():
@@ -227,26 +227,28 @@ def main() -> None:
 
     cancelled: dict[int, threading.Event] = {}
 
-    def answer(request: Line, stop: threading.Event) -> None:
+    def answer(request: Line) -> None:
         number, options = request["id"], request["options"]
+        stop = cancelled[number] = threading.Event()
+
+        def sink(batch: Sequence[Chunk] | Exception) -> None:
+            if isinstance(batch, Exception):
+                known = type(batch).__name__ if isinstance(batch, ServingError) else "ServingError"
+                send({"id": number, "error": str(batch), "type": known})
+            else:
+                send({"id": number, "chunks": [[getattr(chunk, name) for name in _CHUNK_FIELDS] for chunk in batch]})
+            if isinstance(batch, Exception) or batch[-1].finish_reason is not None:
+                cancelled.pop(number, None)
+
         options["stop"] = tuple(options["stop"])
-        tokens = np.asarray(request["tokens"], dtype=np.int32)
-        try:
-            for chunk in engine.continue_prompt(tokens, SamplingOptions(**options), stop.is_set):
-                send({"id": number, "chunk": [getattr(chunk, name) for name in _CHUNK_FIELDS]})
-        except ServingError as error:
-            send({"id": number, "error": str(error), "type": type(error).__name__})
-        finally:
-            del cancelled[number]
+        engine.submit(np.asarray(request["tokens"], np.int32), SamplingOptions(**options), stop.is_set, sink)
 
     for line in sys.stdin:
         request = json.loads(line)
-        if "cancel" in request:
-            if stop := cancelled.get(request["cancel"]):
-                stop.set()
-        else:
-            stop = cancelled[request["id"]] = threading.Event()
-            threading.Thread(target=answer, args=(request, stop), daemon=True).start()
+        if "cancel" not in request:
+            answer(request)
+        elif stop := cancelled.get(request["cancel"]):
+            stop.set()
     os._exit(0)  # the parent is gone or has closed us: do not wait for answers that nobody reads
 
 

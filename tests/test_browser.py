@@ -140,7 +140,9 @@ def no_litter() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     chromium = shutil.which("chromium")
-    assert chromium, "Debian's chromium is not installed: apt-get install chromium"
+    if not chromium:
+        # Where everything must run, a missing browser is a failure; at home it is a part that cannot run.
+        (pytest.fail if os.environ.get("CI") else pytest.skip)("no chromium here: apt install chromium")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=QUIET)
         yield browser

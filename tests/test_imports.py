@@ -46,3 +46,9 @@ def test_serving_loads_no_torch() -> None:
     code = "import sys, serving.engine, serving.ui; print({'torch', 'quark', 'builder'} & set(sys.modules))"
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "set()"
+
+
+def test_the_page_and_its_side_of_the_engine_process_load_no_oga() -> None:
+    code = "import sys, serving.worker, serving.ui; print('onnxruntime_genai' in sys.modules)"
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "False"

@@ -18,7 +18,6 @@ from builder.flags import add_build_flags, models_dir_from, recipe_from, target_
 from builder.progress import terminal
 from builder.source import parse_source
 from serving.errors import InvalidRequest, ServingError
-from serving.folder import ModelFolder
 from serving.worker import EngineProcess
 
 EXAMPLES = (
@@ -100,10 +99,11 @@ def model_folder(flags: argparse.Namespace) -> tuple[Path, bool]:
 
     A folder that is already an export is served as it is.
     """
-    if (Path(flags.model).expanduser() / "genai_config.json").is_file():
+    exported = Path(flags.model).expanduser()
+    if (exported / "genai_config.json").is_file():
         if flags.rebuild:
             raise InvalidRequest(f"--rebuild needs a checkpoint, and {flags.model} is an export already.")
-        return ModelFolder.open(Path(flags.model).expanduser()).path, False
+        return exported, False
     source = parse_source(flags.model, flags.revision)
     recipe, target, models_dir = recipe_from(flags, source), target_from(flags), models_dir_from(flags)
     found = None if flags.rebuild else launch.find(source, recipe, target, models_dir)

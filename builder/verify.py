@@ -24,8 +24,8 @@ from serving.prompt import Prompt
 from serving.runtime import Runtime
 from serving.types import Message, Role
 
-# Mean KL divergence, in nats, of the export from the quantized model: correct exports stay below 0.02, broken ones
-# above 0.5.
+# Mean KL divergence, in nats, of the export from the quantized model: sound exports were seen at 0.00001 to 0.003, and
+# one whose attention window was lost at 0.6.
 EXPORT_KL_LIMIT = 0.1
 PERPLEXITY_RATIO_LIMIT = 1.5
 

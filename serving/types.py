@@ -126,8 +126,3 @@ def complete(chunks: Iterable[Chunk]) -> Completion:
     if last is None:
         raise InvalidRequest("the stream ended without a single chunk.")
     return Completion("".join(texts), tuple(token_ids), last)
-
-
-def deltas(chunks: Iterable[Chunk]) -> Iterator[str]:
-    """The non-empty pieces of text, in order."""
-    return (chunk.text for chunk in chunks if chunk.text)

@@ -31,6 +31,7 @@ from serving.prompt import Prompt
 from serving.types import Cancelled, Chunk, Message, SamplingOptions, never
 
 _POLL_SECONDS = 0.1  # how often `cancelled` is asked while no chunk comes
+_IMPORT_ROOT = Path(__file__).parent.parent  # where `serving` is found, whatever the caller's working directory
 _CHUNK_FIELDS = tuple(field.name for field in fields(Chunk))
 
 Line = dict[str, Any]
@@ -54,7 +55,7 @@ class EngineProcess:
         cls, path: Path | str, *, context_length: int | None = None, threads: int | None = None
     ) -> "EngineProcess":
         """Start the process and load a model folder in it. Raises what Engine.load raises."""
-        folder = ModelFolder.open(Path(path))
+        folder = ModelFolder.open(Path(path).resolve())  # the child has another working directory
         setup = {"path": str(folder.path), "context_length": context_length, "threads": threads}
         return cls(setup, folder, Prompt.load(folder.path))
 
@@ -128,7 +129,7 @@ class _Child:
         self._lock = threading.Lock()
         self._process = subprocess.Popen(
             [sys.executable, "-m", "serving.worker"],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding="utf-8", cwd=_import_root(),
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding="utf-8", cwd=_IMPORT_ROOT,
         )  # fmt: skip
         self.send(setup)
         self._reader = threading.Thread(target=self._read, name="engine replies", daemon=True)
@@ -187,11 +188,6 @@ class _Child:
         code = self._process.wait()
         why = "was killed, most likely because memory ran out" if code == -9 else f"ended with exit code {code}"
         return f"the engine process {why}; the next message starts it again."
-
-
-def _import_root() -> Path:
-    """Where `serving` can be imported from, whatever the caller's working directory is."""
-    return Path(__file__).parent.parent
 
 
 def _error(reply: Line) -> ServingError:

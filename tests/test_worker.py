@@ -94,6 +94,12 @@ def test_errors_are_those_of_the_engine(worker: EngineProcess, exact_model: Path
         EngineProcess.load(tmp_path / "none")
 
 
+def test_a_folder_may_be_named_from_the_working_directory(exact_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(exact_model.parent)
+    with EngineProcess.load(exact_model.name) as worker:
+        assert complete(worker.generate(user("hi"), GREEDY)).text
+
+
 def test_a_killed_engine_ends_its_answers_and_is_started_again(exact_model: Path) -> None:
     with EngineProcess.load(exact_model) as worker:
         stream = worker.generate(user("tell me a story about a fox"), ENDLESS)

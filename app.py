@@ -12,9 +12,10 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 from builder import launch
+from builder.artifact import check_files
 from builder.demo.corpus import EXAMPLES as DEMO_EXAMPLES
 from builder.errors import BuildError
-from builder.flags import add_build_flags, models_dir_from, recipe_from, target_from
+from builder.flags import add_build_flags, kebab, models_dir_from, recipe_from, target_from
 from builder.progress import terminal
 from builder.source import parse_source
 from serving.errors import InvalidRequest, ServingError
@@ -39,6 +40,9 @@ def parse_flags(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--rebuild", action="store_true", help="build anew; the old model stays until the new is proved"
     )
+    parser.add_argument(
+        "--verify", action="store_true", help="compare every file of the model with the SHA-256 it was built with"
+    )
     group = parser.add_argument_group("the chat")
     group.add_argument("--context-length", type=int, help="serve a shorter window than the model has, in tokens")
     group.add_argument("--threads", type=int, help="threads to compute with (default: the usable physical cores)")
@@ -46,7 +50,7 @@ def parse_flags(argv: list[str] | None) -> argparse.Namespace:
     group.add_argument("--port", type=int, default=7860)
     group.add_argument("--share", action="store_true", help="also make a public link, with a password")
     group.add_argument("--auth", metavar="USER:PASSWORD", help="ask for this login (default when shared: a random one)")
-    return parser.parse_args(argv)
+    return parser.parse_args(kebab(sys.argv[1:] if argv is None else argv))
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -71,6 +75,8 @@ def run(flags: argparse.Namespace) -> None:
 
     # 2. The model folder: as named, or found, or built.
     folder, is_demo = model_folder(flags)
+    if flags.verify:
+        check_files(folder)
 
     # 3. The engine, then the page: importing Gradio takes seconds that a failed start need not spend.
     with EngineProcess.load(folder, context_length=flags.context_length, threads=flags.threads) as engine:
@@ -105,14 +111,15 @@ def model_folder(flags: argparse.Namespace) -> tuple[Path, bool]:
             raise InvalidRequest(f"--rebuild needs a checkpoint, and {flags.model} is an export already.")
         return exported, False
     source = parse_source(flags.model, flags.revision)
-    recipe, target, models_dir = recipe_from(flags, source), target_from(flags), models_dir_from(flags)
-    found = None if flags.rebuild else launch.find(source, recipe, target, models_dir)
+    recipe, models_dir = recipe_from(flags, source), models_dir_from(flags)
+    target, auto_quality = target_from(flags, recipe.exclude_layers), flags.auto_quality
+    found = None if flags.rebuild else launch.find(source, recipe, target, models_dir, auto_quality)
     if found is None:
         method = f"UINT4, {recipe.quant_algo}, group {recipe.group_size}, for {target.execution_provider}"
         title = f"Building {source.name}: {method}"
         with terminal(title) as report:
-            found = launch.make(source, recipe, target, models_dir, report)
-        print(launch.summary(found), file=sys.stderr)
+            found = launch.make(source, recipe, target, models_dir, report, auto_quality)
+        print(launch.describe(found), file=sys.stderr)
     return found, source.kind == "demo"
 
 

@@ -5,11 +5,10 @@ and appears by one rename, complete with its manifest. The highest n is current.
 being served, works where open files cannot be replaced, and a kill at any moment leaves the old or the new model.
 """
 
-import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -20,6 +19,7 @@ from filelock import FileLock, Timeout
 from platformdirs import user_data_path
 
 from builder.errors import BuildError
+from builder.kept import first_change
 
 MANIFEST = "manifest.json"
 _LIBRARIES = ("amd-quark", "onnxruntime-genai", "onnxruntime", "torch", "transformers", "tokenizers")
@@ -66,19 +66,18 @@ class Shelf:
 
 
 @contextmanager
-def staging(destination: Path, key: str) -> Iterator[Path]:
-    """A locked working folder beside `destination`. What an interrupted build with the same key left is kept.
+def staging(parent: Path, key: str) -> Iterator[Path]:
+    """A locked working folder in `parent`. What an interrupted build with the same key finished is kept in it.
 
-    Raises BuildError where another process is building the same thing.
+    Raises BuildError where another process is building with the same key.
     """
-    parent = destination.parent
     name = f".staging-{key}"
     try:
         parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(parent / f"{name}.lock")
         lock.acquire(timeout=0)
     except Timeout as error:
-        raise BuildError(f"another process is building {destination.parent.name}: wait for it, or stop it.") from error
+        raise BuildError(f"another process is building in {parent}: wait for it, or stop it.") from error
     except OSError as error:
         raise BuildError(f"{parent} cannot be written to ({error}): choose another place with --models-dir.") from error
     try:
@@ -91,17 +90,21 @@ def staging(destination: Path, key: str) -> Iterator[Path]:
         lock.release()
 
 
-def publish(finished: Path, destination: Path, facts: dict[str, Any]) -> None:
-    """Write the manifest into `finished` and make it appear at `destination` by one rename."""
-    files = {
-        str(file.relative_to(finished).as_posix()): {"size": file.stat().st_size, "sha256": _sha256(file)}
-        for file in sorted(finished.rglob("*"))
-        if file.is_file() and file.name != MANIFEST
-    }
+def publish(finished: Path, files: Mapping[str, Any], destination: Path, facts: Mapping[str, Any]) -> None:
+    """Write the manifest into `finished`, with the sizes and hashes of `files`, and let it appear by one rename."""
     libraries = {name: version(name) for name in _LIBRARIES}
     manifest = {**facts, "libraries": libraries, "files": files}
     (finished / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
     os.rename(finished, destination)
+
+
+def check_files(folder: Path) -> None:
+    """Every file has the SHA-256 that the manifest records. Raises BuildError naming the first that has not."""
+    if not (folder / MANIFEST).is_file():
+        raise BuildError(f"{folder} has no {MANIFEST} to verify it by: it was not built by oga-chat.")
+    fault = first_change(folder, read_manifest(folder)["files"], hashes=True)
+    if fault:
+        raise BuildError(f"{folder} is not as it was built: {fault}. Build it again with --rebuild.")
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -112,8 +115,3 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise BuildError(f"{file} cannot be read ({error}): build the model again with --rebuild.") from error
     return manifest
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()

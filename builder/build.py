@@ -1,96 +1,191 @@
 """build(): calibrate, quantize, export, verify, publish."""
 
 import hashlib
-import os
 import shutil
-import time
-from collections.abc import Callable
-from dataclasses import asdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from builder import artifact
 from builder.calibration import make_blocks
+from builder.errors import BuildError, StageFailed, VerificationFailed
+from builder.kept import Facts, Kept, discard, keep, sha256
 from builder.preflight import check
 from builder.progress import Report, Step, silent
+from builder.quality import LOSS_LIMIT, Quality, judge
+from builder.quantize import CHECKPOINT, ORIGINAL, PROOF
 from builder.recipe import FORMAT, ExportTarget, QuantRecipe, recipe_hash
 from builder.source import Checkpoint
-from builder.stage import Job, run_stage
+from builder.stage import run_stage
+
+BLOCKS = "blocks.npz"
 
 
-def build(
-    checkpoint: Checkpoint,
-    recipe: QuantRecipe,
-    target: ExportTarget,
-    destination: Path,
-    report: Report = silent,
-) -> Path:
-    """Make a proven model folder appear at `destination`, which must not exist yet, and return it.
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One way to build a model, and where it is to appear."""
 
-    An interrupted build goes on after the last stage that it finished. Raises BuildError; then nothing was published
-    and, where a stage failed, the message names the log.
+    recipe: QuantRecipe
+    target: ExportTarget
+    destination: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Proved:
+    """A plan whose export is what it should be: its finished stages, and what was measured."""
+
+    plan: Plan
+    stages: Mapping[str, Kept]
+    quality: Quality
+
+
+def build(checkpoint: Checkpoint, plans: Sequence[Plan], report: Report = silent) -> Path:
+    """Make a proven model folder appear at a plan's destination, which must not exist yet, and return it.
+
+    With several plans, the first whose loss is within quality.LOSS_LIMIT, else the one that loses least. What an
+    interrupted build finished is not made again. Raises BuildError; then nothing was published and, where a stage
+    failed, the message names its log.
     """
-    check(checkpoint.path, recipe, destination.parent)
-    digest = recipe_hash(recipe, target)
-    key = hashlib.sha256(f"{digest}:{checkpoint.revision}:{destination.name}".encode()).hexdigest()[:12]
-    with artifact.staging(destination, key) as work:
-        log = work / "build.log"
-        timings: dict[str, float] = {}
-
-        def stage(name: str, make: Callable[[Path], None]) -> Path:
-            """Make work/name, unless an earlier attempt did; it appears by a rename, when it is whole."""
-            finished, partial = work / name, work / f"{name}.{os.getpid()}.partial"
-            report(Step(name, 0, 0))
-            started = time.perf_counter()
-            if not finished.exists():
-                make(partial)
-                os.rename(partial, finished)
-            timings[name] = round(time.perf_counter() - started, 2)
-            report(Step(name, 1, 1))
-            return finished
-
-        def calibrate(output: Path) -> None:
-            calibration, heldout = make_blocks(checkpoint.path, recipe)
-            output.mkdir()
-            np.savez(output / "blocks.npz", calibration=calibration, heldout=heldout)
-
-        blocks = stage("calibrate", calibrate) / "blocks.npz"
-        job: Job = {
-            **asdict(recipe),
-            **asdict(target),
-            "checkpoint": str(checkpoint.path),
-            "blocks": str(blocks),
-        }
-
-        def quantize(output: Path) -> None:
-            run_stage("builder.quantize", {**job, "output": str(output)}, log, report)
-
-        quantized = stage("quantize", quantize)
-
-        def export(output: Path) -> None:
-            run_stage("builder.export", {**job, "quantized": str(quantized), "output": str(output)}, log, report)
-
-        exported = stage("export", export)
-        proof = {**job, "exported": str(exported), "proof": str(quantized / "proof.npz")}
-        started = time.perf_counter()
-        report(Step("verify", 0, 0))
-        quality = run_stage("builder.verify", proof, log, report)
-        timings["verify"] = round(time.perf_counter() - started, 2)
-        report(Step("verify", 1, 1))
-
+    parent = plans[0].destination.parent
+    for plan in plans:
+        check(checkpoint.path, plan.recipe, plan.target, parent)
+    with staging(checkpoint, parent) as work:
+        proved = list(attempts(work, checkpoint, plans, report))
+        best = next(
+            (one for one in proved if one.quality.kl_divergence <= LOSS_LIMIT),
+            min(proved, key=lambda one: one.quality.kl_divergence),
+        )
         report(Step("publish", 0, 1))
-        facts = {
-            "format": FORMAT,
-            "source": {"kind": checkpoint.source.kind, "name": checkpoint.source.name, "revision": checkpoint.revision},
-            "recipe_hash": digest,
-            "recipe": asdict(recipe),
-            "target": asdict(target),
-            "calibration_sha256": hashlib.sha256(blocks.read_bytes()).hexdigest(),
-            "quality": quality,
-            "seconds": timings,
-        }
-        artifact.publish(exported, destination, facts)
-        shutil.rmtree(work, ignore_errors=True)
+        exported = best.stages["export"]
+        artifact.publish(exported.folder, exported.files, best.plan.destination, manifest(checkpoint, best, plans))
+        clear(work, [kept for one in proved for kept in one.stages.values()])
         report(Step("publish", 1, 1))
-    return destination
+    return best.plan.destination
+
+
+def attempts(work: Path, checkpoint: Checkpoint, plans: Sequence[Plan], report: Report) -> Iterator[Proved]:
+    """Plans that could be proved, up to the first whose loss is within the limit. Raises the last one's BuildError."""
+    found = False
+    for number, plan in enumerate(plans, 1):
+        try:
+            one = prove(work, checkpoint, plan, report)
+        except (StageFailed, VerificationFailed) as error:
+            if number == len(plans) and not found:
+                raise
+            report(Step("verify", 0, 0, f"attempt {number} of {len(plans)}: {error}", lasting=True))
+            continue
+        found = True
+        yield one
+        if one.quality.kl_divergence <= LOSS_LIMIT:
+            break
+        if number < len(plans):
+            loss = f"KL divergence {one.quality.kl_divergence:.4f}, wanted {LOSS_LIMIT}"
+            report(Step("verify", 0, 0, f"attempt {number} of {len(plans)}: {loss}", lasting=True))
+
+
+@contextmanager
+def staging(checkpoint: Checkpoint, parent: Path) -> Iterator[Path]:
+    """The locked working folder of everything that is built from one checkpoint; a failing disk is a BuildError."""
+    key = hashlib.sha256(f"{checkpoint.source.name}:{checkpoint.revision}".encode()).hexdigest()[:12]
+    try:
+        with artifact.staging(parent, key) as work:
+            yield work
+    except OSError as error:
+        raise BuildError(
+            f"{error.filename or parent} cannot be written ({error.strerror or error}): what was there before is as it "
+            "was. Make room, or choose another place with --models-dir, and build again: it goes on where it stopped."
+        ) from error
+
+
+def clear(work: Path, used: Iterable[Kept]) -> None:
+    """Remove what a finished build used, and the working folder if no other build left anything in it."""
+    for kept in used:
+        discard(kept)
+    if not any(work.glob("*-*.json")):
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def prove(work: Path, checkpoint: Checkpoint, plan: Plan, report: Report) -> Proved:
+    """Every stage but publishing, each taken over if it was finished before. Raises VerificationFailed, BuildError."""
+    log = work / "build.log"
+    calibrated, quantized = quantize(work, checkpoint, plan.recipe, report)
+    job = {**asdict(plan.recipe), **asdict(plan.target), "checkpoint": str(checkpoint.path)}
+
+    def export(output: Path) -> Facts:
+        paths = {"quantized": str(quantized.folder / CHECKPOINT), "output": str(output)}
+        return run_stage("builder.export", {**job, **paths}, log, report)
+
+    exported = keep(work, "export", {"quantize": quantized.digest, **asdict(plan.target)}, export, report)
+
+    def verify(output: Path) -> Facts:
+        paths = {
+            "exported": exported.folder,
+            "proof": quantized.folder / PROOF,
+            "blocks": calibrated.folder / BLOCKS,
+            "original": quantized.folder / ORIGINAL,
+            "output": output,
+        }
+        return run_stage("builder.verify", {**job, **{name: str(path) for name, path in paths.items()}}, log, report)
+
+    verified = keep(work, "verify", {"export": exported.digest}, verify, report)
+    quality = Quality.from_facts(verified.result["quality"])
+    try:
+        judge(quality)
+    except VerificationFailed:
+        discard(exported)  # in case the disk spoiled it; what took long is kept
+        discard(verified)
+        raise
+    stages = {"calibrate": calibrated, "quantize": quantized, "export": exported, "verify": verified}
+    return Proved(plan, stages, quality)
+
+
+def quantize(work: Path, checkpoint: Checkpoint, recipe: QuantRecipe, report: Report) -> tuple[Kept, Kept]:
+    """The two stages that end in a quantized checkpoint."""
+
+    def calibrate(output: Path) -> Facts:
+        blocks = make_blocks(checkpoint.path, recipe)
+        output.mkdir()
+        np.savez(output / BLOCKS, calibration=blocks.calibration, text=blocks.heldout, chats=blocks.chats)
+        return {"dataset": blocks.dataset, "sha256": sha256(output / BLOCKS)}
+
+    calibrated = keep(work, "calibrate", calibration_inputs(recipe), calibrate, report)
+
+    def quantize(output: Path) -> Facts:
+        paths = {
+            "checkpoint": str(checkpoint.path),
+            "blocks": str(calibrated.folder / BLOCKS),
+            "output": str(output),
+        }
+        return run_stage("builder.quantize", {**asdict(recipe), **paths}, work / "build.log", report)
+
+    quantized = keep(work, "quantize", {"calibrate": calibrated.digest, **asdict(recipe)}, quantize, report)
+    return calibrated, quantized
+
+
+def calibration_inputs(recipe: QuantRecipe) -> dict[str, Any]:
+    """The knobs that the calibration text depends on."""
+    knobs = ("dataset", "dataset_sha256", "fallback_dataset", "num_calib_data", "seq_len")
+    return {name: value for name, value in asdict(recipe).items() if name in knobs}
+
+
+def manifest(checkpoint: Checkpoint, best: Proved, plans: Sequence[Plan]) -> Facts:
+    """What is recorded of a build, the best of `plans`."""
+    stages, recipe, target = best.stages, best.plan.recipe, best.plan.target
+    return {
+        "format": FORMAT,
+        "source": {"kind": checkpoint.source.kind, "name": checkpoint.source.name, "revision": checkpoint.revision},
+        "recipe_hash": recipe_hash(recipe, target),
+        "recipe": asdict(recipe),
+        "target": asdict(target),
+        "data_type": stages["quantize"].result["data_type"],
+        "calibration": stages["calibrate"].result,
+        "matmuls": stages["export"].result["matmuls"],
+        "quality": asdict(best.quality),
+        "best_of": [recipe_hash(plan.recipe, plan.target) for plan in plans],
+        "seconds": {name: kept.seconds for name, kept in stages.items()},
+        "peak_memory": {name: kept.result["peak_memory"] for name, kept in stages.items() if name != "calibrate"},
+    }

@@ -4,6 +4,7 @@ import io
 import json
 import math
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import cast
@@ -21,12 +22,21 @@ from builder.source import download, read_chat_template, read_tokenizer_config
 
 TokenBlocks = NDArray[np.int64]
 
+
+@dataclass(frozen=True, slots=True)
+class Blocks:
+    calibration: TokenBlocks
+    heldout: TokenBlocks
+    chats: TokenBlocks
+    dataset: str
+
+
 HELDOUT = (8, 512)  # sequences, tokens in each: the same text measures every recipe
 _DEMO_SEED = 20_260_101
 _PILEVAL = ("mit-han-lab/pile-val-backup", "val.jsonl.zst")
 
 
-def make_blocks(checkpoint: Path, recipe: QuantRecipe) -> tuple[TokenBlocks, TokenBlocks]:
+def make_blocks(checkpoint: Path, recipe: QuantRecipe) -> Blocks:
     """Calibration blocks [num_calib_data, seq_len] and held-out blocks [8, 512] of token ids.
 
     The demo's held-out text comes from wordings and values that its training never saw; any other data set's is what
@@ -49,7 +59,8 @@ def make_blocks(checkpoint: Path, recipe: QuantRecipe) -> tuple[TokenBlocks, Tok
             f"tokens to calibrate on and {HELDOUT[0]} of {HELDOUT[1]} to measure with need {needed} tokens, and it "
             f"has {held}. Add text, or lower --num-calib-data or --seq-len."
         )
-    return calibration.reshape(-1, recipe.seq_len), measured.reshape(HELDOUT)
+    m = measured.reshape(HELDOUT)
+    return Blocks(calibration.reshape(-1, recipe.seq_len), m[:4], m[4:], recipe.dataset)
 
 
 def _load_tokenizer(file: Path) -> Tokenizer:

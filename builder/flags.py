@@ -1,13 +1,16 @@
 """The command-line flags that both `python -m builder` and `python app.py` take, and what they mean as data."""
 
 import argparse
+from collections.abc import Iterable
 from pathlib import Path
 from typing import get_args
 
 from builder.artifact import default_models_dir
+from builder.errors import BuildError
 from builder.recipe import (
     AccuracyLevel,
     Algorithm,
+    CustomMode,
     DataType,
     ExecutionProvider,
     ExportTarget,
@@ -16,6 +19,15 @@ from builder.recipe import (
     QuantRecipe,
 )
 from builder.source import Source
+
+
+def kebab(arguments: Iterable[str]) -> list[str]:
+    """Let every long flag be written with underscores too, as Quark's own scripts do."""
+    spelled = []
+    for argument in arguments:
+        name, equals, value = argument.partition("=")
+        spelled.append(name.replace("_", "-") + equals + value if name.startswith("--") else argument)
+    return spelled
 
 
 def add_build_flags(parser: argparse.ArgumentParser) -> None:
@@ -29,7 +41,19 @@ def add_build_flags(parser: argparse.ArgumentParser) -> None:
         default=None,
         help=f"where built models are kept (default: OGA_CHAT_HOME, else {default_models_dir()})",
     )
+    add_quantization_flags(parser)
+    add_export_flags(parser)
+    parser.add_argument(
+        "--auto-quality",
+        action="store_true",
+        help="while the loss is above the limit, try an 8-bit output layer, groups of 32, GPTQ, float32 activations",
+    )
+
+
+def add_quantization_flags(parser: argparse.ArgumentParser) -> None:
+    """The knobs of the recipe, by the names of Quark's own example."""
     group = parser.add_argument_group("quantization (AMD Quark, UINT4 per group, asymmetric)")
+    group.add_argument("--quant-scheme", choices=["w_uint4_per_group_asym"], default="w_uint4_per_group_asym")
     group.add_argument("--quant-algo", choices=get_args(Algorithm), default="awq", help="none: round to nearest")
     group.add_argument("--group-size", type=int, choices=get_args(GroupSize), default=128)
     group.add_argument("--data-type", choices=get_args(DataType), default="auto", help="type of what is not quantized")
@@ -39,13 +63,35 @@ def add_build_flags(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--num-calib-data", type=int, help="calibration sequences (default: 128; demo: 16)")
     group.add_argument("--seq-len", type=int, help="tokens per calibration sequence (default: 512; demo: 256)")
-    group = parser.add_argument_group("export (ONNX Runtime GenAI model builder, -p int4)")
-    group.add_argument("-e", "--execution-provider", choices=get_args(ExecutionProvider), default="cpu")
+    group.add_argument(
+        "--exclude-layers",
+        nargs="*",
+        default=["lm_head"],
+        metavar="LAYER",
+        help="linear layers to leave alone (default: lm_head; without a name: none, so lm_head is quantized too)",
+    )
+    group.add_argument(
+        "--custom-mode", choices=get_args(CustomMode), default="quark", help="format of the quantized checkpoint"
+    )
+    group.add_argument("--model-export", choices=["quark_safetensors"], default="quark_safetensors")
+
+
+def add_export_flags(parser: argparse.ArgumentParser) -> None:
+    """The knobs of the target, by the names of OGA's model builder."""
+    group = parser.add_argument_group("export (ONNX Runtime GenAI model builder)")
+    group.add_argument("-p", "--precision", choices=["int4"], default="int4")
+    group.add_argument(
+        "-e", "--execution-provider", choices=get_args(ExecutionProvider), default="cpu",
+        help="cpu: float32 activations; dml, cuda, webgpu: float16",
+    )  # fmt: skip
     group.add_argument(
         "--accuracy-level", type=int, choices=get_args(AccuracyLevel), default=4,
         help="4: int8 activations, fast; 1: float32 activations, exact",
     )  # fmt: skip
-    group.add_argument("--lm-head-bits", type=int, choices=get_args(HeadBits), default=8)
+    group.add_argument(
+        "--lm-head-bits", type=int, choices=get_args(HeadBits),
+        help="of an output layer that is not quantized yet (default: 8; 16: left as it is)",
+    )  # fmt: skip
 
 
 def recipe_from(flags: argparse.Namespace, source: Source) -> QuantRecipe:
@@ -58,12 +104,20 @@ def recipe_from(flags: argparse.Namespace, source: Source) -> QuantRecipe:
         dataset=flags.dataset or dataset,
         num_calib_data=sequences if flags.num_calib_data is None else flags.num_calib_data,
         seq_len=length if flags.seq_len is None else flags.seq_len,
+        exclude_layers=tuple(flags.exclude_layers),
+        custom_mode=flags.custom_mode,
     )
 
 
-def target_from(flags: argparse.Namespace) -> ExportTarget:
-    """What to export for."""
-    return ExportTarget(flags.execution_provider, flags.accuracy_level, flags.lm_head_bits)
+def target_from(flags: argparse.Namespace, exclude_layers: tuple[str, ...]) -> ExportTarget:
+    """What to export for. Raises BuildError where --lm-head-bits is given for an output layer that Quark quantizes."""
+    if not exclude_layers and flags.lm_head_bits not in (None, 4):
+        raise BuildError(
+            f"--lm-head-bits {flags.lm_head_bits} is for an output layer that is left alone, and --exclude-layers "
+            "without a name lets Quark quantize it to 4 bits: give one of the two."
+        )
+    bits: HeadBits = flags.lm_head_bits or (8 if exclude_layers else 4)
+    return ExportTarget(flags.execution_provider, flags.accuracy_level, bits)
 
 
 def models_dir_from(flags: argparse.Namespace) -> Path:

@@ -1,24 +1,37 @@
 """What a launch needs: the current model folder of a source and a recipe, built if it is missing."""
 
 from pathlib import Path
+from typing import Any
 
 from builder.artifact import Shelf, read_manifest
-from builder.build import build
+from builder.build import Plan, build
 from builder.preflight import check_settings
 from builder.progress import Report
+from builder.quality import LOSS_LIMIT, Quality, improvements, summary
 from builder.recipe import ExportTarget, QuantRecipe, recipe_hash
 from builder.source import Checkpoint, Source, locate, locate_settings
 
 
-def find(source: Source, recipe: QuantRecipe, target: ExportTarget, models_dir: Path) -> Path | None:
+def find(
+    source: Source, recipe: QuantRecipe, target: ExportTarget, models_dir: Path, auto_quality: bool = False
+) -> Path | None:
     """The current model folder, if there is one that was made from what the source holds now.
 
-    The Hub is not asked: a downloaded model stays at its commit until it is rebuilt.
+    With auto_quality: the first in the order of quality.improvements that loses little enough, or that was the best of
+    all of them. The Hub is not asked: a downloaded model stays at its commit until it is rebuilt.
     """
-    current = Shelf(models_dir / source.slug, recipe_hash(recipe, target)).current()
-    if current and source.kind != "hub" and read_manifest(current)["source"]["revision"] != locate(source).revision:
-        return None
-    return current
+    shelves = _shelves(source, recipe, target, models_dir, auto_quality)
+    for shelf, _, _ in shelves:
+        current = shelf.current()
+        if current is None:
+            continue
+        manifest = read_manifest(current)
+        if source.kind != "hub" and manifest["source"]["revision"] != locate(source).revision:
+            continue
+        is_best = set(manifest["best_of"]) >= {other.recipe_hash for other, _, _ in shelves}
+        if is_best or Quality.from_facts(manifest["quality"]).kl_divergence <= LOSS_LIMIT:
+            return current
+    return None
 
 
 def fetch(source: Source, recipe: QuantRecipe) -> Checkpoint:
@@ -27,19 +40,36 @@ def fetch(source: Source, recipe: QuantRecipe) -> Checkpoint:
     return locate(source)
 
 
-def make(source: Source, recipe: QuantRecipe, target: ExportTarget, models_dir: Path, report: Report) -> Path:
-    """Build the next model folder; older ones of the same recipe are removed once it is there."""
-    shelf = Shelf(models_dir / source.slug, recipe_hash(recipe, target))
-    built = build(fetch(source, recipe), recipe, target, shelf.next(), report)
-    shelf.prune()
+def make(
+    source: Source,
+    recipe: QuantRecipe,
+    target: ExportTarget,
+    models_dir: Path,
+    report: Report,
+    auto_quality: bool = False,
+    output: Path | None = None,
+) -> Path:
+    """Build the next model folder, or `output`; older ones of the same recipe are removed once it is there."""
+    shelves = _shelves(source, recipe, target, models_dir, auto_quality)
+    plans = [Plan(recipe, target, output or shelf.next()) for shelf, recipe, target in shelves]
+    built = build(fetch(source, recipe), plans, report)
+    for shelf, _, _ in shelves:
+        if shelf.current() == built:
+            shelf.prune()
     return built
 
 
-def summary(folder: Path) -> str:
-    """One line on what was measured when the folder was built."""
-    quality = read_manifest(folder)["quality"]
-    before, after = quality["perplexity_original"], quality["perplexity_exported"]
-    return (
-        f"perplexity {before:.3f} before, {after:.3f} after (x{after / before:.3f}), "
-        f"top-1 agreement {quality['top1_agreement']:.1%}, on {quality['tokens']} held-out tokens"
-    )
+def describe(folder: Path) -> str:
+    """What was measured when the folder was built, and what to try where it lost much."""
+    manifest = read_manifest(folder)
+    recipe: dict[str, Any] = {**manifest["recipe"], "exclude_layers": tuple(manifest["recipe"]["exclude_layers"])}
+    return summary(Quality.from_facts(manifest["quality"]), QuantRecipe(**recipe), ExportTarget(**manifest["target"]))
+
+
+def _shelves(
+    source: Source, recipe: QuantRecipe, target: ExportTarget, models_dir: Path, auto_quality: bool
+) -> list[tuple[Shelf, QuantRecipe, ExportTarget]]:
+    ways = [(recipe, target)]
+    if auto_quality:
+        ways += [(better, for_target) for _, better, for_target in improvements(recipe, target)]
+    return [(Shelf(models_dir / source.slug, recipe_hash(*way)), *way) for way in ways]

@@ -8,7 +8,7 @@ from typing import Any
 
 from builder.errors import BuildError, SourceError, UnsupportedModel
 from builder.families import family_of
-from builder.recipe import QuantRecipe
+from builder.recipe import ExportTarget, QuantRecipe
 from builder.source import read_chat_template, read_config, read_tokenizer_config
 
 # The quantized checkpoint, the export with its float32 embeddings, and room to move.
@@ -16,7 +16,7 @@ _DISK_PER_CHECKPOINT_BYTE = 1.5
 _DISK_FLOOR = 200 << 20
 
 
-def check(checkpoint: Path, recipe: QuantRecipe, output: Path) -> None:
+def check(checkpoint: Path, recipe: QuantRecipe, target: ExportTarget, output: Path) -> None:
     """Everything that can be known to fail. Raises SourceError, UnsupportedModel or BuildError."""
     check_settings(checkpoint, recipe)
     check_weights(checkpoint)

@@ -11,12 +11,16 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """`done` of `total` pieces of a stage are finished; total 0 means that nobody can know."""
+    """`done` of `total` pieces of a stage are finished; total 0 means that nobody can know.
+
+    lasting: the note is worth a line of its own, which stays.
+    """
 
     stage: str
     done: int
     total: int
     note: str = ""
+    lasting: bool = False
 
 
 Report = Callable[[Step], None]
@@ -45,6 +49,9 @@ def terminal(title: str = "") -> Iterator[Report]:
         def report(step: Step) -> None:
             if title and not tasks:
                 console.print(title, highlight=False, markup=False, emoji=False)  # a path may look like markup
+            if step.lasting:
+                console.print(step.note, highlight=False, markup=False, emoji=False)
+                return
             if step.stage not in tasks:
                 tasks[step.stage] = bars.add_task(step.stage, total=None, note="")
             ended = step.total > 0 and step.done >= step.total
@@ -61,7 +68,9 @@ def _lines(title: str) -> Report:
     def report(step: Step) -> None:
         if untitled:
             print(untitled.pop(), file=sys.stderr, flush=True)
-        if step.total and step.done >= step.total:
+        if step.lasting:
+            print(step.note, file=sys.stderr, flush=True)
+        elif step.total and step.done >= step.total:
             print(f"  {step.stage}: done", file=sys.stderr, flush=True)
 
     return report

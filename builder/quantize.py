@@ -3,6 +3,9 @@
 Runs as a child process: `python -m builder.quantize`.
 """
 
+import json
+import shutil
+import struct
 import sys
 import types
 from collections.abc import Iterable, Iterator
@@ -16,7 +19,10 @@ from builder.progress import Report, Step
 from builder.source import read_config, resolve_data_type
 from builder.stage import Job, stage_main
 
+CHECKPOINT, PROOF, ORIGINAL = "checkpoint", "proof.npz", "original"
 PROOF_TOKENS = 256
+PROOF_LOGITS = 16 << 20  # at most, in all: 64 MiB as float32
+_HEADER_SIZE = struct.Struct("<Q")
 
 # Parts of Quark that this recipe never calls, each costly or impossible to import: the first compiles C++ (and fails
 # where there is no compiler), the second parses the source of every model in transformers to find mixtures of experts.
@@ -27,11 +33,14 @@ _UNUSED_MODULES = {
 
 
 def quantize(job: Job, report: Report) -> Job:
-    """Write the quantized checkpoint, and the proof: what the quantized model says before it is exported.
+    """Write the quantized checkpoint, and what the model says before and after, for the proof of the export.
 
-    job: checkpoint, blocks (an .npz of int64 [n, seq_len] calibration and held-out tokens), output, quant_algo,
-    group_size, data_type. The output folder gets Quark's safetensors and proof.npz: token ids [t], float32 logits
-    [t, vocab].
+    job: checkpoint, blocks (an .npz of int64 token ids: calibration [n, seq_len], text and chats [m, length]),
+    output, quant_algo, group_size, data_type, exclude_layers, custom_mode. The output folder gets
+
+    - checkpoint/: Quark's safetensors, config and tokenizer;
+    - proof.npz: token ids [t] and the quantized model's float32 logits [t, vocab];
+    - original/N.npy: the original's float16 log probabilities [length, vocab] on block N of text, then chats.
     """
     _leave_out_unused_modules()
     import quark.torch.algorithm.awq.awq as awq
@@ -40,36 +49,86 @@ def quantize(job: Job, report: Report) -> Job:
     from quark.torch import LLMTemplate, ModelQuantizer, export_safetensors
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    # 1. The model, and what it says while it is still whole.
     checkpoint, output = Path(job["checkpoint"]), Path(job["output"])
     data_type = resolve_data_type(job["data_type"], checkpoint)
     model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=getattr(torch, data_type)).eval()
     with np.load(job["blocks"]) as blocks:
-        calibration, heldout = torch.from_numpy(blocks["calibration"]), blocks["heldout"]
+        calibration = torch.from_numpy(blocks["calibration"])
+        measured = [*blocks["text"], *blocks["chats"]]
+    (output / ORIGINAL).mkdir(parents=True)
+    with torch.inference_mode():
+        for done, block in enumerate(measured):
+            report(Step("quantize", 0, 0, f"measuring the original, {done + 1} of {len(measured)}"))
+            log_probabilities = model(torch.from_numpy(block)[None]).logits[0].float().log_softmax(dim=-1)
+            np.save(output / ORIGINAL / f"{done}.npy", log_probabilities.clamp(min=-60_000).half().numpy())
+        del log_probabilities
 
-    family = FAMILIES[read_config(checkpoint)["model_type"]]
-    template = LLMTemplate.get(family.awq_template)
-    algorithm = None if job["quant_algo"] == "none" else job["quant_algo"]
-    config = template.get_config(scheme=f"uint4_wo_{job['group_size']}", algorithm=algorithm)
+    # 2. Quantization.
+    config = LLMTemplate.get(FAMILIES[read_config(checkpoint)["model_type"]].awq_template).get_config(
+        scheme=f"uint4_wo_{job['group_size']}",
+        algorithm=None if job["quant_algo"] == "none" else job["quant_algo"],
+        exclude_layers=list(job["exclude_layers"]),
+    )
     awq.tqdm = common.tqdm = lambda layers, **_: _reported(layers, report)
     quantizer = ModelQuantizer(config)
     model = quantizer.quantize_model(model, list(torch.split(calibration, 1)))
     model = quantizer.freeze(model)
 
-    output.mkdir(parents=True)
+    # 3. What the quantized model says, and its weights.
     with torch.inference_mode():
-        token_ids = heldout[0, :PROOF_TOKENS]
-        logits = model(torch.from_numpy(token_ids)[None]).logits[0].float().numpy()
-        np.savez(output / "proof.npz", token_ids=token_ids, logits=logits)
+        token_ids = measured[0][: min(PROOF_TOKENS, PROOF_LOGITS // model.config.vocab_size)]
+        logits = model(torch.from_numpy(token_ids)[None]).logits[0].float()
+        np.savez(output / PROOF, token_ids=token_ids, logits=logits.numpy())
         # "reorder" is the nibble order that OGA's model builder reads; "order" exports garbage without a word.
         export_safetensors(
             model=model,
-            output_dir=str(output),
-            custom_mode="quark",
+            output_dir=str(output / CHECKPOINT),
+            custom_mode=job["custom_mode"],
             weight_format="real_quantized",
             pack_method="reorder",
         )
-    AutoTokenizer.from_pretrained(checkpoint).save_pretrained(output)
+    if job["custom_mode"] == "awq":
+        repair_awq_names(output / CHECKPOINT)
+    AutoTokenizer.from_pretrained(checkpoint).save_pretrained(output / CHECKPOINT)
+    for name in ("generation_config.json", "chat_template.jinja"):
+        if (checkpoint / name).is_file():
+            shutil.copyfile(checkpoint / name, output / CHECKPOINT / name)
     return {"data_type": data_type}
+
+
+def repair_awq_names(checkpoint: Path) -> None:
+    """Call what is not quantized `weight` again: in AWQ's format Quark writes every weight as `qweight`.
+
+    Only headers change. The safetensors format lets a header end in spaces, so no data moves.
+    """
+    files = sorted(checkpoint.glob("*.safetensors"))
+    names = awq_names(name for file in files for name in _read_header(file)[0])
+    for file in files:
+        header, size = _read_header(file)
+        renamed = json.dumps({names.get(name, name): entry for name, entry in header.items()}, separators=(",", ":"))
+        with file.open("r+b") as content:
+            content.seek(_HEADER_SIZE.size)
+            content.write(renamed.encode().ljust(size))
+    index = checkpoint / "model.safetensors.index.json"
+    if index.is_file():
+        content = json.loads(index.read_text(encoding="utf-8"))
+        content["weight_map"] = {names.get(name, name): shard for name, shard in content["weight_map"].items()}
+        index.write_text(json.dumps(content, indent=2), encoding="utf-8")
+
+
+def awq_names(written: Iterable[str]) -> dict[str, str]:
+    """Written name -> right name of every tensor that is called `qweight` and has no scales; never a longer one."""
+    names = set(written)
+    layers = (name.removesuffix(".qweight") for name in names if name.endswith(".qweight"))
+    return {f"{layer}.qweight": f"{layer}.weight" for layer in layers if f"{layer}.scales" not in names}
+
+
+def _read_header(file: Path) -> tuple[dict[str, Any], int]:
+    """The JSON header of a safetensors file, and its size in bytes."""
+    with file.open("rb") as content:
+        (size,) = _HEADER_SIZE.unpack(content.read(_HEADER_SIZE.size))
+        return json.loads(content.read(size)), size
 
 
 def _leave_out_unused_modules() -> None:

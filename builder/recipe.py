@@ -12,10 +12,11 @@ Algorithm = Literal["awq", "gptq", "none"]
 DataType = Literal["auto", "float32", "bfloat16", "float16"]
 ExecutionProvider = Literal["cpu", "dml", "cuda", "webgpu"]
 AccuracyLevel = Literal[1, 4]
-HeadBits = Literal[4, 8]
+HeadBits = Literal[4, 8, 16]
+CustomMode = Literal["quark", "awq"]
 
 # Changes whenever the same recipe would give another artifact, so that older builds are not taken for current ones.
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,8 @@ class QuantRecipe:
     where its exactness costs nothing, and the checkpoint's own type above.
     dataset: "demo", "pileval_for_awq_benchmark", or the path of a UTF-8 text file.
     num_calib_data, seq_len: calibration sequences, and tokens in each.
+    exclude_layers: linear layers that Quark leaves alone: ("lm_head",), or () to quantize the output layer too.
+    custom_mode: how the quantized checkpoint is written, "quark" or the format of AWQ's authors; the weights are equal.
     """
 
     quant_algo: Algorithm = "awq"
@@ -37,6 +40,8 @@ class QuantRecipe:
     dataset: str = "pileval_for_awq_benchmark"
     num_calib_data: int = 128
     seq_len: int = 512
+    exclude_layers: tuple[str, ...] = ("lm_head",)
+    custom_mode: CustomMode = "quark"
 
     def __post_init__(self) -> None:
         if self.quant_algo not in get_args(Algorithm):
@@ -49,6 +54,17 @@ class QuantRecipe:
             raise BuildError(f"--num-calib-data must be 1 or more, not {self.num_calib_data}.")
         if not 16 <= self.seq_len <= 8192:
             raise BuildError(f"--seq-len must be from 16 to 8192 tokens, not {self.seq_len}.")
+        if self.exclude_layers not in ((), ("lm_head",)):
+            raise BuildError(
+                f"--exclude-layers can name lm_head or nothing, not {' '.join(self.exclude_layers)}: OGA's model "
+                "builder cannot export a decoder layer that is only partly quantized."
+            )
+        if self.custom_mode not in get_args(CustomMode):
+            raise BuildError(
+                f"--custom-mode must be one of {', '.join(get_args(CustomMode))}, not {self.custom_mode!r}."
+            )
+        if self.custom_mode == "awq" and self.quant_algo != "awq":
+            raise BuildError(f"--custom-mode awq writes AWQ's format, and --quant-algo is {self.quant_algo}: use awq.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +73,8 @@ class ExportTarget:
 
     execution_provider: cpu has float32 activations, dml, cuda and webgpu float16.
     accuracy_level: 4 computes with int8 activations, three times as fast on a CPU as 1, which computes in float32.
-    lm_head_bits: of the output layer, which AWQ leaves alone; 8, because 4 gives back what AWQ wins.
+    lm_head_bits: of the output layer where Quark leaves it alone: 8, because 4 gives back what AWQ wins; 16 leaves it
+    as it is.
     """
 
     execution_provider: ExecutionProvider = "cpu"
@@ -73,7 +90,7 @@ class ExportTarget:
         if self.accuracy_level not in get_args(AccuracyLevel):
             raise BuildError(f"--accuracy-level must be 1 or 4, not {self.accuracy_level}.")
         if self.lm_head_bits not in get_args(HeadBits):
-            raise BuildError(f"--lm-head-bits must be 4 or 8, not {self.lm_head_bits}.")
+            raise BuildError(f"--lm-head-bits must be 4, 8 or 16, not {self.lm_head_bits}.")
 
 
 def recipe_hash(recipe: QuantRecipe, target: ExportTarget) -> str:

@@ -6,18 +6,25 @@ that libraries print goes to the build's log. The child ends itself when its std
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from builder import errors
 from builder.errors import BuildError, StageFailed
 from builder.progress import Report, Step
 
 Job = dict[str, Any]
+
+_PACKAGES = str(Path(__file__).resolve().parent.parent)
+_DISK_IS_FULL = 16 << 20  # bytes free
 
 _ENVIRONMENT = {
     "HF_HUB_OFFLINE": "1",  # the checkpoint is on this disk by now
@@ -26,6 +33,7 @@ _ENVIRONMENT = {
     "QUARK_DISABLE_COMPILE": "1",  # torch.compile costs more than it saves, and needs a C++ compiler
     "QUARK_LOG_LEVEL": "error",
     "PYTHONUTF8": "1",
+    "PYTHONSAFEPATH": "1",  # a folder named builder or serving in the working directory is not ours
     # AWQ's clip search allocates and frees large tensors all the time; glibc would give each back to the kernel and
     # page it in again. Other platforms do not read these.
     "MALLOC_MMAP_MAX_": "0",
@@ -36,7 +44,10 @@ _ENVIRONMENT = {
 
 
 def run_stage(module: str, job: Job, log: Path, report: Report) -> Job:
-    """Run `python -m module` on `job` and return its result. Raises the child's BuildError, or StageFailed."""
+    """Run `python -m module` on `job` and return its result, with the child's `peak_memory` in bytes.
+
+    Raises the child's BuildError, or StageFailed.
+    """
     with log.open("a", encoding="utf-8") as log_file:
         print(f"== {module} {json.dumps(job)}", file=log_file, flush=True)
         process = subprocess.Popen(
@@ -46,7 +57,7 @@ def run_stage(module: str, job: Job, log: Path, report: Report) -> Job:
             stderr=log_file,
             text=True,
             encoding="utf-8",
-            env=os.environ | _ENVIRONMENT,
+            env=os.environ | _ENVIRONMENT | {"PYTHONPATH": _python_path()},
         )
     assert process.stdin and process.stdout
     outcome: Job = {}
@@ -83,14 +94,32 @@ def stage_main(run: Callable[[Job, Report], Job]) -> None:
         print(json.dumps(event), file=events, flush=True)
 
     def report(step: Step) -> None:
-        send({"step": {"stage": step.stage, "done": step.done, "total": step.total, "note": step.note}})
+        send({"step": asdict(step)})
 
     job = json.loads(sys.stdin.readline())
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
-        send({"result": run(job, report)})
+        result = run(job, report)
+        send({"result": {**result, "peak_memory": _peak_memory()}})
     except BuildError as error:
         send({"error": str(error), "type": type(error).__name__})
+
+
+def _python_path() -> str:
+    return os.pathsep.join(filter(None, [_PACKAGES, os.environ.get("PYTHONPATH")]))
+
+
+def _peak_memory() -> int:
+    """The most bytes that this process has held in memory."""
+    if sys.platform == "linux":
+        # Not getrusage: its maximum begins with what the parent held when it started this process.
+        status = Path("/proc/self/status").read_text(encoding="utf-8")
+        return int(status.partition("VmHWM:")[2].split()[0]) << 10
+    if sys.platform == "win32":
+        return int(psutil.Process().memory_info().peak_wset)
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def _end_with_parent() -> None:
@@ -101,6 +130,8 @@ def _end_with_parent() -> None:
 def _post_mortem(module: str, returncode: int, log: Path) -> str:
     if returncode == -9:
         why = "was killed, most likely because memory ran out"
+    elif shutil.disk_usage(log.parent).free < _DISK_IS_FULL:
+        why = f"failed because the disk of {log.parent} is full: free some space, then build again"
     else:
         own = log.read_text(encoding="utf-8", errors="replace").rpartition(f"== {module} ")[2]
         lines = [line for line in own.splitlines()[1:] if line.strip()]  # the first one is the job

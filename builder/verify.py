@@ -3,126 +3,110 @@
 Three questions. Is the export the quantized model? It must give what Quark's own model gave, up to the rounding of
 int8 activations and of the output layer: a swapped nibble, a lost zero point or a wrong rotary base shows here, on
 random weights too. Are its prompts the original's? Template, tokens and end of turn must be. Is it as good as the
-original? That is measured on held-out text.
+original? That is measured on held-out text and conversations.
 """
 
-from dataclasses import asdict, dataclass
+import json
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jinja2 import TemplateError
-from numpy.typing import NDArray
 
 from builder.errors import VerificationFailed
 from builder.progress import Report, Step
-from builder.source import resolve_data_type
+from builder.quality import Comparison, Difference, Loss, Quality
 from builder.stage import Job, stage_main
-from serving.errors import ServingError
+from serving.errors import InvalidRequest, ServingError
 from serving.folder import ModelFolder
 from serving.hardware import usable_cores
 from serving.prompt import Prompt
 from serving.runtime import Runtime
 from serving.types import Message, Role
 
-# Mean KL divergence, in nats, of the export from the quantized model: sound exports were seen at 0.00001 to 0.003, and
-# one whose attention window was lost at 0.6.
-EXPORT_KL_LIMIT = 0.1
-PERPLEXITY_RATIO_LIMIT = 1.5
-
+# What templates and tokenizers have been seen to get wrong: blanks at the ends, empty turns, markup, other scripts,
+# text that looks like a template, and text that looks like a control token.
 _CONVERSATIONS: tuple[tuple[tuple[Role, str], ...], ...] = (
     (("user", "hi"),),
+    (("system", "Be brief."), ("user", "hi")),
     (
         ("system", "Be brief."),
         ("user", " two  spaces\nand a line"),
         ("assistant", "h\u00e9llo"),
         ("user", "{{ x }} <b>"),
     ),
+    (("user", "\n\n leading and trailing \t\n"), ("assistant", " "), ("user", "ok")),
+    (("user", "\U0001f44d\U0001f3fd \u4f60\u597d \u0928\u092e\u0938\u094d\u0924\u0947 e\u0301 1234567890 0.5"),),
+    (("user", "```python\nif x:\n\tprint('{%- y -%}')\n```"),),
+    (("user", "</s><s>[INST] <|im_end|> <|eot_id|> <end_of_turn>"),),
+    (("user", ""),),
 )
-
-Logits = NDArray[np.float32]
-
-
-@dataclass(frozen=True, slots=True)
-class Quality:
-    """What was measured on held-out text, through the serving code.
-
-    tokens: predicted tokens. kl_divergence: mean of KL(original || export) in nats per token. top1_agreement: share
-    of positions where both find the same token most likely. export_*: the same against the quantized model.
-    """
-
-    tokens: int
-    perplexity_original: float
-    perplexity_exported: float
-    kl_divergence: float
-    top1_agreement: float
-    export_kl_divergence: float
-    export_top1_agreement: float
-
-    @property
-    def perplexity_ratio(self) -> float:
-        """How much the export's perplexity is above the original's; 1 is no loss."""
-        return self.perplexity_exported / self.perplexity_original
 
 
 def verify(job: Job, report: Report) -> Job:
-    """Measure and judge. job: checkpoint, exported, blocks, proof, data_type. Raises VerificationFailed."""
-    import torch
-    from transformers import AutoModelForCausalLM
+    """Measure the export, and write quality.json; the verdict is quality.judge's.
 
-    checkpoint = Path(job["checkpoint"])
+    job: checkpoint, exported, output; proof (of the quantized model) and blocks with original (the folder of the
+    original's log probabilities), where there are any. Raises VerificationFailed where prompts or text differ.
+    """
     try:
         folder = ModelFolder.open(Path(job["exported"]))
         prompt, runtime = Prompt.load(folder.path), Runtime(folder, None, usable_cores(), cpu=True)
     except ServingError as error:
         raise VerificationFailed(f"the export cannot be served, so nothing was published: {error}") from error
-    check_prompts(prompt, checkpoint)
-
-    # 1. The export against the quantized model it was made from.
-    with np.load(job["proof"]) as proof:
-        against = Comparison()
-        against.add(proof["logits"], runtime.all_logits(proof["token_ids"].astype(np.int32)), proof["token_ids"])
-
-    # 2. The export against the original.
-    dtype = getattr(torch, resolve_data_type(job["data_type"], checkpoint))
-    model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=dtype).eval()
-    with np.load(job["blocks"]) as blocks:
-        heldout = blocks["heldout"]
-    quality = Comparison()
-    for done, block in enumerate(heldout):
-        report(Step("verify", done, len(heldout), f"sequence {done + 1} of {len(heldout)}"))
-        with torch.inference_mode():
-            original = model(torch.from_numpy(block)[None]).logits[0].float().numpy()
-        quality.add(original, runtime.all_logits(block.astype(np.int32)), block)
-
-    measured = Quality(
-        tokens=quality.tokens,
-        perplexity_original=quality.perplexity_reference,
-        perplexity_exported=quality.perplexity_candidate,
-        kl_divergence=quality.kl_divergence,
-        top1_agreement=quality.top1_agreement,
-        export_kl_divergence=against.kl_divergence,
-        export_top1_agreement=against.top1_agreement,
+    check_prompts(prompt, Path(job["checkpoint"]))
+    check_streamed_text(prompt)
+    quality = Quality(
+        export=against_quantized(runtime, Path(job["proof"])) if "proof" in job else None,
+        **against_original(runtime, Path(job["blocks"]), Path(job["original"]), report) if "blocks" in job else {},
     )
-    judge(measured)
-    return asdict(measured)
+    facts = asdict(quality)
+    Path(job["output"]).mkdir()
+    (Path(job["output"]) / "quality.json").write_text(json.dumps(facts, indent=2), encoding="utf-8")
+    return {"quality": facts}
+
+
+def against_original(runtime: Runtime, blocks: Path, original: Path, report: Report) -> dict[str, Loss]:
+    """The export against the original, on held-out `text` and, where there are any, on `chats`."""
+    found: dict[str, Comparison] = {}
+    with np.load(blocks) as content:
+        measured = [(kind, block) for kind in ("text", "chats") for block in content[kind]]
+    for done, (kind, block) in enumerate(measured):
+        report(Step("verify", done, len(measured), f"sequence {done + 1} of {len(measured)}"))
+        expected = np.load(original / f"{done}.npy")
+        found.setdefault(kind, Comparison()).add(expected, runtime.all_logits(block.astype(np.int32)), block)
+    return {kind: comparison.loss() for kind, comparison in found.items()}
+
+
+def against_quantized(runtime: Runtime, proof: Path) -> Difference:
+    """The export against the quantized model that it was made from."""
+    comparison = Comparison()
+    with np.load(proof) as content:
+        token_ids = content["token_ids"]
+        comparison.add(content["logits"], runtime.all_logits(token_ids.astype(np.int32)), token_ids)
+    return comparison.difference()
 
 
 def check_prompts(prompt: Prompt, checkpoint: Path) -> None:
-    """The served template and tokenizer must do what transformers does with the checkpoint's own."""
+    """The served template and tokenizer must do what transformers does with the checkpoint's own.
+
+    Raises VerificationFailed naming the conversation or the token.
+    """
     from transformers import AutoTokenizer, GenerationConfig
 
     original = AutoTokenizer.from_pretrained(checkpoint)
     for conversation in _CONVERSATIONS:
         messages = [Message(role, content) for role, content in conversation]
-        dicts = [{"role": role, "content": content} for role, content in conversation]
+        expected = _transformers_tokens(original, messages)
         try:
-            expected = original.apply_chat_template(dicts, add_generation_prompt=True, return_dict=False)
-        except TemplateError:
-            continue  # the model's template does not take this conversation, and says so when it is served
-        if prompt.encode(prompt.render(messages)).tolist() != expected:
+            found = prompt.encode(prompt.render(messages)).tolist()
+        except InvalidRequest:
+            found = None
+        if found != expected:
             raise VerificationFailed(
-                "the exported folder does not encode a conversation as the checkpoint does: its chat template or "
-                "tokenizer differs. Nothing was published; please report it with the model's name."
+                f"the exported folder does not encode the conversation {conversation} as the checkpoint does: its chat "
+                "template or tokenizer differs. Nothing was published; please report it with the model's name."
             )
     ends = {original.eos_token_id}
     if (checkpoint / "generation_config.json").is_file():
@@ -136,62 +120,41 @@ def check_prompts(prompt: Prompt, checkpoint: Path) -> None:
         )
 
 
-def judge(quality: Quality) -> None:
-    """Refuse an export that is not the quantized model, or a quantized model that is not the original."""
-    if not quality.export_kl_divergence <= EXPORT_KL_LIMIT:  # also refuses NaN
-        raise VerificationFailed(
-            "the exported graph does not compute the quantized model (KL divergence "
-            f"{quality.export_kl_divergence:.3g}, limit {EXPORT_KL_LIMIT}; top-1 agreement "
-            f"{quality.export_top1_agreement:.1%}): nothing was published. "
-            "This is a fault of the export, not of the recipe; please report it with the model's name."
-        )
-    if not quality.perplexity_ratio <= PERPLEXITY_RATIO_LIMIT:
-        raise VerificationFailed(
-            f"quantization loses too much: perplexity {quality.perplexity_original:.4g} became "
-            f"{quality.perplexity_exported:.4g} (limit {PERPLEXITY_RATIO_LIMIT} times): nothing was published. "
-            "Try --group-size 32, or a --dataset closer to what the model is for."
-        )
+def check_streamed_text(prompt: Prompt) -> None:
+    """Streaming an answer gives the tokenizer's own decoding of it, and shows no special token.
+
+    Raises VerificationFailed naming the text.
+    """
+    added = prompt.tokenizer.get_added_tokens_decoder()
+    special = {id: token.content for id, token in added.items() if token.special}
+    for conversation in _CONVERSATIONS:
+        for _, content in conversation:
+            token_ids = [id for id in prompt.encode(content).tolist() if id not in special]
+            decoded = prompt.tokenizer.decode(token_ids, skip_special_tokens=True)
+            plain = _streamed(prompt, token_ids)
+            surrounded = _streamed(prompt, [*special, *token_ids, *special])
+            # Blanks at the ends are the tokenizer's own affair, and half a character is never shown.
+            if not decoded.strip().startswith(plain.strip()) or any(
+                text in surrounded and text not in decoded for text in special.values()
+            ):
+                raise VerificationFailed(
+                    f"the exported folder streams {plain!r}, or {surrounded!r} among special tokens, where its "
+                    f"tokenizer decodes {decoded!r}. Nothing was published; please report it with the model's name."
+                )
 
 
-class Comparison:
-    """Running sums over pairs of reference and candidate logits."""
-
-    def __init__(self) -> None:
-        self.tokens = 0
-        self._nll_reference = self._nll_candidate = self._kl = 0.0
-        self._agree = 0
-
-    def add(self, reference: Logits, candidate: Logits, token_ids: NDArray[np.int64]) -> None:
-        """Compare logits [n, vocab] of one sequence; position i predicts token i + 1."""
-        p, q = _log_softmax(reference[:-1]), _log_softmax(candidate[:-1, : reference.shape[1]])
-        following = token_ids[1:, None]
-        self.tokens += following.size
-        self._nll_reference -= float(np.take_along_axis(p, following, axis=1).sum())
-        self._nll_candidate -= float(np.take_along_axis(q, following, axis=1).sum())
-        self._kl += float((np.exp(p) * (p - q)).sum())
-        self._agree += int((p.argmax(axis=1) == q.argmax(axis=1)).sum())
-
-    @property
-    def perplexity_reference(self) -> float:
-        return float(np.exp(self._nll_reference / self.tokens))
-
-    @property
-    def perplexity_candidate(self) -> float:
-        return float(np.exp(self._nll_candidate / self.tokens))
-
-    @property
-    def kl_divergence(self) -> float:
-        return self._kl / self.tokens
-
-    @property
-    def top1_agreement(self) -> float:
-        return self._agree / self.tokens
+def _streamed(prompt: Prompt, token_ids: list[int]) -> str:
+    detokenizer = prompt.detokenizer()
+    return "".join(detokenizer.feed(id) for id in token_ids)
 
 
-def _log_softmax(logits: Logits) -> NDArray[np.float64]:
-    shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
-    log_probabilities: NDArray[np.float64] = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-    return log_probabilities
+def _transformers_tokens(tokenizer: Any, messages: list[Message]) -> list[int] | None:
+    """What transformers makes of a conversation; None where the model's template refuses it, as it then does served."""
+    conversation = [asdict(message) for message in messages]
+    try:
+        return list(tokenizer.apply_chat_template(conversation, add_generation_prompt=True, return_dict=False))
+    except (TemplateError, TypeError, ValueError):
+        return None
 
 
 if __name__ == "__main__":

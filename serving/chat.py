@@ -156,8 +156,9 @@ def model_line(manifest: Mapping[str, Any]) -> str:
         parts.append(f"UINT4 {algorithm}, group {recipe['group_size']}")
     if "execution_provider" in target:
         parts.append(str(target["execution_provider"]))
-    if {"perplexity_original", "perplexity_exported"} <= quality.keys():
-        parts.append(f"perplexity {quality['perplexity_original']:.2f} → {quality['perplexity_exported']:.2f}")
-    if "top1_agreement" in quality:
-        parts.append(f"same next token as the original {quality['top1_agreement']:.0%}")
+    measured = next((part for kind in ("chats", "text") if isinstance(part := quality.get(kind), Mapping)), {})
+    if {"perplexity_original", "perplexity_exported"} <= measured.keys():
+        parts.append(f"perplexity {measured['perplexity_original']:.2f} → {measured['perplexity_exported']:.2f}")
+    if "top1_agreement" in measured:
+        parts.append(f"same next token as the original {measured['top1_agreement']:.0%}")
     return " · ".join(parts) or "recipe and quality not recorded in this folder"

@@ -1,0 +1,107 @@
+"""Results of stages that survive an interruption: each is kept with a hash of what it was made from.
+
+A result is a folder `<stage>-<hash>` in the working folder of a build. It appears by one rename, when it is whole, and
+beside it `<stage>-<hash>.json` has the size and SHA-256 of each of its files.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from builder.progress import Report, Step
+from builder.recipe import FORMAT
+
+Facts = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A finished stage. digest: of all that went into it; result: what the stage answered; seconds: what it took."""
+
+    folder: Path
+    digest: str
+    result: Facts
+    files: Facts
+    seconds: float
+
+
+def keep(work: Path, stage: str, inputs: Mapping[str, Any], make: Callable[[Path], Facts], report: Report) -> Kept:
+    """The result of `stage` for these inputs: what an earlier attempt finished, or else what `make` writes now.
+
+    make: called with a folder to create. What was kept and is damaged is made again, and the reason reported.
+    """
+    report(Step(stage, 0, 0))
+    content = json.dumps({"format": FORMAT, "stage": stage, **inputs}, sort_keys=True)
+    digest = hashlib.sha256(content.encode()).hexdigest()[:12]
+    folder = work / f"{stage}-{digest}"
+    found = _find(folder, digest)
+    if found and (fault := first_change(folder, found.files, hashes=True)):
+        report(Step(stage, 0, 0, f"{stage}: what was kept is damaged ({fault}), so it is made again.", lasting=True))
+        discard(found)
+        found = None
+    if found is None:
+        started = time.perf_counter()
+        partial = work / f"{folder.name}.{os.getpid()}.partial"
+        result = make(partial)
+        found = Kept(folder, digest, result, describe(partial), round(time.perf_counter() - started, 2))
+        facts = {"result": found.result, "seconds": found.seconds, "files": found.files, "inputs": dict(inputs)}
+        _seal(folder).write_text(json.dumps(facts), encoding="utf-8")
+        os.rename(partial, folder)
+    report(Step(stage, 1, 1))
+    return found
+
+
+def discard(kept: Kept) -> None:
+    """Remove a result; the next build makes it again."""
+    _seal(kept.folder).unlink(missing_ok=True)
+    shutil.rmtree(kept.folder, ignore_errors=True)
+
+
+def describe(folder: Path) -> Facts:
+    """Size and SHA-256 of every file in a folder, by its path in it."""
+    return {
+        file.relative_to(folder).as_posix(): {"size": file.stat().st_size, "sha256": sha256(file)}
+        for file in sorted(folder.rglob("*"))
+        if file.is_file()
+    }
+
+
+def first_change(folder: Path, files: Mapping[str, Mapping[str, Any]], hashes: bool) -> str | None:
+    """The first file that is not as it was described, and what is wrong with it; sizes alone where not `hashes`."""
+    for name, entry in files.items():
+        file = folder / name
+        if not file.is_file():
+            return f"{name} is missing"
+        if file.stat().st_size != entry["size"]:
+            return f"{name} has {file.stat().st_size} bytes instead of {entry['size']}"
+        if hashes and sha256(file) != entry["sha256"]:
+            return f"{name} has another SHA-256 than when it was written"
+    return None
+
+
+def sha256(file: Path) -> str:
+    """Hexadecimal SHA-256 of a file's content."""
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
+
+
+def _find(folder: Path, digest: str) -> Kept | None:
+    """A kept result, if it is whole: a folder whose description is missing or unreadable is not."""
+    try:
+        facts = json.loads(_seal(folder).read_text(encoding="utf-8")) if folder.is_dir() else None
+        if facts is not None:
+            return Kept(folder, digest, facts["result"], facts["files"], facts["seconds"])
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    shutil.rmtree(folder, ignore_errors=True)
+    return None
+
+
+def _seal(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}.json")

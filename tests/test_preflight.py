@@ -45,18 +45,18 @@ def configure(checkpoint: Path, **changes: Any) -> None:
 def refusal(checkpoint: Path, error: type[BuildError], group_size: GroupSize = 128) -> str:
     """The words in which a build is refused."""
     with pytest.raises(BuildError) as refused:
-        check(checkpoint, QuantRecipe(group_size=group_size), checkpoint.parent / "models")
+        check(checkpoint, QuantRecipe(group_size=group_size), ExportTarget(), checkpoint.parent / "models")
     assert type(refused.value) is error
     return str(refused.value)
 
 
 def test_the_demo_checkpoint_passes_wherever_it_is_built(tmp_path: Path) -> None:
-    check(demo.CHECKPOINT, QuantRecipe(), tmp_path / "not" / "there" / "yet")
+    check(demo.CHECKPOINT, QuantRecipe(), ExportTarget(), tmp_path / "not" / "there" / "yet")
     assert not (tmp_path / "not").exists()
 
 
 def test_a_whole_checkpoint_passes(checkpoint: Path) -> None:
-    check(checkpoint, QuantRecipe(), checkpoint)
+    check(checkpoint, QuantRecipe(), ExportTarget(), checkpoint)
 
 
 def test_an_unknown_architecture_is_refused_with_those_that_work(checkpoint: Path) -> None:
@@ -76,7 +76,7 @@ def test_a_group_that_does_not_divide_is_refused_with_those_that_do(checkpoint: 
     message = refusal(checkpoint, UnsupportedModel)
     assert "down_proj has 832 inputs" in message
     assert "group size 128: use --group-size 64 or 32." in message
-    check(checkpoint, QuantRecipe(group_size=64), checkpoint)
+    check(checkpoint, QuantRecipe(group_size=64), ExportTarget(), checkpoint)
 
 
 def test_every_kind_of_linear_is_checked_against_the_group(checkpoint: Path) -> None:
@@ -98,7 +98,7 @@ def test_a_head_size_that_attention_cannot_compute_is_refused(checkpoint: Path) 
 
 def test_a_null_head_size_means_that_it_follows_from_the_others(checkpoint: Path) -> None:
     (checkpoint / "config.json").write_text(json.dumps({**CONFIG, "head_dim": None}))
-    check(checkpoint, QuantRecipe(), checkpoint)
+    check(checkpoint, QuantRecipe(), ExportTarget(), checkpoint)
 
 
 @pytest.mark.parametrize("key", ["hidden_size", "intermediate_size", "num_attention_heads", "num_hidden_layers"])
@@ -146,7 +146,7 @@ def test_missing_shards_are_named(checkpoint: Path) -> None:
 def test_a_checkpoint_with_all_its_shards_passes(checkpoint: Path) -> None:
     index = {"weight_map": {"a": "model.safetensors", "b": "model.safetensors"}}
     (checkpoint / "model.safetensors.index.json").write_text(json.dumps(index))
-    check(checkpoint, QuantRecipe(), checkpoint)
+    check(checkpoint, QuantRecipe(), ExportTarget(), checkpoint)
 
 
 @pytest.mark.parametrize("content", [b"{", b"{}", b"[]", b'{"weight_map": []}', b'{"weight_map": null}', b"\xff"])
@@ -177,7 +177,7 @@ def test_a_base_model_is_refused_for_want_of_a_chat_template(checkpoint: Path, t
 def test_a_chat_template_inside_the_tokenizer_configuration_will_do(checkpoint: Path, template: Any) -> None:
     (checkpoint / "chat_template.jinja").unlink()
     (checkpoint / "tokenizer_config.json").write_text(json.dumps({"chat_template": template}))
-    check(checkpoint, QuantRecipe(), checkpoint)
+    check(checkpoint, QuantRecipe(), ExportTarget(), checkpoint)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="the file would really take its size there")

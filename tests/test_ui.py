@@ -147,13 +147,18 @@ def test_model_line_tells_recipe_and_quality() -> None:
     manifest = {
         "recipe": {"quant_algo": "awq", "group_size": 128},
         "target": {"execution_provider": "cpu"},
-        "quality": {"perplexity_original": 5.1426, "perplexity_exported": 5.2, "top1_agreement": 0.9426},
+        "quality": {
+            "text": {"perplexity_original": 9.0, "perplexity_exported": 9.5, "top1_agreement": 0.8},
+            "chats": {"perplexity_original": 5.1426, "perplexity_exported": 5.2, "top1_agreement": 0.9426},
+        },
     }
     line = "UINT4 AWQ, group 128 · cpu · perplexity 5.14 → 5.20 · same next token as the original 94%"
     assert model_line(manifest) == line
+    manifest["quality"] = {"text": manifest["quality"]["text"], "chats": None}
+    assert "perplexity 9.00 → 9.50" in model_line(manifest)
 
 
-@pytest.mark.parametrize("manifest", [{}, {"recipe": None}, {"quality": []}, {"quality": {"perplexity_original": 1}}])
+@pytest.mark.parametrize("manifest", [{}, {"recipe": None}, {"quality": []}, {"quality": {"text": {"perplexity_original": 1}}}])
 def test_model_line_of_a_folder_made_elsewhere(manifest: dict[str, Any]) -> None:
     assert model_line(manifest) == "recipe and quality not recorded in this folder"
 

@@ -51,9 +51,9 @@ def build(
             return finished
 
         def calibrate(output: Path) -> None:
-            calibration, heldout = make_blocks(checkpoint.path, recipe)
+            made = make_blocks(checkpoint.path, recipe, report)
             output.mkdir()
-            np.savez(output / "blocks.npz", calibration=calibration, heldout=heldout)
+            np.savez(output / "blocks.npz", calibration=made.calibration, heldout=made.heldout, chats=made.chats)
 
         blocks = stage("calibrate", calibrate) / "blocks.npz"
         job: Job = {

@@ -20,6 +20,8 @@ ANOTHER: dict[str, Any] = {
     "dataset": "demo",
     "num_calib_data": 16,
     "seq_len": 256,
+    "dataset_sha256": "5" * 64,
+    "fallback_dataset": "offline",
     "execution_provider": "cuda",
     "accuracy_level": 1,
     "lm_head_bits": 4,

@@ -147,7 +147,7 @@ def quantize(work: Path, checkpoint: Checkpoint, recipe: QuantRecipe, report: Re
     """The two stages that end in a quantized checkpoint."""
 
     def calibrate(output: Path) -> Facts:
-        blocks = make_blocks(checkpoint.path, recipe)
+        blocks = make_blocks(checkpoint.path, recipe, report)
         output.mkdir()
         np.savez(output / BLOCKS, calibration=blocks.calibration, text=blocks.heldout, chats=blocks.chats)
         return {"dataset": blocks.dataset, "sha256": sha256(output / BLOCKS)}

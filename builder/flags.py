@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import get_args
 
 from builder.artifact import default_models_dir
+from builder.calibration import DATASETS, HUB_DATASETS, file_digest
 from builder.errors import BuildError
 from builder.recipe import (
     AccuracyLevel,
@@ -59,10 +60,17 @@ def add_quantization_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--data-type", choices=get_args(DataType), default="auto", help="type of what is not quantized")
     group.add_argument(
         "--dataset",
-        help="calibration text: 'demo', 'pileval_for_awq_benchmark' or a text file (default: what fits the model)",
+        help=f"calibration text: {', '.join(map(repr, DATASETS))}, or a .txt or .jsonl file (default: what fits the "
+        "model)",
     )
     group.add_argument("--num-calib-data", type=int, help="calibration sequences (default: 128; demo: 16)")
     group.add_argument("--seq-len", type=int, help="tokens per calibration sequence (default: 512; demo: 256)")
+    group.add_argument(
+        "--fallback-dataset",
+        metavar="DATASET",
+        default="",
+        help="calibration text for when the Hub's cannot be had, for example 'offline' (default: stop and say so)",
+    )
     group.add_argument(
         "--exclude-layers",
         nargs="*",
@@ -95,17 +103,24 @@ def add_export_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def recipe_from(flags: argparse.Namespace, source: Source) -> QuantRecipe:
-    """The recipe; what was not given has the defaults of the source. Raises BuildError for a value out of range."""
+    """The recipe; what was not given has the defaults of the source.
+
+    Raises BuildError for a value out of range, and CalibrationError for a data set file that cannot be read.
+    """
     dataset, sequences, length = ("demo", 16, 256) if source.kind == "demo" else ("pileval_for_awq_benchmark", 128, 512)
+    dataset = flags.dataset or dataset
+    fallback = flags.fallback_dataset if dataset in HUB_DATASETS else ""  # only those can be missing
     return QuantRecipe(
         quant_algo=flags.quant_algo,
         group_size=flags.group_size,
         data_type=flags.data_type,
-        dataset=flags.dataset or dataset,
+        dataset=dataset,
         num_calib_data=sequences if flags.num_calib_data is None else flags.num_calib_data,
         seq_len=length if flags.seq_len is None else flags.seq_len,
         exclude_layers=tuple(flags.exclude_layers),
         custom_mode=flags.custom_mode,
+        dataset_sha256=file_digest(dataset) or (file_digest(fallback) if fallback else ""),
+        fallback_dataset=fallback,
     )
 
 

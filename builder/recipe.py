@@ -28,8 +28,10 @@ class QuantRecipe:
     group_size: input channels that share a scale and a zero point.
     data_type: of the loaded checkpoint and of what stays unquantized; "auto" is float32 below a billion parameters,
     where its exactness costs nothing, and the checkpoint's own type above.
-    dataset: "demo", "pileval_for_awq_benchmark", or the path of a UTF-8 text file.
-    num_calib_data, seq_len: calibration sequences, and tokens in each.
+    dataset: "demo", "offline", "pileval_for_awq_benchmark", "wikitext", or the path of a UTF-8 text or .jsonl file.
+    num_calib_data, seq_len: calibration sequences, and tokens in each; of the Pile, documents, as Quark counts them.
+    dataset_sha256: of the file's content, where dataset or fallback_dataset is a file: an edited one is another recipe.
+    fallback_dataset: what stands in, named as dataset is, where a data set of the Hub cannot be had; "" for nothing.
     exclude_layers: linear layers that Quark leaves alone: ("lm_head",), or () to quantize the output layer too.
     custom_mode: how the quantized checkpoint is written, "quark" or the format of AWQ's authors; the weights are equal.
     """
@@ -42,6 +44,8 @@ class QuantRecipe:
     seq_len: int = 512
     exclude_layers: tuple[str, ...] = ("lm_head",)
     custom_mode: CustomMode = "quark"
+    dataset_sha256: str = ""
+    fallback_dataset: str = ""
 
     def __post_init__(self) -> None:
         if self.quant_algo not in get_args(Algorithm):

@@ -13,6 +13,7 @@ from safetensors import safe_open
 
 from builder import demo
 from builder.errors import SourceError
+from builder.progress import Report, silent
 
 Kind = Literal["demo", "folder", "hub"]
 SMALL_MODEL = 1_000_000_000  # parameters
@@ -82,7 +83,7 @@ def locate(source: Source) -> Checkpoint:
 
 
 def _from_hub(source: Source, files: Sequence[str]) -> Path:
-    return download(source.name, "model", source.revision, files, instead="name a local folder with --model")
+    return download(source.name, "model", source.revision, files, ignored=_NOT_NEEDED)
 
 
 def fingerprint(folder: Path) -> str:
@@ -143,12 +144,16 @@ def _read_object(file: Path) -> dict[str, Any]:
 
 
 def download(
-    name: str, kind: Literal["model", "dataset"], revision: str | None, files: Sequence[str], instead: str
+    name: str,
+    kind: Literal["model", "dataset"],
+    revision: str | None,
+    files: Sequence[str],
+    ignored: Sequence[str] = (),
+    report: Report = silent,
 ) -> Path:
     """Bring files of a Hub repository into the Hub cache, and return their folder, which is named after the commit.
 
-    files: name patterns. instead: what the user can do without the Hub. Each of the client's exceptions becomes one
-    clear SourceError.
+    files, ignored: name patterns. Each of the client's exceptions becomes one clear SourceError.
     """
     from httpx2 import HTTPError  # the Hub client's own HTTP library; some of its errors come through as they are
     from huggingface_hub import errors, is_offline_mode, snapshot_download
@@ -160,7 +165,7 @@ def download(
                 repo_type=kind,
                 revision=revision,
                 allow_patterns=list(files),
-                ignore_patterns=list(_NOT_NEEDED),
+                ignore_patterns=list(ignored),
             )
         )
     except errors.HFValidationError as error:
@@ -180,7 +185,7 @@ def download(
             why = "HF_HUB_OFFLINE is set: unset it"
         else:
             why = f"the Hub cannot be reached ({_first_line(error.__cause__ or error)}): check the connection"
-        raise SourceError(f"{name} is not complete in the local cache, and {why}, or {instead}.") from error
+        raise SourceError(f"{name} is not complete in the local cache, and {why}.") from error
     except (HTTPError, OSError) as error:
         if (
             isinstance(error, errors.HfHubHTTPError)
@@ -192,7 +197,7 @@ def download(
             ) from error
         raise SourceError(
             f"{name} could not be downloaded ({_first_line(error)}): try again, which keeps the files that have "
-            f"arrived, or {instead}."
+            "arrived."
         ) from error
 
 

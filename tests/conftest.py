@@ -81,8 +81,8 @@ def run_stages(work: Path, empty: Path) -> None:
     made = stages_in(work)
     work.mkdir()
     recipe = QuantRecipe(dataset="demo", num_calib_data=4, seq_len=64)
-    calibration, heldout = make_blocks(CHECKPOINT, recipe)
-    np.savez(made.job["blocks"], calibration=calibration, heldout=heldout)
+    blocks = make_blocks(CHECKPOINT, recipe)
+    np.savez(made.job["blocks"], calibration=blocks.calibration, heldout=blocks.heldout, chats=blocks.chats)
     with pytest.MonkeyPatch.context() as patch:
         for variable in ("PATH", "TORCH_EXTENSIONS_DIR"):
             patch.setenv(variable, str(empty))

@@ -12,7 +12,7 @@ from builder import demo
 from builder.errors import BuildError, SourceError, UnsupportedModel
 from builder.families import BROKEN
 from builder.preflight import check
-from builder.recipe import GroupSize, QuantRecipe
+from builder.recipe import ExportTarget, GroupSize, QuantRecipe
 
 CONFIG = {
     "model_type": "llama",

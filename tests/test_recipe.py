@@ -20,6 +20,10 @@ ANOTHER: dict[str, Any] = {
     "dataset": "demo",
     "num_calib_data": 16,
     "seq_len": 256,
+    "dataset_sha256": "5" * 64,
+    "fallback_dataset": "offline",
+    "exclude_layers": (),
+    "custom_mode": "awq",
     "execution_provider": "cuda",
     "accuracy_level": 1,
     "lm_head_bits": 4,
@@ -56,6 +60,7 @@ def test_equal_recipes_have_the_same_hash_in_every_process() -> None:
     ("knob", "value"),
     [
         ("quant_algo", "hqq"),
+        ("custom_mode", "fp8"),
         ("group_size", 48),
         ("group_size", 0),
         ("data_type", "int8"),
@@ -77,9 +82,7 @@ def test_the_ends_of_a_range_belong_to_it(length: int) -> None:
     assert QuantRecipe(seq_len=length, num_calib_data=1).seq_len == length
 
 
-@pytest.mark.parametrize(
-    ("knob", "value"), [("execution_provider", "tpu"), ("accuracy_level", 2), ("lm_head_bits", 16)]
-)
+@pytest.mark.parametrize(("knob", "value"), [("execution_provider", "tpu"), ("accuracy_level", 2), ("lm_head_bits", 6)])
 def test_a_target_refuses_a_value_that_cannot_work_and_names_it(knob: str, value: Any) -> None:
     with pytest.raises(BuildError) as refused:
         ExportTarget(**{knob: value})

@@ -158,7 +158,9 @@ def test_model_line_tells_recipe_and_quality() -> None:
     assert "perplexity 9.00 → 9.50" in model_line(manifest)
 
 
-@pytest.mark.parametrize("manifest", [{}, {"recipe": None}, {"quality": []}, {"quality": {"text": {"perplexity_original": 1}}}])
+@pytest.mark.parametrize(
+    "manifest", [{}, {"recipe": None}, {"quality": []}, {"quality": {"text": {"perplexity_original": 1}}}]
+)
 def test_model_line_of_a_folder_made_elsewhere(manifest: dict[str, Any]) -> None:
     assert model_line(manifest) == "recipe and quality not recorded in this folder"
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from builder.artifact import Shelf, read_manifest
 from builder.build import build
 from builder.preflight import check_settings
-from builder.progress import Report
+from builder.progress import Report, silent
 from builder.recipe import ExportTarget, QuantRecipe, recipe_hash
 from builder.source import Checkpoint, Source, locate, locate_settings
 
@@ -21,16 +21,16 @@ def find(source: Source, recipe: QuantRecipe, target: ExportTarget, models_dir: 
     return current
 
 
-def fetch(source: Source, recipe: QuantRecipe) -> Checkpoint:
+def fetch(source: Source, recipe: QuantRecipe, report: Report = silent) -> Checkpoint:
     """Bring the checkpoint onto this disk, unless its settings show already that it would be refused."""
-    check_settings(locate_settings(source), recipe)
-    return locate(source)
+    check_settings(locate_settings(source), recipe)  # small files: their progress would only flicker
+    return locate(source, report)
 
 
 def make(source: Source, recipe: QuantRecipe, target: ExportTarget, models_dir: Path, report: Report) -> Path:
     """Build the next model folder; older ones of the same recipe are removed once it is there."""
     shelf = Shelf(models_dir / source.slug, recipe_hash(recipe, target))
-    built = build(fetch(source, recipe), recipe, target, shelf.next(), report)
+    built = build(fetch(source, recipe, report), recipe, target, shelf.next(), report)
     shelf.prune()
     return built
 

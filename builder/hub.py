@@ -157,6 +157,7 @@ def _fetch_file(url: str, file: _File, blobs: Path, progress: _Progress, before:
     partial = blobs / f"{file.etag}.incomplete"
     while True:
         start = _arrived(blobs, file)
+        progress.tell(before + start)
         try:
             _transfer(url, file, partial, start, progress, before)
             break

@@ -99,8 +99,13 @@ def fingerprint(folder: Path) -> str:
 def read_config(checkpoint: Path) -> dict[str, Any]:
     """The checkpoint's config.json. Raises SourceError naming the file and the fault."""
     file = checkpoint / "config.json"
+    if (checkpoint / "genai_config.json").is_file() and any(checkpoint.glob("*.onnx")):
+        raise SourceError(f"{checkpoint} is an export already: serve it with 'python app.py --model {checkpoint}'.")
     if not file.is_file():
-        raise SourceError(f"{checkpoint} has no config.json: it is not a Hugging Face checkpoint folder.")
+        raise SourceError(
+            f"{checkpoint} has no config.json: it is not a Hugging Face checkpoint folder. Of a model that comes as "
+            "GGUF or ONNX files, name the repository with the original weights."
+        )
     return _read_object(file)
 
 

@@ -153,6 +153,38 @@ def test_the_configurations_of_a_checkpoint_are_read(folder: Path) -> None:
     assert read_chat_template(folder) == "{{ 'h\u00e9llo' }}"
 
 
+def test_a_folder_that_is_no_checkpoint_says_what_would_be_one(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="name the repository with the original weights"):
+        read_config(tmp_path)
+    for name in ("genai_config.json", "config.json", "model.onnx"):
+        (tmp_path / name).write_text("{}")
+    with pytest.raises(SourceError, match="is an export already: serve it with"):
+        read_config(tmp_path)
+
+
+def test_a_repository_without_safetensors_or_chat_template_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    fetch = """
+from builder.launch import fetch
+from builder.preflight import check_weights
+from builder.recipe import QuantRecipe
+from builder.source import parse_source
+check_weights(fetch(parse_source(sys.argv[1]), QuantRecipe()).path)
+answer = None
+"""
+    sizes = {"hidden_size": 256, "intermediate_size": 768, "num_attention_heads": 4, "num_hidden_layers": 2}
+    whole = FILES | {"config.json": json.dumps({"model_type": "llama", **sizes}).encode()}
+    pickled = {name: content for name, content in whole.items() if name != "model.safetensors"}
+    base = {name: content for name, content in whole.items() if name != "chat_template.jinja"}
+    with serve({"acme/pickled": Repository(pickled), "acme/base": Repository(base)}) as hub:
+        no_weights = in_child(fetch, hub.url, tmp_path, "acme/pickled")
+        no_template = in_child(fetch, hub.url, tmp_path, "acme/base")
+    assert no_weights["error"] == "SourceError"
+    assert "has no *.safetensors weights" in no_weights["message"]
+    assert no_template["error"] == "UnsupportedModel"
+    assert "Use its chat or instruct version" in no_template["message"]
+    assert not any(name.endswith((".safetensors", ".bin")) for name in hub.served)
+
+
 def test_a_chat_template_that_is_not_utf8_is_a_clear_error(folder: Path) -> None:
     (folder / "chat_template.jinja").write_bytes(b"\xff")
     with pytest.raises(SourceError, match=r"chat_template\.jinja cannot be read"):
@@ -324,6 +356,8 @@ def test_a_killed_download_asks_for_the_rest_only_and_says_how_much_there_was(hu
     answer = in_child(PROGRESS, hub.url, tmp_path, "acme/chat")["answer"]
     assert (Path(answer["path"]) / "model.safetensors").read_bytes() == WEIGHTS
     assert hub.ranges["model.safetensors"] == [None, f"bytes={len(WEIGHTS) // 2}-"]
+    config = len(FILES["config.json"])  # the only file before
+    assert [step[1] for step in answer["steps"]][:2] == [config, config + len(WEIGHTS) // 2]
     assert not list(tmp_path.rglob("*.incomplete"))
 
 

@@ -83,7 +83,7 @@ def quantize(arguments: list[str]) -> None:
     source = parse_source(flags.model_dir, flags.revision)
     recipe = recipe_from(flags, source)
     with terminal() as report:
-        made = steps.quantize_step(launch.fetch(source, recipe), recipe, flags.output_dir.absolute(), report)
+        made = steps.quantize_step(launch.fetch(source, recipe, report), recipe, flags.output_dir.absolute(), report)
     print(made)
 
 

@@ -19,9 +19,10 @@ from tokenizers import Tokenizer
 from builder.demo import corpus
 from builder.demo.draw import Split
 from builder.errors import CalibrationError, SourceError
+from builder.hub import download
 from builder.progress import Report, Step, silent
 from builder.recipe import QuantRecipe
-from builder.source import download, read_chat_template, read_tokenizer_config
+from builder.source import read_chat_template, read_tokenizer_config
 
 TokenBlocks = NDArray[np.int64]
 

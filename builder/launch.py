@@ -6,7 +6,7 @@ from typing import Any
 from builder.artifact import Shelf, read_manifest
 from builder.build import Plan, build
 from builder.preflight import check_settings
-from builder.progress import Report
+from builder.progress import Report, silent
 from builder.quality import LOSS_LIMIT, Quality, improvements, summary
 from builder.recipe import ExportTarget, QuantRecipe, recipe_hash
 from builder.source import Checkpoint, Source, locate, locate_settings
@@ -34,10 +34,10 @@ def find(
     return None
 
 
-def fetch(source: Source, recipe: QuantRecipe) -> Checkpoint:
+def fetch(source: Source, recipe: QuantRecipe, report: Report = silent) -> Checkpoint:
     """Bring the checkpoint onto this disk, unless its settings show already that it would be refused."""
-    check_settings(locate_settings(source), recipe)
-    return locate(source)
+    check_settings(locate_settings(source), recipe)  # small files: their progress would only flicker
+    return locate(source, report)
 
 
 def make(
@@ -52,7 +52,7 @@ def make(
     """Build the next model folder, or `output`; older ones of the same recipe are removed once it is there."""
     shelves = _shelves(source, recipe, target, models_dir, auto_quality)
     plans = [Plan(recipe, target, output or shelf.next()) for shelf, recipe, target in shelves]
-    built = build(fetch(source, recipe), plans, report)
+    built = build(fetch(source, recipe, report), plans, report)
     for shelf, _, _ in shelves:
         if shelf.current() == built:
             shelf.prune()

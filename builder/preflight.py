@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError, safe_open
+
 from builder.errors import BuildError, SourceError, UnsupportedModel
 from builder.families import family_of
 from builder.recipe import ExportTarget, QuantRecipe
@@ -67,10 +69,13 @@ def check_tokenizer(checkpoint: Path) -> None:
 
 
 def check_weights(checkpoint: Path) -> None:
-    """Safetensors are there, and every shard that the index names."""
-    weights = list(checkpoint.glob("*.safetensors"))
+    """Safetensors are there, every shard that the index names, and each as long as its header says."""
+    weights = sorted(checkpoint.glob("*.safetensors"))
     if not weights:
-        raise SourceError(f"{checkpoint} has no *.safetensors weights; other formats are not loaded, for safety.")
+        raise SourceError(
+            f"{checkpoint} has no *.safetensors weights; other formats are not loaded, for safety. Name a repository "
+            "that has them, or load yours with transformers and write it with save_pretrained."
+        )
     index = checkpoint / "model.safetensors.index.json"
     if index.is_file():
         try:
@@ -80,6 +85,15 @@ def check_weights(checkpoint: Path) -> None:
         missing = sorted(shards - {file.name for file in weights})
         if missing:
             raise SourceError(f"{checkpoint} lacks {', '.join(missing)}: the download is incomplete.")
+    for file in weights:
+        try:
+            with safe_open(file, framework="np"):
+                pass  # the header is read, and compared with the file's size
+        except (SafetensorError, OSError) as error:
+            raise SourceError(
+                f"{file} is damaged or not whole ({error}): download or copy it again. In a git clone, 'git lfs pull' "
+                "fetches what the pointers stand for."
+            ) from error
 
 
 def check_disk(checkpoint: Path, output: Path) -> None:

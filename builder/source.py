@@ -4,7 +4,6 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -13,6 +12,7 @@ from safetensors import safe_open
 
 from builder import demo
 from builder.errors import SourceError
+from builder.hub import download
 from builder.progress import Report, silent
 
 Kind = Literal["demo", "folder", "hub"]
@@ -65,25 +65,21 @@ def parse_source(model: str, revision: str | None = None) -> Source:
     )
 
 
-def locate_settings(source: Source) -> Path:
+def locate_settings(source: Source, report: Report = silent) -> Path:
     """A folder with all of the checkpoint but its weights: enough to refuse it. Raises SourceError."""
     if source.kind == "hub":
-        return _from_hub(source, _SETTINGS)
+        return download(source.name, "model", source.revision, _SETTINGS, _NOT_NEEDED, report)
     return locate(source).path
 
 
-def locate(source: Source) -> Checkpoint:
+def locate(source: Source, report: Report = silent) -> Checkpoint:
     """Find the checkpoint, downloading it if it lives on the Hub. Raises SourceError saying what to do."""
     if source.kind == "demo":
         return Checkpoint(source, demo.CHECKPOINT, fingerprint(demo.CHECKPOINT))
     if source.kind == "folder":
         return Checkpoint(source, Path(source.name), fingerprint(Path(source.name)))
-    path = _from_hub(source, (*_SETTINGS, *_WEIGHTS))
+    path = download(source.name, "model", source.revision, (*_SETTINGS, *_WEIGHTS), _NOT_NEEDED, report)
     return Checkpoint(source, path, path.name)
-
-
-def _from_hub(source: Source, files: Sequence[str]) -> Path:
-    return download(source.name, "model", source.revision, files, ignored=_NOT_NEEDED)
 
 
 def fingerprint(folder: Path) -> str:
@@ -103,8 +99,13 @@ def fingerprint(folder: Path) -> str:
 def read_config(checkpoint: Path) -> dict[str, Any]:
     """The checkpoint's config.json. Raises SourceError naming the file and the fault."""
     file = checkpoint / "config.json"
+    if (checkpoint / "genai_config.json").is_file() and any(checkpoint.glob("*.onnx")):
+        raise SourceError(f"{checkpoint} is an export already: serve it with 'python app.py --model {checkpoint}'.")
     if not file.is_file():
-        raise SourceError(f"{checkpoint} has no config.json: it is not a Hugging Face checkpoint folder.")
+        raise SourceError(
+            f"{checkpoint} has no config.json: it is not a Hugging Face checkpoint folder. Of a model that comes as "
+            "GGUF or ONNX files, name the repository with the original weights."
+        )
     return _read_object(file)
 
 
@@ -141,68 +142,6 @@ def _read_object(file: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise SourceError(f"{file} does not hold a JSON object.")
     return content
-
-
-def download(
-    name: str,
-    kind: Literal["model", "dataset"],
-    revision: str | None,
-    files: Sequence[str],
-    ignored: Sequence[str] = (),
-    report: Report = silent,
-) -> Path:
-    """Bring files of a Hub repository into the Hub cache, and return their folder, which is named after the commit.
-
-    files, ignored: name patterns. Each of the client's exceptions becomes one clear SourceError.
-    """
-    from httpx2 import HTTPError  # the Hub client's own HTTP library; some of its errors come through as they are
-    from huggingface_hub import errors, is_offline_mode, snapshot_download
-
-    try:
-        return Path(
-            snapshot_download(
-                name,
-                repo_type=kind,
-                revision=revision,
-                allow_patterns=list(files),
-                ignore_patterns=list(ignored),
-            )
-        )
-    except errors.HFValidationError as error:
-        raise SourceError(f"{name!r} cannot be the id of a {kind} on the Hub: {error}") from error
-    except errors.GatedRepoError as error:
-        raise SourceError(
-            f"{name} is gated: ask for access on its Hub page, then log in with 'hf auth login' or set HF_TOKEN."
-        ) from error
-    except errors.RepositoryNotFoundError as error:
-        raise SourceError(
-            f"the Hub has no {name}, or it is private: check the spelling, or log in with 'hf auth login'."
-        ) from error
-    except errors.RevisionNotFoundError as error:
-        raise SourceError(f"{name} has no revision {revision!r}: use a branch, tag or commit of it.") from error
-    except errors.LocalEntryNotFoundError as error:
-        if is_offline_mode():
-            why = "HF_HUB_OFFLINE is set: unset it"
-        else:
-            why = f"the Hub cannot be reached ({_first_line(error.__cause__ or error)}): check the connection"
-        raise SourceError(f"{name} is not complete in the local cache, and {why}.") from error
-    except (HTTPError, OSError) as error:
-        if (
-            isinstance(error, errors.HfHubHTTPError)
-            and error.response.status_code == 401
-            and "authorization" in error.response.request.headers
-        ):
-            raise SourceError(
-                "the Hub refuses your access token: log in again with 'hf auth login', or correct or unset HF_TOKEN."
-            ) from error
-        raise SourceError(
-            f"{name} could not be downloaded ({_first_line(error)}): try again, which keeps the files that have "
-            "arrived."
-        ) from error
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def resolve_data_type(data_type: str, checkpoint: Path) -> str:

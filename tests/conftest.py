@@ -6,25 +6,28 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
-import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from builder import launch
-from builder.calibration import make_blocks
+from builder.build import BLOCKS, Plan, prove
 from builder.demo import CHECKPOINT
+from builder.kept import Kept
 from builder.progress import silent
+from builder.quantize import CHECKPOINT as QUANTIZED
+from builder.quantize import ORIGINAL, PROOF
 from builder.recipe import ExportTarget, QuantRecipe
-from builder.source import parse_source
-from builder.stage import Job, run_stage
+from builder.source import locate, parse_source
+from builder.stage import Job
 from serving.engine import Engine
 
 # Small enough to build in half a minute; quality is tested by what the model still answers.
 RECIPE = QuantRecipe(dataset="demo", num_calib_data=4, seq_len=128)
+STAGES_RECIPE = QuantRecipe(dataset="demo", num_calib_data=4, seq_len=64)
+STAGES_TARGET = ExportTarget(accuracy_level=1)
 
 
 @pytest.fixture(scope="session")
@@ -49,48 +52,45 @@ def find_or_make(recipe: QuantRecipe, target: ExportTarget, models_dir: Path) ->
 
 @dataclass(frozen=True)
 class Stages:
-    """The heavy stages of a build, run one by one: what each made, and the job that the next ones take."""
+    """The stages of a build, as it leaves them in its working folder, and the job that each of them takes."""
 
-    quantized: Path
-    exported: Path
+    work: Path
+    kept: Mapping[str, Kept]
     job: Job
-    log: Path
+
+    @property
+    def exported(self) -> Path:
+        """The export."""
+        return self.kept["export"].folder
+
+    @property
+    def log(self) -> Path:
+        """What libraries print."""
+        return self.work / "build.log"
 
 
 @pytest.fixture(scope="session")
 def stages(models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Stages:
     """The demo checkpoint, quantized where no compiler can be found, and exported with float32 activations."""
-    work = models_dir / "stages"
-    if not work.exists():
-        partial = tmp_path_factory.mktemp("stages") / "work"
-        run_stages(partial, tmp_path_factory.mktemp("empty"))
-        shutil.move(partial, work)
-    return stages_in(work)
-
-
-def stages_in(work: Path) -> Stages:
-    """Where the stages put what they make."""
-    recipe, target = QuantRecipe(dataset="demo", num_calib_data=4, seq_len=64), ExportTarget(accuracy_level=1)
-    job = {**asdict(recipe), **asdict(target), "checkpoint": str(CHECKPOINT), "blocks": str(work / "blocks.npz")}
-    job["proof"] = str(work / "quantized" / "proof.npz")
-    return Stages(work / "quantized", work / "exported", job, work / "log")
-
-
-def run_stages(work: Path, empty: Path) -> None:
-    """Calibrate, quantize, export."""
-    made = stages_in(work)
-    work.mkdir()
-    recipe = QuantRecipe(dataset="demo", num_calib_data=4, seq_len=64)
-    blocks = make_blocks(CHECKPOINT, recipe)
-    np.savez(made.job["blocks"], calibration=blocks.calibration, heldout=blocks.heldout, chats=blocks.chats)
+    work, empty = models_dir / "stages", tmp_path_factory.mktemp("empty")
+    work.mkdir(exist_ok=True)
     with pytest.MonkeyPatch.context() as patch:
         for variable in ("PATH", "TORCH_EXTENSIONS_DIR"):
             patch.setenv(variable, str(empty))
         for variable in ("CC", "CXX"):
             patch.delenv(variable, raising=False)
-        run_stage("builder.quantize", {**made.job, "output": str(made.quantized)}, made.log, silent)
-    paths = {"quantized": str(made.quantized), "output": str(made.exported)}
-    run_stage("builder.export", {**made.job, **paths}, made.log, silent)
+        proved = prove(work, locate(parse_source("demo")), Plan(STAGES_RECIPE, STAGES_TARGET, work / "none"), silent)
+    quantized = proved.stages["quantize"].folder
+    job = {
+        **asdict(STAGES_RECIPE),
+        **asdict(STAGES_TARGET),
+        "checkpoint": str(CHECKPOINT),
+        "quantized": str(quantized / QUANTIZED),
+        "blocks": str(proved.stages["calibrate"].folder / BLOCKS),
+        "proof": str(quantized / PROOF),
+        "original": str(quantized / ORIGINAL),
+    }
+    return Stages(work, proved.stages, job)
 
 
 @pytest.fixture(scope="session")

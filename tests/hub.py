@@ -6,8 +6,7 @@ The client reads its address, token and offline switch from the environment when
 import hashlib
 import json
 import os
-import socket
-import struct
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -35,13 +34,21 @@ class Repository:
 
 @dataclass
 class Hub:
-    """What the server holds, was asked, gave away, and the files whose next transfer it breaks off half way."""
+    """What the server holds, was asked and gave away, and the transfers that it spoils.
+
+    served: files that were sent to their end. ranges: the Range header of each request for a file, None where it asked
+    for all of it. breaking: for each file, after how many bytes its next transfers break off. stalling: files whose
+    transfers stop half way and wait for `released`.
+    """
 
     repositories: dict[str, Repository]
     url: str = ""
     asked: list[str] = field(default_factory=list)
     served: list[str] = field(default_factory=list)
-    breaking: set[str] = field(default_factory=set)
+    ranges: dict[str, list[str | None]] = field(default_factory=dict)
+    breaking: dict[str, list[int]] = field(default_factory=dict)
+    stalling: set[str] = field(default_factory=set)
+    released: Event = field(default_factory=Event)
 
 
 @contextmanager
@@ -55,6 +62,7 @@ def serve(repositories: dict[str, Repository]) -> Iterator[Hub]:
     try:
         yield hub
     finally:
+        hub.released.set()
         server.shutdown()
         thread.join()
         server.server_close()
@@ -82,7 +90,8 @@ class _Handler(BaseHTTPRequestHandler):
         elif len(rest) > 1 and rest[1] not in ("main", repository.commit):
             self._refuse(404, "RevisionNotFound", f"Invalid rev id: {rest[1]}")
         elif not rest or rest[0] == "revision":
-            self._answer_json({"id": name, "sha": repository.commit, "siblings": [], "tags": []})
+            siblings = [_sibling(path, content) for path, content in repository.files.items()]
+            self._answer_json({"id": name, "sha": repository.commit, "siblings": siblings, "tags": []})
         elif rest[0] == "tree":
             self._answer_json([_entry(path, content) for path, content in repository.files.items()])
         else:
@@ -97,19 +106,29 @@ class _Handler(BaseHTTPRequestHandler):
             self._refuse(404, "EntryNotFound", "Entry not found")
         else:
             content = repository.files[path]
-            etag = hashlib.sha1(content).hexdigest()
-            headers = {"ETag": f'"{etag}"', "X-Repo-Commit": repository.commit}
+            headers = {"ETag": f'"{_sha(path, content)}"', "X-Repo-Commit": repository.commit}
             if self.command == "HEAD":
                 self._answer(200, content, headers)
-            elif path in self.hub.breaking:
-                self.hub.breaking.remove(path)
-                self._answer(200, content, headers, given=len(content) // 2)
-                # Closing without lingering resets the connection, as a dying network does.
-                self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-                socket.close(self.connection.detach())
             else:
-                self.hub.served.append(path)
-                self._answer(200, content, headers)
+                self._transfer(path, content, headers)
+
+    def _transfer(self, path: str, content: bytes, headers: dict[str, str]) -> None:
+        asked = self.headers.get("Range")
+        self.hub.ranges.setdefault(path, []).append(asked)
+        start = int(re.fullmatch(r"bytes=(\d+)-", asked).group(1)) if asked else 0
+        if asked:
+            headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
+        rest = content[start:]
+        if self.hub.breaking.get(path):
+            self._answer(206 if asked else 200, rest, headers, given=self.hub.breaking[path].pop(0))
+            self.close_connection = True
+        elif path in self.hub.stalling:
+            self._answer(206 if asked else 200, rest, headers, given=len(rest) // 2)
+            self.wfile.flush()
+            self.hub.released.wait()
+        else:
+            self._answer(206 if asked else 200, rest, headers)
+            self.hub.served.append(path)
 
     def _refuse(self, status: int, code: str, message: str) -> None:
         headers = {"X-Error-Message": message} | ({"X-Error-Code": code} if code else {})
@@ -130,8 +149,19 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
 
+def _sha(path: str, content: bytes) -> str:
+    """The Hub names large files by their SHA-256, small ones as git does."""
+    return (hashlib.sha256 if path.endswith(".safetensors") else hashlib.sha1)(content).hexdigest()
+
+
 def _entry(path: str, content: bytes) -> dict[str, Any]:
-    return {"type": "file", "path": path, "size": len(content), "oid": hashlib.sha1(content).hexdigest()}
+    return {"type": "file", "path": path, "size": len(content), "oid": _sha(path, content)}
+
+
+def _sibling(path: str, content: bytes) -> dict[str, Any]:
+    described = {"rfilename": path, "size": len(content), "blobId": _sha(path, content)}
+    large = {"sha256": _sha(path, content), "size": len(content), "pointerSize": 134}
+    return described | ({"lfs": large} if path.endswith(".safetensors") else {})
 
 
 def in_child(script: str, url: str, cache: Path, *arguments: str, **environment: str) -> dict[str, Any]:
@@ -139,6 +169,15 @@ def in_child(script: str, url: str, cache: Path, *arguments: str, **environment:
 
     Returns {"answer": …}, or {"error": class name, "message": text} where the code raised a BuildError.
     """
+    child = start_child(script, url, cache, *arguments, **environment)
+    out, err = child.communicate(timeout=120)
+    assert child.returncode == 0, err
+    answer: dict[str, Any] = json.loads(out.splitlines()[-1])
+    return answer
+
+
+def start_child(script: str, url: str, cache: Path, *arguments: str, **environment: str) -> "subprocess.Popen[str]":
+    """The process of `in_child`, to be interrupted."""
     whole = (
         "import json, sys\nfrom builder.errors import BuildError\ntry:\n"
         + "".join(f"    {line}\n" for line in script.strip().splitlines())
@@ -150,14 +189,11 @@ def in_child(script: str, url: str, cache: Path, *arguments: str, **environment:
     unset = {name for name in os.environ if name.startswith(prefixes) or name.lower().endswith("_proxy")}
     inherited = {name: value for name, value in os.environ.items() if name not in unset}
     settings = {"HF_ENDPOINT": url, "HF_HOME": str(cache), "HF_HUB_DISABLE_TELEMETRY": "1", "PYTHONUTF8": "1"}
-    finished = subprocess.run(
+    return subprocess.Popen(
         [sys.executable, "-c", whole, *arguments],
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         encoding="utf-8",
         env=inherited | settings | environment,
         cwd=ROOT,
-        timeout=120,
     )
-    assert finished.returncode == 0, finished.stderr
-    answer: dict[str, Any] = json.loads(finished.stdout.splitlines()[-1])
-    return answer

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from builder.artifact import MANIFEST, Shelf, default_models_dir, publish, read_manifest, staging
+from builder.artifact import MANIFEST, Shelf, check_files, default_models_dir, publish, read_manifest, staging
 from builder.errors import BuildError
+from builder.kept import describe
 from tests.hub import ROOT
 
 HASH = "0123456789ab"
@@ -93,7 +94,8 @@ def finished_export(parent: Path) -> Path:
 
 def test_publish_records_the_size_and_hash_of_every_file(tmp_path: Path) -> None:
     destination = tmp_path / f"{HASH}-1"
-    publish(finished_export(tmp_path), destination, {"recipe": {"group_size": 128}})
+    finished = finished_export(tmp_path)
+    publish(finished, describe(finished), destination, {"recipe": {"group_size": 128}})
     manifest = read_manifest(destination)
     assert manifest["recipe"] == {"group_size": 128}
     assert manifest["libraries"]["onnxruntime-genai"]
@@ -114,7 +116,7 @@ def test_a_damaged_manifest_is_a_clear_error(tmp_path: Path, content: bytes) -> 
 def test_publish_moves_the_folder_itself_so_that_it_appears_at_once(tmp_path: Path) -> None:
     finished, destination = finished_export(tmp_path), tmp_path / f"{HASH}-1"
     identity = finished.stat().st_ino
-    publish(finished, destination, {})
+    publish(finished, {}, destination, {})
     assert destination.stat().st_ino == identity
     assert not finished.exists()
 
@@ -124,31 +126,31 @@ def test_what_cannot_be_published_leaves_the_place_as_it_was(tmp_path: Path) -> 
     destination.mkdir()
     (destination / "precious").write_text("kept")
     with pytest.raises(OSError):
-        publish(finished, destination, {})
+        publish(finished, {}, destination, {})
     assert [file.name for file in destination.iterdir()] == ["precious"]
 
 
 def test_staging_keeps_finished_results_and_removes_half_made_ones(tmp_path: Path) -> None:
-    destination = tmp_path / "demo" / f"{HASH}-1"
-    with staging(destination, "key") as work:
-        assert work.parent == destination.parent
+    parent = tmp_path / "demo"
+    with staging(parent, "key") as work:
+        assert work.parent == parent
         (work / "quantize").mkdir()
         (work / "export.123.partial").mkdir()
         (work / "export.123.partial" / "model.onnx").write_bytes(b"half")
-    with staging(destination, "key") as again:
+    with staging(parent, "key") as again:
         assert again == work
         assert [entry.name for entry in again.iterdir()] == ["quantize"]
 
 
 @contextmanager
-def another_build(destination: Path, key: str) -> Iterator["subprocess.Popen[str]"]:
+def another_build(parent: Path, key: str) -> Iterator["subprocess.Popen[str]"]:
     """Another process that is in the middle of a build."""
     script = (
         "import sys; from pathlib import Path; from builder.artifact import staging\n"
         "with staging(Path(sys.argv[1]), sys.argv[2]) as work:\n"
         "    (work / 'calibrate').mkdir(); print('building', flush=True); sys.stdin.read()\n"
     )
-    command = [sys.executable, "-c", script, str(destination), key]
+    command = [sys.executable, "-c", script, str(parent), key]
     with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
         try:
             assert other.stdout and other.stdout.readline() == "building\n"
@@ -158,36 +160,33 @@ def another_build(destination: Path, key: str) -> Iterator["subprocess.Popen[str
 
 
 def test_a_second_process_that_builds_the_same_is_told_so(tmp_path: Path) -> None:
-    destination = tmp_path / "demo" / f"{HASH}-1"
-    with another_build(destination, "key"):
-        with pytest.raises(BuildError, match="another process is building demo"), staging(destination, "key"):
+    parent = tmp_path / "demo"
+    with another_build(parent, "key"):
+        with pytest.raises(BuildError, match=r"another process is building in .*demo: wait"), staging(parent, "key"):
             pass
-        with staging(destination, "another key"):
+        with staging(parent, "another key"):
             pass
 
 
 def test_a_build_that_was_killed_leaves_its_results_and_no_lock(tmp_path: Path) -> None:
-    destination = tmp_path / "demo" / f"{HASH}-1"
-    with another_build(destination, "key") as other:
+    with another_build(tmp_path / "demo", "key") as other:
         other.kill()
         other.wait()
-        with staging(destination, "key") as work:
+        with staging(tmp_path / "demo", "key") as work:
             assert (work / "calibrate").is_dir()
 
 
 def test_an_error_inside_gives_the_lock_back(tmp_path: Path) -> None:
-    destination = tmp_path / "demo" / f"{HASH}-1"
-    with pytest.raises(RuntimeError), staging(destination, "key"):
+    with pytest.raises(RuntimeError), staging(tmp_path, "key"):
         raise RuntimeError
-    with staging(destination, "key"):
+    with staging(tmp_path, "key"):
         pass
 
 
 def test_a_models_folder_that_cannot_be_made_is_a_clear_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a folder")
-    destination = tmp_path / "file" / "demo" / f"{HASH}-1"
     message = r"cannot be written to .* choose another place with --models-dir"
-    with pytest.raises(BuildError, match=message) as refused, staging(destination, "key"):
+    with pytest.raises(BuildError, match=message) as refused, staging(tmp_path / "file" / "demo", "key"):
         pass
     assert str(tmp_path / "file" / "demo") in str(refused.value)
 
@@ -196,7 +195,7 @@ def test_a_models_folder_that_cannot_be_made_is_a_clear_error(tmp_path: Path) ->
 def test_a_read_only_models_folder_is_a_clear_error(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     try:
-        with pytest.raises(BuildError, match="cannot be written to"), staging(tmp_path / "demo" / "x-1", "key"):
+        with pytest.raises(BuildError, match="cannot be written to"), staging(tmp_path / "demo", "key"):
             pass
     finally:
         tmp_path.chmod(0o700)
@@ -224,3 +223,26 @@ def test_a_kill_in_the_middle_of_a_removal_leaves_no_build_that_counts(
     assert shelf.builds() == [newest]
     shelf.prune()
     assert list(shelf.folder.iterdir()) == [newest]
+
+
+def published(tmp_path: Path) -> Path:
+    finished, destination = finished_export(tmp_path), tmp_path / f"{HASH}-1"
+    publish(finished, describe(finished), destination, {})
+    return destination
+
+
+def test_an_untouched_folder_has_the_hashes_that_it_was_built_with(tmp_path: Path) -> None:
+    check_files(published(tmp_path))
+
+
+def test_a_changed_byte_is_found_by_its_hash_and_the_file_named(tmp_path: Path) -> None:
+    folder = published(tmp_path)
+    (folder / "sub" / "weights.data").write_bytes(bytes(range(255)) + b"!")
+    message = r"sub/weights.data has another SHA-256 than when it was written. Build it again with --rebuild."
+    with pytest.raises(BuildError, match=message):
+        check_files(folder)
+
+
+def test_a_folder_that_was_made_elsewhere_cannot_be_verified(tmp_path: Path) -> None:
+    with pytest.raises(BuildError, match=r"has no manifest.json to verify it by"):
+        check_files(finished_export(tmp_path))

@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import json
 import os
 import shutil
 import signal
@@ -9,7 +10,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -17,18 +20,21 @@ import pytest
 
 from builder import launch
 from builder.artifact import Shelf, read_manifest
+from builder.build import calibration_inputs, staging
 from builder.demo import CHECKPOINT
 from builder.errors import VerificationFailed
 from builder.export import read_graph
-from builder.progress import silent
+from builder.kept import Facts, describe, keep
+from builder.progress import Step, silent
+from builder.quality import LOSS_LIMIT, Quality, judge
 from builder.recipe import ExportTarget, QuantRecipe, recipe_hash
-from builder.source import parse_source
+from builder.source import locate, parse_source
 from builder.stage import run_stage
 from builder.verify import check_prompts
 from serving.engine import Engine
 from serving.prompt import Prompt
 from serving.types import Message, SamplingOptions, complete
-from tests.conftest import RECIPE, Stages
+from tests.conftest import RECIPE, STAGES_RECIPE, STAGES_TARGET, Stages
 
 ROOT = Path(__file__).parent.parent
 
@@ -36,14 +42,16 @@ ROOT = Path(__file__).parent.parent
 def test_the_manifest_records_what_was_made_and_how_good_it_is(demo_model: Path) -> None:
     manifest = read_manifest(demo_model)
     assert manifest["source"]["name"] == "demo"
-    assert manifest["recipe"] == dataclasses.asdict(RECIPE)
+    assert manifest["recipe"] == dataclasses.asdict(RECIPE) | {"exclude_layers": ["lm_head"]}
     assert manifest["target"] == {"execution_provider": "cpu", "accuracy_level": 4, "lm_head_bits": 8}
-    quality = manifest["quality"]
-    assert 1.0 < quality["perplexity_original"] < 20
-    assert quality["perplexity_exported"] < 1.2 * quality["perplexity_original"]
-    assert 0.8 < quality["top1_agreement"] <= 1.0
-    assert quality["export_top1_agreement"] > quality["top1_agreement"]
+    for kind in ("text", "chats"):
+        quality = manifest["quality"][kind]
+        assert 1.0 < quality["perplexity_original"] < 20
+        assert quality["perplexity_exported"] < 1.2 * quality["perplexity_original"]
+        assert 0.8 < quality["top1_agreement"] <= 1.0
+        assert manifest["quality"]["export"]["top1_agreement"] > quality["top1_agreement"]
     assert set(manifest["seconds"]) == {"calibrate", "quantize", "export", "verify"}
+    assert all(bytes_held > 100e6 for bytes_held in manifest["peak_memory"].values())
     on_disk = {file.name for file in demo_model.iterdir()} - {"manifest.json"}
     assert set(manifest["files"]) == on_disk
     for name, entry in manifest["files"].items():
@@ -115,10 +123,34 @@ def export(stages: Stages, tmp_path: Path) -> Path:
     return Path(shutil.copytree(stages.exported, tmp_path / "export"))
 
 
+def verdict(stages: Stages, export: Path) -> Quality:
+    """Measure an export and judge it, as a build does."""
+    job = {**stages.job, "exported": str(export), "output": str(export.with_name("verified"))}
+    quality = Quality.from_facts(run_stage("builder.verify", job, stages.log, silent)["quality"])
+    judge(quality)
+    return quality
+
+
 def test_a_sound_export_passes_and_equals_the_quantized_model(stages: Stages, export: Path) -> None:
-    quality = run_stage("builder.verify", {**stages.job, "exported": str(export)}, stages.log, silent)
-    assert quality["export_kl_divergence"] < 1e-3
-    assert quality["export_top1_agreement"] > 0.95
+    quality = verdict(stages, export)
+    assert quality.export is not None and quality.text is not None and quality.chats is not None
+    assert quality.export.kl_divergence < 1e-3
+    assert quality.export.top1_agreement > 0.95
+    assert quality.text.tokens + quality.chats.tokens > 4000
+
+
+def test_what_the_original_says_is_measured_before_it_is_quantized(stages: Stages) -> None:
+    """The kept log probabilities are those of the checkpoint itself."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    kept = np.load(Path(stages.job["original"]) / "0.npy")
+    with np.load(stages.job["blocks"]) as blocks:
+        token_ids = torch.from_numpy(blocks["text"][0])[None]
+    model = AutoModelForCausalLM.from_pretrained(CHECKPOINT, dtype=torch.float32)
+    with torch.inference_mode():
+        expected = model(token_ids).logits[0].log_softmax(dim=-1).numpy()
+    assert np.abs(kept - expected).max() < 0.02  # of float16, at -16 to -32
 
 
 @pytest.mark.parametrize(
@@ -133,7 +165,7 @@ def test_a_sound_export_passes_and_equals_the_quantized_model(stages: Stages, ex
 def test_a_spoiled_export_is_refused(stages: Stages, export: Path, spoil: Callable[[Path], int], message: str) -> None:
     assert spoil(export) > 0
     with pytest.raises(VerificationFailed, match=message):
-        run_stage("builder.verify", {**stages.job, "exported": str(export)}, stages.log, silent)
+        verdict(stages, export)
 
 
 def test_an_export_that_would_not_stop_is_refused(exact_model: Path) -> None:
@@ -142,25 +174,133 @@ def test_an_export_that_would_not_stop_is_refused(exact_model: Path) -> None:
         check_prompts(endless, CHECKPOINT)
 
 
-def test_a_refused_build_publishes_nothing(tmp_path: Path, stages: Stages, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The build resumes at a spoiled export, as if the exporter had written it."""
-    source, target = parse_source("demo"), ExportTarget(accuracy_level=1)
-    recipe = QuantRecipe(dataset="demo", num_calib_data=4, seq_len=64)
-    shelf = Shelf(tmp_path / source.slug, recipe_hash(recipe, target))
-    seen: list[Path] = []
+def resume_from(stages: Stages, models_dir: Path) -> Path:
+    """Put finished stages where a build of the demo looks for them; returns its working folder."""
+    (models_dir / "demo").mkdir()
+    with staging(locate(parse_source("demo")), models_dir / "demo") as work:
+        shutil.copytree(stages.work, work, dirs_exist_ok=True)
+    return work
 
-    def spoil_when_verifying(step: object) -> None:
-        for work in (tmp_path / source.slug).glob(".staging-*"):
-            if work.is_dir() and not seen:
-                seen.append(work)
-                for name, origin in (("quantized", stages.quantized), ("exported", stages.exported)):
-                    stage = {"quantized": "quantize", "exported": "export"}[name]
-                    shutil.copytree(origin, work / stage)
-                swap_nibbles(work / "export")
 
-    with pytest.raises(VerificationFailed):
-        launch.make(source, recipe, target, tmp_path, spoil_when_verifying)
-    assert seen and shelf.current() is None
+def reseal(folder: Path) -> None:
+    """Describe a stage's files anew, as if the stage itself had written them so."""
+    seal = folder.with_name(f"{folder.name}.json")
+    facts = json.loads(seal.read_text())
+    seal.write_text(json.dumps({**facts, "files": describe(folder)}))
+
+
+def stage_folder(work: Path, stage: str) -> Path:
+    return next(folder for folder in work.glob(f"{stage}-*") if folder.is_dir())
+
+
+def test_a_refused_build_publishes_nothing_and_keeps_what_took_long(tmp_path: Path, stages: Stages) -> None:
+    work = resume_from(stages, tmp_path)
+    swap_nibbles(stage_folder(work, "export"))
+    reseal(stage_folder(work, "export"))
+    (work / f"{stage_folder(work, 'verify').name}.json").unlink()
+    with pytest.raises(VerificationFailed, match="does not compute the quantized model"):
+        launch.make(parse_source("demo"), STAGES_RECIPE, STAGES_TARGET, tmp_path, silent)
+    assert not any(tmp_path.glob("demo/*/manifest.json"))
+    assert {folder.name.partition("-")[0] for folder in work.iterdir() if folder.is_dir()} == {"calibrate", "quantize"}
+
+
+def test_finished_stages_are_taken_over_and_not_made_again(tmp_path: Path, stages: Stages) -> None:
+    work = resume_from(stages, tmp_path)
+    steps: list[Step] = []
+    built = launch.make(parse_source("demo"), STAGES_RECIPE, STAGES_TARGET, tmp_path, steps.append)
+    assert {step.note for step in steps} == {""}  # no stage reported any work
+    assert read_manifest(built)["seconds"] == {name: kept.seconds for name, kept in stages.kept.items()}
+    assert not work.exists()
+
+
+def test_a_damaged_result_is_named_and_made_again(tmp_path: Path, stages: Stages) -> None:
+    damaged = stage_folder(resume_from(stages, tmp_path), "export") / "model.onnx.data"
+    content = bytearray(damaged.read_bytes())
+    content[len(content) // 2] ^= 1
+    damaged.write_bytes(content)
+    steps: list[Step] = []
+    built = launch.make(parse_source("demo"), STAGES_RECIPE, STAGES_TARGET, tmp_path, steps.append)
+    (said,) = (step.note for step in steps if step.lasting)
+    assert "model.onnx.data has another SHA-256 than when it was written" in said
+    assert (built / "model.onnx.data").read_bytes() == (stages.exported / "model.onnx.data").read_bytes()
+
+
+@pytest.mark.parametrize("knob", ["group_size", "exclude_layers", "data_type", "num_calib_data"])
+def test_a_stage_that_was_made_by_another_recipe_is_not_taken_over(tmp_path: Path, stages: Stages, knob: str) -> None:
+    another = {"group_size": 64, "exclude_layers": (), "data_type": "bfloat16", "num_calib_data": 5}
+    resume_from(stages, tmp_path)
+
+    class Stop(Exception):
+        pass
+
+    def stop_at_quantizing(step: Step) -> None:
+        if step.stage == "quantize" and step.note:
+            raise Stop
+
+    recipe = dataclasses.replace(STAGES_RECIPE, **{knob: another[knob]})
+    with pytest.raises(Stop):
+        launch.make(parse_source("demo"), recipe, STAGES_TARGET, tmp_path, stop_at_quantizing)
+
+
+# What --auto-quality does
+
+
+def remember(stages: Stages, work: Path, **knobs: Any) -> None:
+    """Let the working folder hold stages of another recipe, with the loss that it is to have: no search is run."""
+    loss = knobs.pop("kl_divergence")
+    recipe, target = dataclasses.replace(STAGES_RECIPE, **knobs), STAGES_TARGET
+
+    def copy(stage: str) -> Callable[[Path], Facts]:
+        def make(output: Path) -> Facts:
+            shutil.copytree(stages.kept[stage].folder, output)
+            result = dict(stages.kept[stage].result)
+            if stage == "verify":
+                result["quality"] = {**result["quality"], "text": {**result["quality"]["text"], "kl_divergence": loss}}
+            return result
+
+        return make
+
+    calibrated = keep(work, "calibrate", calibration_inputs(recipe), copy("calibrate"), silent)
+    quantized = keep(work, "quantize", {"calibrate": calibrated.digest, **asdict(recipe)}, copy("quantize"), silent)
+    inputs = {"quantize": quantized.digest, **asdict(target)}
+    exported = keep(work, "export", inputs, copy("export"), silent)
+    keep(work, "verify", {"export": exported.digest}, copy("verify"), silent)
+
+
+@pytest.mark.parametrize(
+    ("losses", "chosen"),
+    [
+        ((0.01, 0.001, 0.002), 0),  # the first is good enough, though a later one would lose less
+        ((0.2, 0.04, 0.002), 1),
+        ((0.2, 0.1, 0.04), 2),
+        ((0.3, 0.07, 0.08), 1),  # none is good enough: the one that loses least
+    ],
+)
+def test_auto_quality_keeps_the_first_that_loses_little_enough(
+    tmp_path: Path, stages: Stages, losses: tuple[float, ...], chosen: int
+) -> None:
+    ways: list[dict[str, Any]] = [{}, {"group_size": 32}, {"group_size": 32, "quant_algo": "gptq"}]
+    (tmp_path / "demo").mkdir()
+    with staging(locate(parse_source("demo")), tmp_path / "demo") as work:
+        for way, loss in zip(ways, losses, strict=True):
+            remember(stages, work, **way, kl_divergence=loss)
+    source, steps = parse_source("demo"), list[Step]()
+    built = launch.make(source, STAGES_RECIPE, STAGES_TARGET, tmp_path, steps.append, auto_quality=True)
+    expected = dataclasses.replace(STAGES_RECIPE, **ways[chosen])
+    assert built.name == f"{recipe_hash(expected, STAGES_TARGET)}-1"
+    assert [folder.name for folder in (tmp_path / "demo").glob("*/manifest.json")] == ["manifest.json"]
+    assert sum(step.lasting for step in steps) == (2 if losses[chosen] > LOSS_LIMIT else chosen)
+    # The next launch finds it, with the same flags and without building.
+    assert launch.find(source, STAGES_RECIPE, STAGES_TARGET, tmp_path, auto_quality=True) == built
+
+
+def test_without_auto_quality_a_large_loss_is_only_reported(tmp_path: Path, stages: Stages) -> None:
+    (tmp_path / "demo").mkdir()
+    with staging(locate(parse_source("demo")), tmp_path / "demo") as work:
+        remember(stages, work, kl_divergence=0.4)
+    built = launch.make(parse_source("demo"), STAGES_RECIPE, STAGES_TARGET, tmp_path, silent)
+    assert "try --group-size 32, then --quant-algo gptq" in launch.describe(built)
+    assert launch.find(parse_source("demo"), STAGES_RECIPE, STAGES_TARGET, tmp_path) == built
 
 
 # What a kill leaves behind
@@ -185,7 +325,7 @@ def test_a_killed_rebuild_leaves_the_old_model_and_goes_on_where_it_was(tmp_path
     shelf = Shelf(slug, recipe_hash(recipe, ExportTarget()))
     old = Path(shutil.copytree(demo_model, slug / f"{shelf.recipe_hash}-1"))
     finished: dict[str, int] = {}
-    for moment in ("quantize.*.partial", "export.*.partial", "export"):
+    for moment in ("quantize-*.partial", "export-*.partial", "verify-*.partial"):
         process = subprocess.Popen(build_command(tmp_path), cwd=ROOT, stderr=subprocess.DEVNULL, text=True)
         pattern = f".staging-*/{moment}"
         wait_for(lambda pattern=pattern: any(slug.glob(pattern)), process)  # type: ignore[misc]
@@ -193,11 +333,10 @@ def test_a_killed_rebuild_leaves_the_old_model_and_goes_on_where_it_was(tmp_path
         process.wait()
         assert shelf.current() == old
         Engine.load(old).close()
-        for stage in slug.glob(".staging-*/*"):
-            if stage.name in finished:
-                assert stage.stat().st_ino == finished[stage.name], f"{stage.name} was made again"
-            elif stage.name in ("calibrate", "quantize", "export"):
-                finished[stage.name] = stage.stat().st_ino
+        for seal in slug.glob(".staging-*/*-*.json"):
+            stage = seal.name.partition("-")[0]
+            if seal.with_suffix("").is_dir():
+                assert finished.setdefault(stage, seal.stat().st_ino) == seal.stat().st_ino, f"{stage} was made again"
     assert set(finished) == {"calibrate", "quantize", "export"}
 
     process = subprocess.Popen(build_command(tmp_path), cwd=ROOT, stdout=subprocess.PIPE, text=True)
@@ -209,7 +348,6 @@ def test_a_killed_rebuild_leaves_the_old_model_and_goes_on_where_it_was(tmp_path
     new = shelf.current()
     assert new is not None and new.name == f"{shelf.recipe_hash}-2"
     assert not old.exists()
-    assert read_manifest(new)["seconds"]["quantize"] < 1.0  # taken over, not made
 
 
 @pytest.mark.skipif(os.name != "posix", reason="asks ps for the children")

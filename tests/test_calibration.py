@@ -1,5 +1,6 @@
 """Text becomes token blocks, from each kind of data set, or a clear error says why not."""
 
+import argparse
 import io
 import json
 import shutil
@@ -22,7 +23,9 @@ from builder.calibration import _DEMO_SEED, _DRAWN_AT_ONCE, CHATS, HELDOUT, Bloc
 from builder.demo import corpus
 from builder.demo.draw import Split
 from builder.errors import CalibrationError, SourceError
-from builder.recipe import QuantRecipe
+from builder.flags import add_build_flags, recipe_from
+from builder.recipe import ExportTarget, QuantRecipe, recipe_hash
+from builder.source import Source
 from tests.hub import Hub, Repository, in_child, serve
 
 HELD = HELDOUT[0] * HELDOUT[1]
@@ -271,6 +274,33 @@ def test_a_file_is_told_by_its_content_and_a_name_by_itself(tmp_path: Path) -> N
         with pytest.raises(CalibrationError, match="nor a readable UTF-8 text file") as refused:
             file_digest(str(missing))
         assert repr(str(missing)) in str(refused.value)
+
+
+def recipe_of(*flags: str) -> QuantRecipe:
+    """What the command line means for a model on the Hub."""
+    parser = argparse.ArgumentParser()
+    add_build_flags(parser)
+    return recipe_from(parser.parse_args(flags), Source("hub", "acme/chat", "acme--chat"))
+
+
+def test_an_edited_file_is_another_recipe_also_where_it_only_may_stand_in(tmp_path: Path) -> None:
+    file = tmp_path / "mine.txt"
+    for flags in (["--dataset", str(file)], ["--fallback-dataset", str(file)]):
+        file.write_text("one")
+        before = recipe_of(*flags)
+        assert recipe_of(*flags) == before
+        file.write_text("two")
+        assert recipe_hash(recipe_of(*flags), ExportTarget()) != recipe_hash(before, ExportTarget())
+        file.unlink()
+        with pytest.raises(CalibrationError, match="nor a readable UTF-8 text file"):
+            recipe_of(*flags)
+
+
+def test_a_fallback_that_cannot_be_needed_is_no_part_of_the_recipe(tmp_path: Path) -> None:
+    for needless in ("offline", str(tmp_path / "none.txt")):
+        assert recipe_of("--dataset", "demo", "--fallback-dataset", needless) == recipe_of("--dataset", "demo")
+    assert recipe_of("--fallback-dataset", "offline").fallback_dataset == "offline"
+    assert recipe_of().fallback_dataset == ""
 
 
 @pytest.mark.parametrize("held", [0, 10, 128, 128 + HELD - 1])

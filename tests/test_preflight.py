@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +30,18 @@ def checkpoint(tmp_path: Path) -> Path:
     folder = tmp_path / "checkpoint"
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps(CONFIG))
-    (folder / "model.safetensors").write_bytes(b"")
+    write_weights(folder / "model.safetensors", 0)
     (folder / "tokenizer.json").write_text("{}")
     (folder / "tokenizer_config.json").write_text("{}")
     (folder / "chat_template.jinja").write_text("{{ messages }}")
     return folder
+
+
+def write_weights(file: Path, size: int) -> None:
+    """A safetensors file of so many bytes of weights, which take no room on the disk: a hole."""
+    header = json.dumps({"w": {"dtype": "U8", "shape": [size], "data_offsets": [0, size]}}).encode()
+    file.write_bytes(len(header).to_bytes(8, "little") + header)
+    os.truncate(file, file.stat().st_size + size)
 
 
 def configure(checkpoint: Path, **changes: Any) -> None:
@@ -132,7 +140,9 @@ def test_a_damaged_configuration_is_named_with_its_fault(
 
 def test_a_folder_without_safetensors_is_refused(checkpoint: Path) -> None:
     (checkpoint / "model.safetensors").rename(checkpoint / "pytorch_model.bin")
-    assert "has no *.safetensors weights" in refusal(checkpoint, SourceError)
+    message = refusal(checkpoint, SourceError)
+    assert "has no *.safetensors weights" in message
+    assert "Name a repository that has them" in message
 
 
 def test_missing_shards_are_named(checkpoint: Path) -> None:
@@ -141,6 +151,25 @@ def test_missing_shards_are_named(checkpoint: Path) -> None:
     (checkpoint / "model.safetensors").rename(checkpoint / "model-00002-of-00003.safetensors")
     message = refusal(checkpoint, SourceError)
     assert "lacks model-00001-of-00003.safetensors, model-00003-of-00003.safetensors: the download" in message
+
+
+def test_a_shard_that_is_not_whole_is_named_whatever_its_size(checkpoint: Path) -> None:
+    index = {"weight_map": {"a": "model.safetensors", "b": "model-2.safetensors"}}
+    (checkpoint / "model.safetensors.index.json").write_text(json.dumps(index))
+    second = checkpoint / "model-2.safetensors"
+    write_weights(second, 10**9)
+    check(checkpoint, QuantRecipe(), ExportTarget(), checkpoint)
+    os.truncate(second, second.stat().st_size - 1)
+    started = time.perf_counter()
+    message = refusal(checkpoint, SourceError)
+    assert time.perf_counter() - started < 0.5, "the weights were read"
+    assert f"{second} is damaged or not whole (" in message
+    assert "download or copy it again" in message
+
+
+def test_a_pointer_of_git_lfs_is_no_shard(checkpoint: Path) -> None:
+    (checkpoint / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
+    assert "'git lfs pull'" in refusal(checkpoint, SourceError)
 
 
 def test_a_checkpoint_with_all_its_shards_passes(checkpoint: Path) -> None:
@@ -183,7 +212,8 @@ def test_a_chat_template_inside_the_tokenizer_configuration_will_do(checkpoint: 
 @pytest.mark.skipif(os.name == "nt", reason="the file would really take its size there")
 def test_too_little_disk_is_refused_with_both_figures(checkpoint: Path) -> None:
     free = shutil.disk_usage(checkpoint).free
-    os.truncate(checkpoint / "model.safetensors", free)  # a hole: it takes no room itself
+    write_weights(checkpoint / "model.safetensors", free)
+    size = (checkpoint / "model.safetensors").stat().st_size
     message = refusal(checkpoint, BuildError)
-    assert f"the build needs about {int(free * 1.5) + (200 << 20) >> 20} MiB" in message
+    assert f"the build needs about {int(size * 1.5) + (200 << 20) >> 20} MiB" in message
     assert "--models-dir" in message

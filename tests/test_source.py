@@ -1,8 +1,10 @@
 """Where a checkpoint comes from; for the Hub, through its real client and a server on this machine."""
 
+import hashlib
 import json
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,13 +23,20 @@ from builder.source import (
     read_tokenizer_config,
     resolve_data_type,
 )
-from tests.hub import TOKEN, Hub, Repository, in_child, serve
+from tests.hub import TOKEN, Hub, Repository, in_child, serve, start_child
 
 LOCATE = """
 from builder.source import locate, parse_source
-found = locate(parse_source(sys.argv[1], sys.argv[2] if len(sys.argv) > 2 else None))
+steps = []
+found = locate(parse_source(sys.argv[1], sys.argv[2] if len(sys.argv) > 2 else None), steps.append)
 answer = {"path": str(found.path), "revision": found.revision}
 """
+PROGRESS = (
+    LOCATE
+    + """
+answer["steps"] = [(step.stage, step.done, step.total, step.note) for step in steps]
+"""
+)
 FILES = {
     "config.json": b'{"model_type": "llama"}',
     "model.safetensors": b"weights" * 1000,
@@ -142,6 +151,38 @@ def test_the_configurations_of_a_checkpoint_are_read(folder: Path) -> None:
     assert read_config(folder) == {"model_type": "llama"}
     assert read_tokenizer_config(folder) == {}
     assert read_chat_template(folder) == "{{ 'h\u00e9llo' }}"
+
+
+def test_a_folder_that_is_no_checkpoint_says_what_would_be_one(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="name the repository with the original weights"):
+        read_config(tmp_path)
+    for name in ("genai_config.json", "config.json", "model.onnx"):
+        (tmp_path / name).write_text("{}")
+    with pytest.raises(SourceError, match="is an export already: serve it with"):
+        read_config(tmp_path)
+
+
+def test_a_repository_without_safetensors_or_chat_template_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    fetch = """
+from builder.launch import fetch
+from builder.preflight import check_weights
+from builder.recipe import QuantRecipe
+from builder.source import parse_source
+check_weights(fetch(parse_source(sys.argv[1]), QuantRecipe()).path)
+answer = None
+"""
+    sizes = {"hidden_size": 256, "intermediate_size": 768, "num_attention_heads": 4, "num_hidden_layers": 2}
+    whole = FILES | {"config.json": json.dumps({"model_type": "llama", **sizes}).encode()}
+    pickled = {name: content for name, content in whole.items() if name != "model.safetensors"}
+    base = {name: content for name, content in whole.items() if name != "chat_template.jinja"}
+    with serve({"acme/pickled": Repository(pickled), "acme/base": Repository(base)}) as hub:
+        no_weights = in_child(fetch, hub.url, tmp_path, "acme/pickled")
+        no_template = in_child(fetch, hub.url, tmp_path, "acme/base")
+    assert no_weights["error"] == "SourceError"
+    assert "has no *.safetensors weights" in no_weights["message"]
+    assert no_template["error"] == "UnsupportedModel"
+    assert "Use its chat or instruct version" in no_template["message"]
+    assert not any(name.endswith((".safetensors", ".bin")) for name in hub.served)
 
 
 def test_a_chat_template_that_is_not_utf8_is_a_clear_error(folder: Path) -> None:
@@ -268,15 +309,107 @@ def test_offline_mode_uses_what_is_cached_and_asks_nobody(hub: Hub, tmp_path: Pa
     assert not hub.asked
 
 
-def test_a_transfer_that_breaks_off_is_a_clear_error_and_the_next_try_goes_on(hub: Hub, tmp_path: Path) -> None:
-    hub.breaking.add("model.safetensors")
+WEIGHTS = FILES["model.safetensors"]
+
+
+def test_a_transfer_that_breaks_off_goes_on_from_there(hub: Hub, tmp_path: Path) -> None:
+    hub.breaking["model.safetensors"] = [3000, 2000]
+    path = Path(in_child(LOCATE, hub.url, tmp_path, "acme/chat")["answer"]["path"])
+    assert (path / "model.safetensors").read_bytes() == WEIGHTS
+    assert hub.ranges["model.safetensors"] == [None, "bytes=3000-", "bytes=5000-"]
+
+
+def test_a_transfer_that_brings_nothing_more_is_a_clear_error_and_the_next_try_goes_on(
+    hub: Hub, tmp_path: Path
+) -> None:
+    hub.breaking["model.safetensors"] = [3000, 0]
     message = refusal(hub.url, tmp_path, "acme/chat")
     assert "acme/chat could not be downloaded" in message
+    assert "try again, which goes on where it stopped" in message
     offline = refusal(hub.url, tmp_path, "acme/chat", HF_HUB_OFFLINE="1")
     assert "acme/chat is not complete in the local cache" in offline
     path = Path(in_child(LOCATE, hub.url, tmp_path, "acme/chat")["answer"]["path"])
-    assert (path / "model.safetensors").read_bytes() == FILES["model.safetensors"]
+    assert (path / "model.safetensors").read_bytes() == WEIGHTS
+    assert hub.ranges["model.safetensors"] == [None, "bytes=3000-", "bytes=3000-"]
     assert sorted(hub.served) == sorted(WANTED), "what had arrived was fetched again"
+
+
+def kill_half_way(hub: Hub, cache: Path) -> Path:
+    """Start a download of acme/chat, kill it once half of the weights are on the disk, and return their file."""
+    hub.stalling.add("model.safetensors")
+    with start_child(LOCATE, hub.url, cache, "acme/chat") as child:
+        try:
+            name = f"hub/models--acme--chat/blobs/{hashlib.sha256(WEIGHTS).hexdigest()}.incomplete"
+            until = time.monotonic() + 60
+            while not ((cache / name).exists() and (cache / name).stat().st_size == len(WEIGHTS) // 2):
+                assert time.monotonic() < until and child.poll() is None
+                time.sleep(0.02)
+        finally:
+            child.kill()
+    hub.stalling.clear()
+    hub.released.set()
+    return cache / name
+
+
+def test_a_killed_download_asks_for_the_rest_only_and_says_how_much_there_was(hub: Hub, tmp_path: Path) -> None:
+    kill_half_way(hub, tmp_path)
+    answer = in_child(PROGRESS, hub.url, tmp_path, "acme/chat")["answer"]
+    assert (Path(answer["path"]) / "model.safetensors").read_bytes() == WEIGHTS
+    assert hub.ranges["model.safetensors"] == [None, f"bytes={len(WEIGHTS) // 2}-"]
+    config = len(FILES["config.json"])  # the only file before
+    assert [step[1] for step in answer["steps"]][:2] == [config, config + len(WEIGHTS) // 2]
+    assert not list(tmp_path.rglob("*.incomplete"))
+
+
+def test_what_a_killed_download_left_is_not_trusted_when_it_is_not_the_file(hub: Hub, tmp_path: Path) -> None:
+    partial = kill_half_way(hub, tmp_path)
+    partial.write_bytes(b"another" * (len(WEIGHTS) // 14))
+    assert "model.safetensors is not what the Hub has, and was removed" in refusal(hub.url, tmp_path, "acme/chat")
+    path = Path(in_child(LOCATE, hub.url, tmp_path, "acme/chat")["answer"]["path"])
+    assert (path / "model.safetensors").read_bytes() == WEIGHTS
+
+
+def test_a_download_tells_how_many_bytes_of_all_have_arrived(tmp_path: Path) -> None:
+    large = FILES | {"model.safetensors": b"w" * 3_000_000}
+    with serve({"acme/chat": Repository(large)}) as hub:
+        steps = in_child(PROGRESS, hub.url, tmp_path, "acme/chat")["answer"]["steps"]
+        again = in_child(PROGRESS, hub.url, tmp_path, "acme/chat")["answer"]["steps"]
+    total = sum(len(large[name]) for name in WANTED)
+    done = [step[1] for step in steps]
+    assert {(stage, whole) for stage, _, whole, _ in steps} == {("download", total)}
+    assert done == sorted(done)
+    assert done[-1] == total
+    assert 3 < len(steps) <= 250
+    assert steps[-1][3] == "3 of 3 MB of acme/chat"
+    assert again == [], "nothing is downloaded, and that is nothing to show"
+
+
+def test_a_download_that_does_not_fit_on_the_disk_is_refused_before_it_starts(hub: Hub, tmp_path: Path) -> None:
+    small_disk = """
+import shutil
+from collections import namedtuple
+free = int(sys.argv[2])
+shutil.disk_usage = lambda _: namedtuple("usage", "total used free")(0, 0, free)
+from builder.source import locate, parse_source
+answer = str(locate(parse_source(sys.argv[1])).path)
+"""
+    needed = sum(len(FILES[name]) for name in WANTED) + (100 << 20)
+    refused = in_child(small_disk, hub.url, tmp_path, "acme/chat", str(needed - 1))
+    assert refused["error"] == "SourceError"
+    assert "acme/chat needs 100 MiB more in the Hub cache, and" in refused["message"]
+    assert "free some, or name a folder on another disk with HF_HOME" in refused["message"]
+    assert not hub.served
+    assert "answer" in in_child(small_disk, hub.url, tmp_path, "acme/chat", str(needed))
+
+
+def test_a_cache_that_cannot_link_holds_one_copy_of_each_file(hub: Hub, tmp_path: Path) -> None:
+    answer = in_child(LOCATE, hub.url, tmp_path, "acme/chat", HF_HUB_DISABLE_SYMLINKS="1")["answer"]
+    assert (Path(answer["path"]) / "model.safetensors").read_bytes() == WEIGHTS
+    copies = [file for file in tmp_path.rglob("*") if file.is_file() and file.read_bytes() == WEIGHTS]
+    assert len(copies) == 1
+    hub.served.clear()
+    assert in_child(LOCATE, hub.url, tmp_path, "acme/chat", HF_HUB_DISABLE_SYMLINKS="1")["answer"] == answer
+    assert not hub.served
 
 
 def refusal(url: str, cache: Path, *arguments: str, **environment: str) -> str:

@@ -32,6 +32,9 @@ def run(job, report):
         case "count":
             for done in range(job["to"]):
                 report(Step("count", done, job["to"], f"naïve {done}"))
+        case "hold":
+            held = b"x" * job["bytes"]
+            return {"held": len(held)}
         case "chatter":
             print("a library prints")
             os.write(1, b"native code prints\\n")
@@ -90,8 +93,27 @@ def ended(pid: int) -> bool:
 
 def test_a_result_comes_back_from_an_environment_of_its_own(stage: Stage) -> None:
     before = dict(os.environ)
-    assert stage(do="answer", word="naïve\n✓") == {"heard": "naïve\n✓", "offline": "1"}
+    answer = stage(do="answer", word="naïve\n✓")
+    assert (answer["heard"], answer["offline"]) == ("naïve\n✓", "1")
     assert dict(os.environ) == before
+
+
+def test_the_peak_of_a_childs_memory_is_its_own(stage: Stage) -> None:
+    ballast = bytes(300 << 20)  # of this process, which the child does not inherit
+    small = stage(do="hold", bytes=0)["peak_memory"]
+    large = stage(do="hold", bytes=200 << 20)["peak_memory"]
+    assert 190 << 20 < large - small < 230 << 20
+    assert small < 200 << 20 < len(ballast)
+
+
+def test_a_package_of_the_same_name_in_the_working_directory_is_not_ours(
+    tmp_path: Path, log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "builder").mkdir()
+    (tmp_path / "builder" / "__init__.py").write_text("raise SystemExit('the wrong builder')")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(StageFailed, match=r"No module named builder\.no_such_stage"):
+        run_stage("builder.no_such_stage", {}, log, silent)
 
 
 def test_progress_arrives_whole_and_in_order(stage: Stage) -> None:
@@ -103,7 +125,7 @@ def test_progress_arrives_whole_and_in_order(stage: Stage) -> None:
 def test_whatever_is_printed_goes_to_the_log_and_nowhere_else(
     stage: Stage, log: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    assert stage(do="chatter") == {}
+    stage(do="chatter")
     written = log.read_text(encoding="utf-8")
     for line in ("a library prints", "native code prints", "a grandchild prints", "a library warns"):
         assert line in written

@@ -152,7 +152,7 @@ def builder_options(job: Mapping[str, Any]) -> dict[str, str]:
 
 def quantized_by_quark(job: Mapping[str, Any]) -> bool:
     """Whether the output layer came quantized."""
-    return job.get("exclude_layers") == []
+    return job.get("exclude_layers") in ([], ())
 
 
 # What the model builder cannot be told
@@ -291,7 +291,8 @@ def check_graph(graph: Counter[QuantizedMatMul], job: Mapping[str, Any]) -> None
         level = 0 if bits == UNTOUCHED else level
         # The model builder itself chooses group and zero points.
         fits = head is not None and (head.bits, head.accuracy_level, head.activations) == (bits, level, activations)
-        head_wanted = QuantizedMatMul(bits, head.block_size if head else 32, level, False, True, activations)
+        group, zero_points = (head.block_size, head.zero_points) if head else (32, False)
+        head_wanted = QuantizedMatMul(bits, group, level, zero_points, lm_head=True, activations=activations)
     if not fits:
         raise StageFailed(
             f"the export's output layer is [{'; '.join(map(str, heads))}] where [{head_wanted}] was asked for."

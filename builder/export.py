@@ -4,6 +4,7 @@ The model builder ignores options it does not know, so what it wrote is read bac
 """
 
 import contextlib
+import importlib
 import json
 import math
 import os
@@ -13,7 +14,7 @@ import shutil
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from io import TextIOBase
 from pathlib import Path
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from builder.errors import StageFailed
 from builder.families import FAMILIES, builder_config, context_limit
+from builder.layers import Layers, model_class
 from builder.progress import Report, Step
 from builder.source import read_config
 from builder.stage import Job, stage_main
@@ -32,6 +34,12 @@ UNTOUCHED = 16  # lm_head_bits of an output layer that stays as it is
 
 _PROGRESS = re.compile(r"^(Unpacking and repacking|Reading) layer (\d+)", re.MULTILINE)
 _LAYER = re.compile(r"/layers\.(\d+)/")
+# The model builder's classes by the architecture that it is told, where layers of ours may take their place.
+_CLASSES = {
+    "LlamaForCausalLM": "LlamaModel",
+    "MistralForCausalLM": "MistralModel",
+    "Ernie4_5ForCausalLM": "ErnieModel",
+}
 _DTYPES = {1: "float32", 10: "float16"}
 
 
@@ -52,7 +60,8 @@ def export(job: Job, report: Report) -> Job:
         arguments = ["-i", str(copy), "-o", str(output), "-p", "int4", "-e", job["execution_provider"], "-c", scratch]
         options = (f"{name}={value}" for name, value in builder_options(job).items())
         sys.argv = ["builder", *arguments, "--extra_options", *options]
-        with contextlib.redirect_stdout(_LayerCounter(sys.stdout, int(config["num_hidden_layers"]), report)):
+        log = _LayerCounter(sys.stdout, int(config["num_hidden_layers"]), report)
+        with contextlib.redirect_stdout(log), taught(family.layers, builder_config(config)):
             runpy.run_module("onnxruntime_genai.models.builder", run_name="__main__", alter_sys=True)
 
     # 2. What it cannot be told.
@@ -70,6 +79,23 @@ def export(job: Job, report: Report) -> Job:
     graph = read_graph(output / "model.onnx")
     check_graph(graph, job)
     return {"matmuls": {str(node): count for node, count in graph.items()}}
+
+
+@contextlib.contextmanager
+def taught(layers: Layers | None, told: Mapping[str, Any]) -> Iterator[None]:
+    """Let the model builder make these layers for the architecture that it is told; as it is with None."""
+    if layers is None:
+        yield
+        return
+    importlib.import_module("onnxruntime_genai.models")  # makes the next one importable
+    builders = importlib.import_module("builders")
+    name = _CLASSES[told["architectures"][0]]
+    own = getattr(builders, name)
+    setattr(builders, name, model_class(own, layers, told.get("rope_local_base_freq")))
+    try:
+        yield
+    finally:
+        setattr(builders, name, own)
 
 
 def stage_copy(quantized: Path, copy: Path, config: Mapping[str, Any]) -> Path:

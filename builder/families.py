@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from builder.errors import UnsupportedModel
+from builder.layers import Layers
 
 Config = dict[str, Any]
 
@@ -37,6 +38,7 @@ class Family:
     intermediate: the configuration's name for the input size of down_proj.
     without_rope: layers that have no rotary embedding, where the family has such.
     embedding_scaled: the embeddings are multiplied by the square root of the hidden size.
+    layers: what its layers are like, where the model builder has none of their kind.
     """
 
     awq_template: str
@@ -48,6 +50,7 @@ class Family:
     intermediate: str = "intermediate_size"
     without_rope: Callable[[Mapping[str, Any]], Sequence[int]] = _every_layer_has_rope
     embedding_scaled: bool = False
+    layers: Layers | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +83,12 @@ def _gemma3(config: Mapping[str, Any]) -> Config:
     }
 
 
+def _olmo3(config: Mapping[str, Any]) -> Config:
+    full, sliding = (config["rope_parameters"][kind] for kind in ("full_attention", "sliding_attention"))
+    told = {"model_type": "ministral", "rope_parameters": full}  # OLMo 3's own class wants two kinds of rotation
+    return told if full == sliding else {**told, "rope_local_base_freq": sliding["rope_theta"]}
+
+
 def _nemotron(config: Mapping[str, Any]) -> Config:
     return {"rms_norm_eps": config["norm_eps"]}
 
@@ -94,6 +103,12 @@ def _granite4(config: Mapping[str, Any]) -> Config:
 
 def _smollm3_without_rope(config: Mapping[str, Any]) -> Sequence[int]:
     return [layer for layer, rope in enumerate(config["no_rope_layers"]) if not rope]
+
+
+def _exaone4_without_rope(config: Mapping[str, Any]) -> Sequence[int]:
+    if config["sliding_window"] is None:
+        return ()
+    return [layer for layer, kind in enumerate(config["layer_types"]) if kind == "full_attention"]
 
 
 def _granite4_without_rope(config: Mapping[str, Any]) -> Sequence[int]:
@@ -144,21 +159,36 @@ FAMILIES: dict[str, Family] = {
     "helium": Family("llama", "Helium 1", "Ernie4_5ForCausalLM"),
     "glm": Family("llama", "GLM-4 9B Chat, GLM-Edge", "Ernie4_5ForCausalLM"),
     "cwm": Family("llama", "Code World Model", _LLAMA),
+    "olmo2": Family("llama", "OLMo 2", _LLAMA, layers=Layers(norms_before=False, norms_of_q_k="all")),
+    "olmo3": Family("llama", "OLMo 3", _LLAMA, facts=_olmo3, layers=Layers(norms_before=False, norms_of_q_k="all")),
+    "exaone4": Family(
+        "llama",
+        "EXAONE 4.0",
+        _LLAMA,
+        without_rope=_exaone4_without_rope,
+        layers=Layers(norms_before=False, norms_of_q_k="head"),
+    ),
+    "glm4": Family(
+        "llama",
+        "GLM-4 0414 9B and 32B",
+        "Ernie4_5ForCausalLM",
+        tensor_names=(
+            ("post_attention_layernorm", "pre_feedforward_layernorm"),
+            ("post_self_attn_layernorm", "post_attention_layernorm"),
+            ("post_mlp_layernorm", "post_feedforward_layernorm"),
+        ),
+        layers=Layers(norms_before=True),
+    ),
 }
 
 _EXPERTS = "mixtures of experts are not quantized by this recipe"
 _MODALITIES = "models that also take images or sound are not supported"
 _HYBRID = "layers that are not attention (convolution, state space, linear attention) are not supported"
-_AFTER = "OGA's model builder has no layer that normalises after attention and after the MLP"
 _OTHER_CODE = "transformers has no code for it, and code from the checkpoint is never run"
 
 REFUSED: dict[str, Refusal] = {
     "olmo": Refusal("OGA's model builder writes its layer norms without subtracting the mean", "llama"),
-    "olmo2": Refusal(f"{_AFTER}, without one before", "llama"),
-    "olmo3": Refusal(f"{_AFTER}, without one before", "llama"),
-    "exaone4": Refusal(f"{_AFTER}, without one before", "llama"),
-    "glm4": Refusal(f"{_AFTER} in the places where this one does", "glm"),
-    "hyperclovax": Refusal(f"{_AFTER} in the places where this one does", "granite"),
+    "hyperclovax": Refusal("OGA's model builder has no layer with both its norms and its multipliers", "granite"),
     "phi": Refusal("OGA's model builder cannot read its quantized fc1 and fc2 layers", "phi3"),
     "starcoder2": Refusal("OGA's model builder has no layer with its layer norms and its MLP", "qwen2"),
     "stablelm": Refusal("OGA's model builder has no layer with its layer norms", "llama"),
@@ -199,7 +229,7 @@ REFUSED: dict[str, Refusal] = {
     "gemma3": Refusal(_MODALITIES, "gemma3_text"),
     "gemma3n": Refusal(_MODALITIES, "gemma3_text"),
     "gemma4": Refusal(_MODALITIES, "gemma3_text"),
-    "mistral3": Refusal(_MODALITIES, "ministral3"),
+    "mistral3": Refusal(_MODALITIES, "mistral"),
     "qwen2_vl": Refusal(_MODALITIES, "qwen2"),
     "qwen2_5_vl": Refusal(_MODALITIES, "qwen2"),
     "qwen3_vl": Refusal(_MODALITIES, "qwen3"),

@@ -124,12 +124,30 @@ CASES: dict[str, Case] = {
     "internlm3": Case("internlm3", {"qkv_bias": True, "bias": True, "head_dim": 32}),
     "helium": Case("helium", {"head_dim": 32}),
     "glm": Case("glm", {"head_dim": 64, "rope_parameters": {**_ROPE, "partial_rotary_factor": 0.5}}),
+    "olmo2": Case("olmo2", {}),
+    "olmo3": Case(
+        "olmo3",
+        {
+            **_ALTERNATING,
+            "rope_parameters": {
+                "full_attention": {**_YARN, "rope_theta": 500_000.0},
+                "sliding_attention": {"rope_type": "default", "rope_theta": 500_000.0},
+            },
+        },
+        windowed=True,
+    ),
+    "olmo3, no YaRN": Case("olmo3", _ALTERNATING, windowed=True),
+    "exaone4": Case(
+        "exaone4", {**_TIED, "sliding_window": None, "layer_types": ["full_attention"] * 2, "rope_parameters": _LLAMA3}
+    ),
+    "exaone4, hybrid": Case("exaone4", _ALTERNATING, windowed=True),
+    "glm4": Case("glm4", {"head_dim": 64, "attention_bias": True}),
     "cwm": Case("cwm", {**_ALTERNATING, "head_dim": 32, "rope_parameters": _LLAMA3}, windowed=True),
 }  # fmt: skip
 
 # Other targets and formats, shown on the families whose graphs differ most: float16 has other nodes for the rotation.
 PROVIDERS = ("dml", "cuda", "webgpu")
-PROVIDER_CASES = ("llama", "smollm3", "gemma3_text")
+PROVIDER_CASES = ("llama", "smollm3", "gemma3_text", "olmo3")
 HEAD_CASES = ("llama", "llama, tied, biases")
 FORMAT_CASES = ("llama, tied, biases",)
 

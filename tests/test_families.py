@@ -202,6 +202,10 @@ def test_a_window_of_one_token_more_would_be_seen(work: Path, case: str, tmp_pat
         ("nemotron", r"layernorm\.bias"),
         ("qwen3", r"q_norm"),
         ("gemma3_text", r"k_norm"),
+        ("olmo2", r"q_norm"),
+        ("olmo3", r"k_norm"),
+        ("exaone4, hybrid", r"post_attention_layernorm"),
+        ("glm4", r"pre_feedforward_layernorm"),
         ("gemma2", r"post_feedforward_layernorm\.weight"),
     ],
 )

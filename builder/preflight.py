@@ -9,7 +9,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from builder.errors import BuildError, SourceError, UnsupportedModel
-from builder.families import family_of
+from builder.families import check_config, family_of, rope_of
 from builder.recipe import ExportTarget, QuantRecipe
 from builder.source import read_chat_template, read_config, read_tokenizer_config
 
@@ -28,7 +28,7 @@ def check(checkpoint: Path, recipe: QuantRecipe, target: ExportTarget, output: P
 def check_settings(checkpoint: Path, recipe: QuantRecipe) -> None:
     """What can be known without the weights: architecture, shapes, tokenizer, chat template."""
     config = read_config(checkpoint)
-    family_of(str(config.get("model_type")))
+    check_config(config)
     check_shapes(config, recipe.group_size)
     check_tokenizer(checkpoint)
 
@@ -47,13 +47,18 @@ def check_shapes(config: dict[str, Any], group_size: int) -> None:
             )
     if head_size % 16:
         raise UnsupportedModel(f"the head size {head_size} is not a multiple of 16, as OGA's attention needs it.")
+    rotated = int(head_size * _share(config))
+    if rotated % 16:
+        raise UnsupportedModel(
+            f"{rotated} values per head are rotated, which is not a multiple of 16, as OGA's attention needs it."
+        )
 
 
 def quantized_inputs(config: dict[str, Any]) -> Iterator[tuple[str, int]]:
     """Input size of each kind of quantized linear layer."""
     yield "q_proj, k_proj, v_proj, gate_proj, up_proj", _size(config, "hidden_size")
     yield "o_proj", _size(config, "num_attention_heads") * _head_size(config)
-    yield "down_proj", _size(config, "intermediate_size")
+    yield "down_proj", _size(config, family_of(str(config["model_type"])).intermediate)
 
 
 def check_tokenizer(checkpoint: Path) -> None:
@@ -113,6 +118,14 @@ def _head_size(config: dict[str, Any]) -> int:
     if config.get("head_dim"):
         return _size(config, "head_dim")
     return _size(config, "hidden_size") // _size(config, "num_attention_heads")
+
+
+def _share(config: dict[str, Any]) -> float:
+    """Of each head, the part that rotary embeddings turn."""
+    share = rope_of(config).get("partial_rotary_factor") or config.get("partial_rotary_factor") or 1.0
+    if not isinstance(share, int | float) or not 0 < share <= 1:
+        raise UnsupportedModel(f"config.json has partial_rotary_factor = {share!r} where a share of 1 is needed.")
+    return share
 
 
 def _size(config: dict[str, Any], key: str) -> int:

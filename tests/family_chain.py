@@ -1,0 +1,302 @@
+"""Tiny random checkpoints of every family through the whole chain, in one process: a stage, as the build's are.
+
+Importing torch, Quark and the model builder takes most of a minute when each family does it for itself, and a second
+per family when they share a process.
+"""
+
+import contextlib
+import re
+import shutil
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from builder.demo import CHECKPOINT
+from builder.progress import Report, Step, silent
+from builder.stage import Job, run_stage, stage_main
+
+TOKENS = 192  # more than any window below
+WINDOW = 48
+_VOCABULARY = 512
+
+_SHAPE = {
+    "vocab_size": _VOCABULARY,
+    "hidden_size": 128,
+    "intermediate_size": 256,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 512,
+    "bos_token_id": 0,
+    "eos_token_id": 2,
+    "pad_token_id": 0,
+    "tie_word_embeddings": False,
+}
+_ROPE = {"rope_theta": 10_000.0}
+_LLAMA3 = {
+    **_ROPE, "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 128,
+}  # fmt: skip
+_YARN = {**_ROPE, "rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 128}
+_GRANITE = {
+    "embedding_multiplier": 3.0, "logits_scaling": 0.5, "residual_multiplier": 0.6, "attention_multiplier": 0.1,
+}  # fmt: skip
+_GRANITE4 = {
+    **_GRANITE, "num_local_experts": 0, "num_experts_per_tok": 0, "shared_intermediate_size": 256,
+    "layer_types": ["attention", "attention"],
+}  # fmt: skip
+_ALTERNATING = {"sliding_window": WINDOW, "layer_types": ["sliding_attention", "full_attention"]}
+_TIED = {"tie_word_embeddings": True}
+
+
+@dataclass(frozen=True)
+class Case:
+    """A configuration of a family. windowed: attention that does not see further back than WINDOW."""
+
+    model_type: str
+    settings: Mapping[str, Any]
+    windowed: bool = False
+
+
+CASES: dict[str, Case] = {
+    "llama": Case("llama", {"rope_parameters": _LLAMA3}),
+    "llama, tied, biases": Case("llama", {**_TIED, "attention_bias": True, "mlp_bias": True, "head_dim": 64}),
+    "llama, linear RoPE": Case("llama", {"rope_parameters": {**_ROPE, "rope_type": "linear", "factor": 4.0}}),
+    "llama, dynamic RoPE": Case("llama", {"rope_parameters": {**_ROPE, "rope_type": "dynamic", "factor": 4.0}}),
+    "llama, YaRN": Case("llama", {"rope_parameters": _YARN}),
+    "mistral": Case("mistral", {"sliding_window": None}),
+    "mistral, window": Case("mistral", {"sliding_window": WINDOW}, windowed=True),
+    "ministral": Case("ministral", {**_ALTERNATING, "head_dim": 32}, windowed=True),
+    "ministral3": Case(
+        "ministral3",
+        {
+            "head_dim": 32,
+            "rope_parameters": {
+                **_YARN, "original_max_position_embeddings": 256, "mscale": 0.5, "mscale_all_dim": 1.0,
+                "llama_4_scaling_beta": 0.1,
+            },
+        },
+    ),
+    "qwen2": Case("qwen2", {**_TIED, "rope_parameters": {**_YARN, "factor": 2.0}}),
+    "qwen2, window": Case(
+        "qwen2", {"use_sliding_window": True, "sliding_window": WINDOW, "max_window_layers": 1}, windowed=True
+    ),
+    "qwen3": Case("qwen3", {**_TIED, "head_dim": 64}),
+    "phi3": Case("phi3", {"sliding_window": WINDOW}, windowed=True),
+    "phi3, LongRoPE": Case(
+        "phi3",
+        {
+            **_TIED, "num_attention_heads": 2, "num_key_value_heads": 1, "sliding_window": 262_144,
+            "original_max_position_embeddings": 256,
+            "rope_parameters": {
+                **_ROPE, "rope_type": "longrope", "partial_rotary_factor": 0.75,
+                "short_factor": [1 + i / 10 for i in range(24)], "long_factor": [2 + i for i in range(24)],
+            },
+        },
+    ),
+    "gemma": Case("gemma", {**_TIED, "head_dim": 64, "num_key_value_heads": 1}),
+    "gemma2": Case(
+        "gemma2",
+        {
+            **_TIED, "head_dim": 64, "query_pre_attn_scalar": 48, "sliding_window": WINDOW,
+            "attn_logit_softcapping": 5.0, "final_logit_softcapping": 8.0,
+        },
+        windowed=True,
+    ),
+    "gemma3_text": Case(
+        "gemma3_text", {**_TIED, **_ALTERNATING, "head_dim": 64, "query_pre_attn_scalar": 48}, windowed=True
+    ),
+    "granite": Case("granite", _GRANITE),
+    "granitemoehybrid": Case("granitemoehybrid", {**_GRANITE4, **_TIED, "position_embedding_type": "rope"}),
+    "granitemoehybrid, no RoPE": Case("granitemoehybrid", _GRANITE4),
+    "hunyuan_v1_dense": Case(
+        "hunyuan_v1_dense",
+        {**_TIED, "head_dim": 64, "rope_parameters": {**_ROPE, "rope_type": "dynamic", "alpha": 1000.0, "factor": 1.0}},
+    ),
+    "smollm3": Case("smollm3", {**_TIED, "no_rope_layers": [1, 0]}),
+    "ernie4_5": Case("ernie4_5", {**_TIED, "head_dim": 64}),
+    "nemotron": Case("nemotron", {"rope_parameters": {**_ROPE, "partial_rotary_factor": 0.5}}),
+    "seed_oss": Case("seed_oss", {"head_dim": 64}),
+    "internlm3": Case("internlm3", {"qkv_bias": True, "bias": True, "head_dim": 32}),
+    "helium": Case("helium", {"head_dim": 32}),
+    "glm": Case("glm", {"head_dim": 64, "rope_parameters": {**_ROPE, "partial_rotary_factor": 0.5}}),
+    "olmo2": Case("olmo2", {}),
+    "olmo3": Case(
+        "olmo3",
+        {
+            **_ALTERNATING,
+            "rope_parameters": {
+                "full_attention": {**_YARN, "rope_theta": 500_000.0},
+                "sliding_attention": {"rope_type": "default", "rope_theta": 500_000.0},
+            },
+        },
+        windowed=True,
+    ),
+    "olmo3, no YaRN": Case("olmo3", _ALTERNATING, windowed=True),
+    "exaone4": Case(
+        "exaone4", {**_TIED, "sliding_window": None, "layer_types": ["full_attention"] * 2, "rope_parameters": _LLAMA3}
+    ),
+    "exaone4, hybrid": Case("exaone4", _ALTERNATING, windowed=True),
+    "glm4": Case("glm4", {"head_dim": 64, "attention_bias": True}),
+    "cwm": Case("cwm", {**_ALTERNATING, "head_dim": 32, "rope_parameters": _LLAMA3}, windowed=True),
+}  # fmt: skip
+
+# Other targets and formats, shown on the families whose graphs differ most: float16 has other nodes for the rotation.
+PROVIDERS = ("dml", "cuda", "webgpu")
+PROVIDER_CASES = ("llama", "smollm3", "gemma3_text", "olmo3")
+HEAD_CASES = ("llama", "llama, tied, biases")
+FORMAT_CASES = ("llama, tied, biases",)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """An export against the quantized model. std: of the quantized model's logits, all positions."""
+
+    max_difference: float
+    top1_agreement: float
+    std: float
+
+
+def folder(work: Path, case: str) -> Path:
+    """Where a case has its checkpoint, quantized/ and exports."""
+    return work / re.sub(r"\W+", "-", case)
+
+
+def make_checkpoint(case: Case, seed: int, checkpoint: Path) -> None:
+    """A random model whose every tensor matters: norms are not ones, biases are not zeros, attention is sharp."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    config = AutoConfig.for_model(case.model_type, **{**_SHAPE, **case.settings})
+    model = AutoModelForCausalLM.from_config(config)
+    generator = torch.Generator().manual_seed(seed)
+    around_zero = case.model_type.startswith("gemma") or case.model_type == "nemotron"  # 1 is added to their norms
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            values = torch.randn(parameter.shape, generator=generator)
+            if parameter.dim() == 1:
+                one = "norm" in name and name.endswith("weight") and not around_zero
+                parameter.copy_(int(one) + 0.3 * values)
+            else:
+                scale = 2.0 if "embed" in name or "lm_head" in name else 1.5
+                parameter.copy_(scale * values / parameter.shape[-1] ** 0.5)
+    model.save_pretrained(checkpoint)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copyfile(CHECKPOINT / name, checkpoint / name)
+
+
+def job_of(work: Path, case: str) -> Job:
+    """Quantization in groups of 32, and an export that rounds nothing more."""
+    return {
+        "checkpoint": str(folder(work, case) / "checkpoint"),
+        "blocks": str(work / "blocks.npz"),
+        "quantized": str(folder(work, case) / "quantized"),
+        "quant_algo": "awq",
+        "group_size": 32,
+        "data_type": "float32",
+        "execution_provider": "cpu",
+        "accuracy_level": 1,
+        "lm_head_bits": 16,
+    }
+
+
+def quantize_case(job: Job, quantized: str) -> None:
+    """What the build's stage does."""
+    from builder.quantize import quantize
+
+    quantize({**job, "output": quantized}, silent)
+
+
+def export_case(job: Job, exported: Path) -> Measured:
+    """What the build's stage does, and how its result compares with the quantized model."""
+    from builder.export import export
+
+    export({**job, "output": str(exported)}, silent)
+    return measure(exported, Path(job["quantized"]))
+
+
+def measure(exported: Path, quantized: Path) -> Measured:
+    """Compare the export, run on the CPU, with the logits that the quantized model gave."""
+    from serving.folder import ModelFolder
+    from serving.runtime import Runtime
+
+    with np.load(quantized / "proof.npz") as proof:
+        token_ids, expected = proof["token_ids"].astype(np.int32), proof["logits"]
+    logits = Runtime(ModelFolder.open(exported), None, 1, cpu=True).all_logits(token_ids)
+    return Measured(
+        max_difference=float(np.abs(logits - expected).max()),
+        top1_agreement=float((logits.argmax(axis=1) == expected.argmax(axis=1)).mean()),
+        std=float(expected.std()),
+    )
+
+
+def make_blocks(work: Path) -> None:
+    """Random tokens to calibrate on, and to compare on."""
+    rng = np.random.default_rng(0)
+    blocks = {name: rng.integers(3, _VOCABULARY, (2, TOKENS)) for name in ("calibration", "heldout")}
+    np.savez(work / "blocks.npz", **blocks)
+
+
+def prove(work: Path, name: str, case: Case) -> dict[str, Measured]:
+    """All that is exported of one case: "exact", "served", and the providers and formats that are tried on it."""
+    job, own = job_of(work, name), folder(work, name)
+    make_checkpoint(case, zlib.crc32(name.encode()), own / "checkpoint")
+    quantize_case(job, job["quantized"])
+    jobs: dict[str, Job] = {"exact": job, "served": {**job, "accuracy_level": 4, "lm_head_bits": 8}}
+    if name in PROVIDER_CASES:
+        jobs |= {provider: {**job, "execution_provider": provider} for provider in PROVIDERS}
+    if name in HEAD_CASES:
+        jobs["head"] = {**job, "exclude_layers": [], "lm_head_bits": 8, "quantized": str(own / "quantized-head")}
+        with _quark(exclude_layers=[]):
+            quantize_case(job, jobs["head"]["quantized"])
+    if name in FORMAT_CASES:
+        jobs["awq"] = {**job, "quantized": str(own / "quantized-awq")}
+        with _quark(custom_mode="awq"):
+            quantize_case(job, jobs["awq"]["quantized"])
+    return {what: export_case(job, own / what) for what, job in jobs.items()}
+
+
+@contextlib.contextmanager
+def _quark(**changed: Any) -> Iterator[None]:
+    """Quark with other arguments than the recipe gives it."""
+    import quark.torch
+    from quark.torch import LLMTemplate
+
+    names = ("custom_mode",)
+    save, configure = quark.torch.export_safetensors, LLMTemplate.get_config
+    saving = {name: value for name, value in changed.items() if name in names}
+    configuring = {name: value for name, value in changed.items() if name not in names}
+    quark.torch.export_safetensors = lambda **given: save(**{**given, **saving})
+    LLMTemplate.get_config = lambda self, **given: configure(self, **{**given, **configuring})
+    try:
+        yield
+    finally:
+        quark.torch.export_safetensors, LLMTemplate.get_config = save, configure
+
+
+def chain(job: Job, report: Report) -> Job:
+    """job: work, an empty folder. Returns what was measured of every case, as `Measured` in JSON."""
+    import torch
+
+    torch.set_num_threads(1)  # these matrices are too small to be shared
+    work = Path(job["work"])
+    make_blocks(work)
+    found: dict[str, Measured] = {}
+    for done, (name, case) in enumerate(CASES.items()):
+        report(Step("families", done, len(CASES), name))
+        found |= {f"{name}: {what}": measured for what, measured in prove(work, name, case).items()}
+    return {name: asdict(measured) for name, measured in found.items()}
+
+
+def run(work: Path) -> dict[str, Measured]:
+    """`chain` in a process of its own, because the model builder leaves modules behind."""
+    result = run_stage("tests.family_chain", {"work": str(work)}, work / "log", silent)
+    return {name: Measured(**values) for name, values in result.items()}
+
+
+if __name__ == "__main__":
+    stage_main(chain)

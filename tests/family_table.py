@@ -1,0 +1,64 @@
+"""The README's table of models, from builder/families.py and a run of the chain: `python -m tests.family_table`."""
+
+import re
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from builder.families import FAMILIES
+from tests.family_chain import CASES, Measured, run
+
+README = Path(__file__).parent.parent / "README.md"
+_BEGIN, _END = "<!-- models: written by `python -m tests.family_table` -->\n", "<!-- end of models -->"
+_FIGURES = re.compile(r"^\| `(\w+)` \|.*\| ([^|]*) \| ([^|]*) \|$", re.MULTILINE)
+
+Figures = Mapping[str, tuple[str, str]]
+
+
+def table(figures: Figures) -> str:
+    """Markdown. figures: of each model_type, the largest difference and the agreement as they are printed."""
+    rows = ["| `model_type` | for example | limits | level 1 | level 4 |", "|---|---|---|---|---|"]
+    for model_type, family in FAMILIES.items():
+        exact, served = figures[model_type]
+        rows.append(f"| `{model_type}` | {family.examples} | {family.limits} | {exact} | {served} |")
+    return "\n".join(rows) + "\n"
+
+
+def figures_of(found: Mapping[str, Measured]) -> Figures:
+    """The worst of each family's cases."""
+    figures = {}
+    for model_type in FAMILIES:
+        names = [name for name, case in CASES.items() if case.model_type == model_type]
+        exact = max(found[f"{name}: exact"].max_difference for name in names)
+        served = min(found[f"{name}: served"].top1_agreement for name in names)
+        figures[model_type] = (f"{exact:.0e}", f"{served:.0%}")
+    return figures
+
+
+def figures_in(readme: str) -> Figures:
+    """The figures in the README's table."""
+    return {model_type: (exact, served) for model_type, exact, served in _FIGURES.findall(readme)}
+
+
+def between_marks(readme: str) -> str:
+    """The table as it stands in the README."""
+    return readme.partition(_BEGIN)[2].partition(_END)[0]
+
+
+def replaced(readme: str, table: str) -> str:
+    """The README with another table."""
+    before, _, rest = readme.partition(_BEGIN)
+    return before + _BEGIN + table + _END + rest.partition(_END)[2]
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as work:
+        found = run(Path(work))
+    for name, measured in found.items():
+        print(f"{name:34} {measured.max_difference:8.1e} {measured.top1_agreement:7.1%}  std {measured.std:.2f}")
+    readme = README.read_text(encoding="utf-8")
+    README.write_text(replaced(readme, table(figures_of(found))), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

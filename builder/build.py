@@ -12,14 +12,14 @@ import numpy as np
 
 from builder import artifact
 from builder.calibration import make_blocks
-from builder.errors import BuildError, StageFailed, VerificationFailed
+from builder.errors import BuildError, SourceError, StageFailed, VerificationFailed
 from builder.kept import Facts, Kept, discard, keep, sha256
 from builder.preflight import check
 from builder.progress import Report, Step, silent
 from builder.quality import LOSS_LIMIT, Quality, judge
 from builder.quantize import CHECKPOINT, ORIGINAL, PROOF
 from builder.recipe import FORMAT, ExportTarget, QuantRecipe, recipe_hash
-from builder.source import Checkpoint
+from builder.source import Checkpoint, read_config
 from builder.stage import run_stage
 
 BLOCKS = "blocks.npz"
@@ -148,6 +148,12 @@ def quantize(work: Path, checkpoint: Checkpoint, recipe: QuantRecipe, report: Re
 
     def calibrate(output: Path) -> Facts:
         blocks = make_blocks(checkpoint.path, recipe, report)
+        highest, vocabulary = int(blocks.calibration.max()), int(read_config(checkpoint.path)["vocab_size"])
+        if highest >= vocabulary:
+            raise SourceError(
+                f"the tokenizer of {checkpoint.path} writes token {highest}, and the model knows {vocabulary} tokens: "
+                "they do not belong together."
+            )
         output.mkdir()
         np.savez(output / BLOCKS, calibration=blocks.calibration, text=blocks.heldout, chats=blocks.chats)
         return {"dataset": blocks.dataset, "sha256": sha256(output / BLOCKS)}

@@ -22,13 +22,17 @@ Facts = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """A finished stage. digest: of all that went into it; result: what the stage answered; seconds: what it took."""
+    """A finished stage. files: size and SHA-256 of each; result: what the stage answered; seconds: what it took."""
 
     folder: Path
-    digest: str
     result: Facts
     files: Facts
     seconds: float
+
+    @property
+    def digest(self) -> str:
+        """Of the content: what was made from this result is not taken for something made from another."""
+        return _digest(self.files)
 
 
 def keep(work: Path, stage: str, inputs: Mapping[str, Any], make: Callable[[Path], Facts], report: Report) -> Kept:
@@ -37,10 +41,8 @@ def keep(work: Path, stage: str, inputs: Mapping[str, Any], make: Callable[[Path
     make: called with a folder to create. What was kept and is damaged is made again, and the reason reported.
     """
     report(Step(stage, 0, 0))
-    content = json.dumps({"format": FORMAT, "stage": stage, **inputs}, sort_keys=True)
-    digest = hashlib.sha256(content.encode()).hexdigest()[:12]
-    folder = work / f"{stage}-{digest}"
-    found = _find(folder, digest)
+    folder = work / f"{stage}-{_digest({'format': FORMAT, 'stage': stage, **inputs})[:12]}"
+    found = _find(folder)
     if found and (fault := first_change(folder, found.files, hashes=True)):
         report(Step(stage, 0, 0, f"{stage}: what was kept is damaged ({fault}), so it is made again.", lasting=True))
         discard(found)
@@ -49,7 +51,7 @@ def keep(work: Path, stage: str, inputs: Mapping[str, Any], make: Callable[[Path
         started = time.perf_counter()
         partial = work / f"{folder.name}.{os.getpid()}.partial"
         result = make(partial)
-        found = Kept(folder, digest, result, describe(partial), round(time.perf_counter() - started, 2))
+        found = Kept(folder, result, describe(partial), round(time.perf_counter() - started, 2))
         facts = {"result": found.result, "seconds": found.seconds, "files": found.files, "inputs": dict(inputs)}
         _seal(folder).write_text(json.dumps(facts), encoding="utf-8")
         os.rename(partial, folder)
@@ -91,16 +93,20 @@ def sha256(file: Path) -> str:
         return hashlib.file_digest(content, "sha256").hexdigest()
 
 
-def _find(folder: Path, digest: str) -> Kept | None:
+def _find(folder: Path) -> Kept | None:
     """A kept result, if it is whole: a folder whose description is missing or unreadable is not."""
     try:
         facts = json.loads(_seal(folder).read_text(encoding="utf-8")) if folder.is_dir() else None
         if facts is not None:
-            return Kept(folder, digest, facts["result"], facts["files"], facts["seconds"])
+            return Kept(folder, facts["result"], facts["files"], facts["seconds"])
     except (OSError, ValueError, KeyError, TypeError):
         pass
     shutil.rmtree(folder, ignore_errors=True)
     return None
+
+
+def _digest(content: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _seal(folder: Path) -> Path:

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,10 @@ import onnx
 import pytest
 
 from builder import launch
-from builder.artifact import Shelf, read_manifest
+from builder.artifact import Shelf, check_files, read_manifest
 from builder.build import calibration_inputs, staging
 from builder.demo import CHECKPOINT
-from builder.errors import VerificationFailed
+from builder.errors import BuildError, StageFailed, VerificationFailed
 from builder.export import read_graph
 from builder.kept import Facts, describe, keep
 from builder.progress import Step, silent
@@ -240,6 +240,61 @@ def test_a_stage_that_was_made_by_another_recipe_is_not_taken_over(tmp_path: Pat
     recipe = dataclasses.replace(STAGES_RECIPE, **{knob: another[knob]})
     with pytest.raises(Stop):
         launch.make(parse_source("demo"), recipe, STAGES_TARGET, tmp_path, stop_at_quantizing)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 300 MB of its own."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=300m", "tmpfs", str(place)]
+    if not sys.platform.startswith("linux") or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("file systems cannot be mounted here")
+    yield place
+    subprocess.run(["umount", str(place)], check=True)
+
+
+def test_a_disk_that_runs_full_is_named_and_the_build_goes_on_when_there_is_room(
+    small_disk: Path, stages: Stages
+) -> None:
+    work = resume_from(stages, small_disk)
+    for stage in ("export", "verify"):
+        shutil.rmtree(stage_folder(work, stage))
+    ballast = small_disk / "ballast"
+
+    def fill(step: Step) -> None:
+        if step.stage == "export" and not ballast.exists():
+            free = shutil.disk_usage(small_disk).free
+            ballast.write_bytes(bytes(free - (3 << 20)))
+
+    with pytest.raises(StageFailed, match=r"the stage builder.export failed because the disk of .* is full: free some"):
+        launch.make(parse_source("demo"), STAGES_RECIPE, STAGES_TARGET, small_disk, fill)
+    assert not any(small_disk.glob("demo/*/manifest.json"))
+    kept = stage_folder(work, "quantize").stat().st_ino
+
+    with pytest.raises(BuildError, match="MiB free and the build needs about"):  # while the disk is full
+        launch.make(parse_source("demo"), STAGES_RECIPE, STAGES_TARGET, small_disk, silent)
+    ballast.unlink()
+    seen: list[int] = []
+    built = launch.make(
+        parse_source("demo"),
+        STAGES_RECIPE,
+        STAGES_TARGET,
+        small_disk,
+        lambda step: seen.append(stage_folder(work, "quantize").stat().st_ino) if step.stage == "export" else None,
+    )
+    assert set(seen) == {kept}
+    check_files(built)
+
+
+def test_a_place_that_cannot_be_written_to_is_a_sentence_that_names_it(tmp_path: Path, stages: Stages) -> None:
+    work = resume_from(stages, tmp_path)
+    for stage in ("export", "verify"):
+        shutil.rmtree(stage_folder(work, stage))
+    (work / "build.log").unlink(missing_ok=True)
+    (work / "build.log").mkdir()  # what a read-only file system does, for a user whom nothing stops
+    with pytest.raises(BuildError, match=r"build.log cannot be written \(Is a directory\): what was there before is"):
+        launch.make(parse_source("demo"), STAGES_RECIPE, STAGES_TARGET, tmp_path, silent)
 
 
 # What --auto-quality does

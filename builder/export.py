@@ -99,14 +99,12 @@ def taught(layers: Layers | None, told: Mapping[str, Any]) -> Iterator[None]:
 
 
 def stage_copy(quantized: Path, copy: Path, config: Mapping[str, Any]) -> Path:
-    """The quantized checkpoint as the model builder can read it. Files that need no change are linked, not copied."""
+    """The quantized checkpoint as the model builder can read it. Files that stay as they are are linked."""
     copy.mkdir()
     (copy / "config.json").write_text(json.dumps(builder_config(config)), encoding="utf-8")
     for file in quantized.iterdir():
-        if file.suffix == ".safetensors":
+        if file.name != "config.json":
             _link(file, copy / file.name)
-        elif file.suffix == ".json" and file.name != "config.json":
-            shutil.copyfile(file, copy / file.name)
     renames = FAMILIES[config["model_type"]].tensor_names
     for file in copy.glob("*.safetensors"):
         names = tensor_names(file)

@@ -265,6 +265,26 @@ def test_the_architecture_told_is_one_that_knows_the_rotation(model_type: str, r
     assert config["architectures"] == [told]
 
 
+FACTORS = {"short_factor": [1.0] * 64, "long_factor": [2.0] * 64}
+
+
+@pytest.mark.parametrize(
+    "published",
+    [
+        {"model_type": "llama", "rope_scaling": {"rope_type": "llama3", "factor": 8.0}},
+        {"model_type": "qwen2", "rope_theta": 1e6, "rope_scaling": {"type": "yarn", "factor": 4.0}},
+        {"model_type": "phi3", "rope_scaling": {"type": "su", **FACTORS}, "original_max_position_embeddings": 4096},
+        {"model_type": "gemma3_text", "rope_theta": 1e6, "rope_local_base_freq": 1e4, "rope_scaling": None},
+        {"model_type": "hunyuan_v1_dense", "rope_scaling": {"type": "dynamic", "alpha": 1000.0, "factor": 1.0}},
+        {"model_type": "internlm3", "rope_scaling": {"rope_type": "dynamic", "factor": 6.0}},
+        {"model_type": "granitemoehybrid", "num_local_experts": 0, "layer_types": ["attention"] * 2},
+        {"model_type": "olmo3", "rope_theta": 5e5, "rope_scaling": {**YARN, "original_max_position_embeddings": 8192}},
+    ],
+)
+def test_the_generation_of_config_json_that_most_models_are_published_with_passes(published: dict[str, Any]) -> None:
+    check_config({**CONFIG, "rope_parameters": None, **published})
+
+
 @pytest.mark.parametrize("model_type", ["mistral", "phi3", "ministral3"])
 def test_a_window_without_layer_types_is_that_of_every_layer(model_type: str) -> None:
     config = {**CONFIG, "model_type": model_type}

@@ -370,7 +370,7 @@ def test_what_a_killed_download_left_is_not_trusted_when_it_is_not_the_file(hub:
 
 
 def test_a_download_tells_how_many_bytes_of_all_have_arrived(tmp_path: Path) -> None:
-    large = FILES | {"model.safetensors": b"w" * 3_000_000}
+    large = FILES | {"model.safetensors": b"w" * 32_000_000}
     with serve({"acme/chat": Repository(large)}) as hub:
         steps = in_child(PROGRESS, hub.url, tmp_path, "acme/chat")["answer"]["steps"]
         again = in_child(PROGRESS, hub.url, tmp_path, "acme/chat")["answer"]["steps"]
@@ -380,7 +380,7 @@ def test_a_download_tells_how_many_bytes_of_all_have_arrived(tmp_path: Path) -> 
     assert done == sorted(done)
     assert done[-1] == total
     assert 3 < len(steps) <= 250
-    assert steps[-1][3] == "3 of 3 MB of acme/chat"
+    assert steps[-1][3] == "32 of 32 MB of acme/chat"
     assert again == [], "nothing is downloaded, and that is nothing to show"
 
 

@@ -6,9 +6,10 @@ import json
 import shutil
 import zlib
 from collections.abc import Iterable
-from dataclasses import astuple
+from dataclasses import astuple, replace
 from itertools import islice
 from pathlib import Path
+from pydoc_data.topics import topics
 
 import numpy as np
 import pyarrow
@@ -542,3 +543,22 @@ def test_the_offline_data_set_is_the_same_every_time_and_asks_nobody(tmp_path: P
     assert len(answer["calibration"]) == 6400
     here = make_blocks(demo.CHECKPOINT, QuantRecipe(dataset="offline", num_calib_data=100, seq_len=64))
     assert here.calibration.ravel().tolist() == answer["calibration"]
+
+
+def test_the_offline_data_set_is_pythons_manual_with_conversations_between_and_has_no_end(
+    checkpoint: Path, tokenizer: Tokenizer
+) -> None:
+    recipe = QuantRecipe(dataset="offline", num_calib_data=16, seq_len=512)
+    manual = "".join(topics.values())
+
+    def text(folder: Path) -> str:
+        return tokenizer.decode(make_blocks(folder, recipe).calibration.ravel().tolist(), skip_special_tokens=False)
+
+    mixed = text(demo.CHECKPOINT)
+    second = list(topics.values())[1]
+    for content in (manual[:1000], second[:1500], second[1500:3000], *first_chats("train")):
+        assert content in mixed
+    (checkpoint / "chat_template.jinja").write_text("{{ raise_exception('not for talk') }}")
+    assert manual.startswith(text(checkpoint))
+    long = make_blocks(demo.CHECKPOINT, replace(recipe, num_calib_data=50, seq_len=8192))
+    assert tokenizer.decode(long.heldout.ravel().tolist(), skip_special_tokens=False).count("<|im_start|>user") > 20

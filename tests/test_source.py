@@ -402,6 +402,12 @@ answer = str(locate(parse_source(sys.argv[1])).path)
     assert "answer" in in_child(small_disk, hub.url, tmp_path, "acme/chat", str(needed))
 
 
+def test_a_mirror_that_lists_names_only_gives_the_files_all_the_same(hub: Hub, tmp_path: Path) -> None:
+    hub.sizes = False
+    path = Path(in_child(LOCATE, hub.url, tmp_path, "acme/chat")["answer"]["path"])
+    assert {file.name: file.read_bytes() for file in path.iterdir()} == {name: FILES[name] for name in WANTED}
+
+
 def test_a_cache_that_cannot_link_holds_one_copy_of_each_file(hub: Hub, tmp_path: Path) -> None:
     answer = in_child(LOCATE, hub.url, tmp_path, "acme/chat", HF_HUB_DISABLE_SYMLINKS="1")["answer"]
     assert (Path(answer["path"]) / "model.safetensors").read_bytes() == WEIGHTS

@@ -6,6 +6,7 @@ bytes are fetched here, through the client's session, into the cache's blobs, wh
 
 import hashlib
 import os
+import re
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from builder.progress import Report, Step, silent
 
 Kind = Literal["model", "dataset"]
 
+_HEX = re.compile(r"[0-9a-f]{40,64}")
 _DISK_RESERVE = 100 << 20  # bytes that a download leaves free
 _LISTING_TIMEOUT = 15  # seconds
 _REPORTS = 200  # of progress, over a whole download
@@ -106,18 +108,21 @@ def _cache() -> Path:
 def _missing(
     name: str, kind: Kind, info: Any, allow_patterns: Sequence[str], ignore_patterns: Sequence[str]
 ) -> list[_File]:
-    """The wanted files that the cache lacks, without those over the Hub's limit for plain HTTP: the client can."""
+    """The wanted files that the cache lacks.
+
+    Left to the client are those over the Hub's limit for plain HTTP, and those that a mirror lists by name only.
+    """
     from huggingface_hub import constants, try_to_load_from_cache
     from huggingface_hub.utils import filter_repo_objects
 
     listed = {sibling.rfilename: sibling for sibling in info.siblings}
     missing = []
     for path in filter_repo_objects(listed, allow_patterns=list(allow_patterns), ignore_patterns=list(ignore_patterns)):
-        sha256 = listed[path].lfs.sha256 if listed[path].lfs else ""
-        file = _File(path, listed[path].size, sha256 or listed[path].blob_id, sha256)
-        cached = try_to_load_from_cache(name, path, revision=info.sha, repo_type=kind)
-        if not isinstance(cached, str) and file.size <= constants.MAX_HTTP_DOWNLOAD_SIZE:
-            missing.append(file)
+        size, sha256 = listed[path].size, listed[path].lfs.sha256 if listed[path].lfs else ""
+        etag = str(sha256 or listed[path].blob_id)
+        cached = isinstance(try_to_load_from_cache(name, path, revision=info.sha, repo_type=kind), str)
+        if not cached and size is not None and size <= constants.MAX_HTTP_DOWNLOAD_SIZE and _HEX.fullmatch(etag):
+            missing.append(_File(path, size, etag, sha256))
     return missing
 
 

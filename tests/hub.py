@@ -37,8 +37,8 @@ class Hub:
     """What the server holds, was asked and gave away, and the transfers that it spoils.
 
     served: files that were sent to their end. ranges: the Range header of each request for a file, None where it asked
-    for all of it. breaking: for each file, after how many bytes its next transfers break off. stalling: files whose
-    transfers stop half way and wait for `released`.
+    for all of it. sizes: whether they are listed; a mirror may not. breaking: for each file, after how many bytes its
+    next transfers break off. stalling: files whose transfers stop half way and wait for `released`.
     """
 
     repositories: dict[str, Repository]
@@ -46,6 +46,7 @@ class Hub:
     asked: list[str] = field(default_factory=list)
     served: list[str] = field(default_factory=list)
     ranges: dict[str, list[str | None]] = field(default_factory=dict)
+    sizes: bool = True
     breaking: dict[str, list[int]] = field(default_factory=dict)
     stalling: set[str] = field(default_factory=set)
     released: Event = field(default_factory=Event)
@@ -90,7 +91,10 @@ class _Handler(BaseHTTPRequestHandler):
         elif len(rest) > 1 and rest[1] not in ("main", repository.commit):
             self._refuse(404, "RevisionNotFound", f"Invalid rev id: {rest[1]}")
         elif not rest or rest[0] == "revision":
-            siblings = [_sibling(path, content) for path, content in repository.files.items()]
+            siblings = [
+                _sibling(path, content) if self.hub.sizes else {"rfilename": path}
+                for path, content in repository.files.items()
+            ]
             self._answer_json({"id": name, "sha": repository.commit, "siblings": siblings, "tags": []})
         elif rest[0] == "tree":
             self._answer_json([_entry(path, content) for path, content in repository.files.items()])

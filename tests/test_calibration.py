@@ -6,9 +6,10 @@ import json
 import shutil
 import zlib
 from collections.abc import Iterable
-from dataclasses import astuple
+from dataclasses import astuple, replace
 from itertools import islice
 from pathlib import Path
+from pydoc_data.topics import topics
 
 import numpy as np
 import pyarrow
@@ -19,7 +20,17 @@ from tokenizers import Tokenizer
 from tokenizers.processors import TemplateProcessing
 
 from builder import demo
-from builder.calibration import _DEMO_SEED, _DRAWN_AT_ONCE, CHATS, HELDOUT, Blocks, _pile, file_digest, make_blocks
+from builder.calibration import (
+    _DEMO_SEED,
+    _DRAWN_AT_ONCE,
+    _PIECE,
+    CHATS,
+    HELDOUT,
+    Blocks,
+    _pile,
+    file_digest,
+    make_blocks,
+)
 from builder.demo import corpus
 from builder.demo.draw import Split
 from builder.errors import CalibrationError, SourceError
@@ -203,15 +214,16 @@ def test_a_document_begins_as_the_tokenizer_begins_a_text_and_a_conversation_as_
     (tmp_path / "mine.jsonl").write_text("\n".join(map(json.dumps, lines)))
     text = write_text(tmp_path / "mine.txt", 10_000)
 
-    def calibration(name: str, length: int) -> list[int]:
-        recipe = QuantRecipe(dataset=str(tmp_path / name), num_calib_data=1, seq_len=length)
+    def calibration(name: str, sequences: int) -> list[int]:
+        recipe = QuantRecipe(dataset=str(tmp_path / name), num_calib_data=sequences, seq_len=64)
         return make_blocks(checkpoint, recipe).calibration.ravel().tolist()
 
     one, two = ([0, *encode(tokenizer, word)] for word in ("One.", "Two."))
     talk = [id for text in render([chat], demo.CHECKPOINT) for id in encode(tokenizer, text)]
-    assert calibration("mine.jsonl", 64) == ((one + talk + two) * 20)[:64]
-    assert len(text) > 3 * 2**16, "so that it is read in pieces"
-    assert [place for place, id in enumerate(calibration("mine.txt", 8192)) if id == 0] == [0]
+    assert calibration("mine.jsonl", 1) == ((one + talk + two) * 20)[:64]
+    ids = calibration("mine.txt", 1000)
+    assert len(text) > len(tokenizer.decode(ids)) > _PIECE + 1000, "the test would show nothing"
+    assert [place for place, id in enumerate(ids) if id == 0] == [0]
 
 
 def test_lines_of_json_are_texts_and_chats_which_the_models_template_renders(
@@ -439,14 +451,14 @@ def test_pileval_is_what_quark_makes_of_it_from_the_hub(tmp_path: Path, tokenize
 
 
 def test_wikitext_is_its_training_rows_joined_by_blank_lines(tmp_path: Path, tokenizer: Tokenizer) -> None:
-    rows = ["", " = Title = \n", "", *(f" Row {number} of naïve words . \n" for number in range(1200))]
+    rows = ["", " = Title = \n", "", *(f" Row {number} . \n" for number in range(2400))]
     name = "wikitext-2-raw-v1/train-00000-of-00001.parquet"
     data = Repository({name: wikitext(*rows), name.replace("train", "test"): b"not asked for"}, kind="dataset")
     with serve({WIKITEXT: data}) as hub:
-        answer = in_child(FROM_HUB, hub.url, tmp_path, "wikitext", "100", "")["answer"]
+        answer = in_child(FROM_HUB, hub.url, tmp_path, "wikitext", "200", "")["answer"]
     ids = encode(tokenizer, "\n\n".join(rows))
-    assert answer["calibration"] == ids[:6400]
-    assert answer["heldout"] == ids[6400 : 6400 + HELD]
+    assert answer["calibration"] == ids[:12800]
+    assert answer["heldout"] == ids[12800 : 12800 + HELD]
     assert hub.served == [name]
 
 
@@ -531,3 +543,22 @@ def test_the_offline_data_set_is_the_same_every_time_and_asks_nobody(tmp_path: P
     assert len(answer["calibration"]) == 6400
     here = make_blocks(demo.CHECKPOINT, QuantRecipe(dataset="offline", num_calib_data=100, seq_len=64))
     assert here.calibration.ravel().tolist() == answer["calibration"]
+
+
+def test_the_offline_data_set_is_pythons_manual_with_conversations_between_and_has_no_end(
+    checkpoint: Path, tokenizer: Tokenizer
+) -> None:
+    recipe = QuantRecipe(dataset="offline", num_calib_data=16, seq_len=512)
+    manual = "".join(topics.values())
+
+    def text(folder: Path) -> str:
+        return tokenizer.decode(make_blocks(folder, recipe).calibration.ravel().tolist(), skip_special_tokens=False)
+
+    mixed = text(demo.CHECKPOINT)
+    second = list(topics.values())[1]
+    for content in (manual[:1000], second[:1500], second[1500:3000], *first_chats("train")):
+        assert content in mixed
+    (checkpoint / "chat_template.jinja").write_text("{{ raise_exception('not for talk') }}")
+    assert manual.startswith(text(checkpoint))
+    long = make_blocks(demo.CHECKPOINT, replace(recipe, num_calib_data=50, seq_len=8192))
+    assert tokenizer.decode(long.heldout.ravel().tolist(), skip_special_tokens=False).count("<|im_start|>user") > 20

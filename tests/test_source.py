@@ -370,7 +370,7 @@ def test_what_a_killed_download_left_is_not_trusted_when_it_is_not_the_file(hub:
 
 
 def test_a_download_tells_how_many_bytes_of_all_have_arrived(tmp_path: Path) -> None:
-    large = FILES | {"model.safetensors": b"w" * 3_000_000}
+    large = FILES | {"model.safetensors": b"w" * 32_000_000}
     with serve({"acme/chat": Repository(large)}) as hub:
         steps = in_child(PROGRESS, hub.url, tmp_path, "acme/chat")["answer"]["steps"]
         again = in_child(PROGRESS, hub.url, tmp_path, "acme/chat")["answer"]["steps"]
@@ -380,7 +380,7 @@ def test_a_download_tells_how_many_bytes_of_all_have_arrived(tmp_path: Path) -> 
     assert done == sorted(done)
     assert done[-1] == total
     assert 3 < len(steps) <= 250
-    assert steps[-1][3] == "3 of 3 MB of acme/chat"
+    assert steps[-1][3] == "32 of 32 MB of acme/chat"
     assert again == [], "nothing is downloaded, and that is nothing to show"
 
 
@@ -400,6 +400,12 @@ answer = str(locate(parse_source(sys.argv[1])).path)
     assert "free some, or name a folder on another disk with HF_HOME" in refused["message"]
     assert not hub.served
     assert "answer" in in_child(small_disk, hub.url, tmp_path, "acme/chat", str(needed))
+
+
+def test_a_mirror_that_lists_names_only_gives_the_files_all_the_same(hub: Hub, tmp_path: Path) -> None:
+    hub.sizes = False
+    path = Path(in_child(LOCATE, hub.url, tmp_path, "acme/chat")["answer"]["path"])
+    assert {file.name: file.read_bytes() for file in path.iterdir()} == {name: FILES[name] for name in WANTED}
 
 
 def test_a_cache_that_cannot_link_holds_one_copy_of_each_file(hub: Hub, tmp_path: Path) -> None:

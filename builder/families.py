@@ -189,7 +189,7 @@ _OTHER_CODE = "transformers has no code for it, and code from the checkpoint is 
 REFUSED: dict[str, Refusal] = {
     "olmo": Refusal("OGA's model builder writes its layer norms without subtracting the mean", "llama"),
     "hyperclovax": Refusal("OGA's model builder has no layer with both its norms and its multipliers", "granite"),
-    "phi": Refusal("OGA's model builder cannot read its quantized fc1 and fc2 layers", "phi3"),
+    "phi": Refusal("OGA's model builder cannot read the names of its quantized layers", "phi3"),
     "starcoder2": Refusal("OGA's model builder has no layer with its layer norms and its MLP", "qwen2"),
     "stablelm": Refusal("OGA's model builder has no layer with its layer norms", "llama"),
     "arcee": Refusal("OGA's model builder has no layer with its MLP, which has no gate", "nemotron"),

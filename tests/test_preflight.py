@@ -104,6 +104,28 @@ def test_a_head_size_that_attention_cannot_compute_is_refused(checkpoint: Path) 
     assert "head size 8 is not a multiple of 16" in refusal(checkpoint, UnsupportedModel)
 
 
+def test_a_rotated_part_of_each_head_that_attention_cannot_compute_is_refused(checkpoint: Path) -> None:
+    configure(checkpoint, partial_rotary_factor=0.5)
+    check(checkpoint, QuantRecipe(), checkpoint)
+    configure(checkpoint, rope_scaling={"partial_rotary_factor": 0.4})
+    assert "25 values per head are rotated" in refusal(checkpoint, UnsupportedModel)
+    configure(checkpoint, partial_rotary_factor="half")
+    assert "partial_rotary_factor = 'half'" in refusal(checkpoint, UnsupportedModel)
+
+
+def test_the_size_of_a_family_with_another_name_for_it_is_checked(checkpoint: Path) -> None:
+    granite = {"model_type": "granitemoehybrid", "layer_types": ["attention"] * 2}
+    configure(checkpoint, **granite, shared_intermediate_size=832)
+    assert "down_proj has 832 inputs" in refusal(checkpoint, UnsupportedModel)
+    configure(checkpoint, **granite)
+    assert "shared_intermediate_size = None" in refusal(checkpoint, UnsupportedModel)
+
+
+def test_a_rotary_embedding_of_another_shape_is_refused(checkpoint: Path) -> None:
+    configure(checkpoint, rope_scaling="linear")
+    assert "'linear' for its rotary embedding" in refusal(checkpoint, UnsupportedModel)
+
+
 def test_a_null_head_size_means_that_it_follows_from_the_others(checkpoint: Path) -> None:
     (checkpoint / "config.json").write_text(json.dumps({**CONFIG, "head_dim": None}))
     check(checkpoint, QuantRecipe(), ExportTarget(), checkpoint)

@@ -106,29 +106,17 @@ def stage_copy(quantized: Path, copy: Path, config: Mapping[str, Any]) -> Path:
         if file.name != "config.json":
             _link(file, copy / file.name)
     renames = FAMILIES[config["model_type"]].tensor_names
-    for file in copy.glob("*.safetensors"):
-        names = tensor_names(file)
-        changed = builder_names(names, renames)
-        if changed != dict(zip(names, names, strict=True)):
-            _rename_tensors(file, changed)
+    if renames:
+        for file in copy.glob("*.safetensors"):
+            _rename_tensors(file, {name: told_name(name, renames) for name in tensor_names(file)})
     return copy
 
 
-def builder_names(names: Collection[str], renames: Collection[tuple[str, str]]) -> dict[str, str]:
-    """What the model builder calls each tensor of a checkpoint.
-
-    Quark's AWQ format calls every weight qweight, also those that are not quantized, which have no scales.
-    """
-    changed = {}
-    for name in names:
-        told = name
-        for part, replacement in renames:
-            told = told.replace(part, replacement)
-        stem, _, kind = name.rpartition(".")
-        if kind == "qweight" and f"{stem}.scales" not in names:
-            told = told.removesuffix("qweight") + "weight"
-        changed[name] = told
-    return changed
+def told_name(name: str, renames: Collection[tuple[str, str]]) -> str:
+    """What the model builder calls a tensor: the renames follow one another."""
+    for part, replacement in renames:
+        name = name.replace(part, replacement)
+    return name
 
 
 def tensor_names(file: Path) -> list[str]:

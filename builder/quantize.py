@@ -60,9 +60,10 @@ def quantize(job: Job, report: Report) -> Job:
     with torch.inference_mode():
         for done, block in enumerate(measured):
             report(Step("quantize", 0, 0, f"measuring the original, {done + 1} of {len(measured)}"))
-            log_probabilities = model(torch.from_numpy(block)[None]).logits[0].float().log_softmax(dim=-1)
-            np.save(output / ORIGINAL / f"{done}.npy", log_probabilities.clamp(min=-60_000).half().numpy())
-        del log_probabilities
+            logits = model(torch.from_numpy(block)[None]).logits[0]
+            rows = [part.float().log_softmax(dim=-1).clamp(min=-60_000).half() for part in logits.split(32)]
+            np.save(output / ORIGINAL / f"{done}.npy", torch.cat(rows).numpy())
+        del logits, rows  # of a large vocabulary they are large
 
     # 2. Quantization.
     config = LLMTemplate.get(FAMILIES[read_config(checkpoint)["model_type"]].awq_template).get_config(

@@ -4,11 +4,10 @@ Importing torch, Quark and the model builder takes most of a minute when each fa
 per family when they share a process.
 """
 
-import contextlib
 import re
 import shutil
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,8 @@ import numpy as np
 
 from builder.demo import CHECKPOINT
 from builder.progress import Report, Step, silent
+from builder.quantize import CHECKPOINT as QUANTIZED
+from builder.quantize import PROOF
 from builder.stage import Job, run_stage, stage_main
 
 TOKENS = 192  # more than any window below
@@ -201,22 +202,25 @@ def job_of(work: Path, case: str) -> Job:
         "execution_provider": "cpu",
         "accuracy_level": 1,
         "lm_head_bits": 16,
+        "exclude_layers": ["lm_head"],
+        "custom_mode": "quark",
     }
 
 
-def quantize_case(job: Job, quantized: str) -> None:
-    """What the build's stage does."""
+def quantize_case(job: Job) -> None:
+    """What the build's stage does; `quantized` is the folder that gets it all."""
     from builder.quantize import quantize
 
-    quantize({**job, "output": quantized}, silent)
+    quantize({**job, "output": job["quantized"]}, silent)
 
 
 def export_case(job: Job, exported: Path) -> Measured:
     """What the build's stage does, and how its result compares with the quantized model."""
     from builder.export import export
 
-    export({**job, "output": str(exported)}, silent)
-    return measure(exported, Path(job["quantized"]))
+    quantized = Path(job["quantized"])
+    export({**job, "quantized": str(quantized / QUANTIZED), "output": str(exported)}, silent)
+    return measure(exported, quantized)
 
 
 def measure(exported: Path, quantized: Path) -> Measured:
@@ -224,7 +228,7 @@ def measure(exported: Path, quantized: Path) -> Measured:
     from serving.folder import ModelFolder
     from serving.runtime import Runtime
 
-    with np.load(quantized / "proof.npz") as proof:
+    with np.load(quantized / PROOF) as proof:
         token_ids, expected = proof["token_ids"].astype(np.int32), proof["logits"]
     logits = Runtime(ModelFolder.open(exported), None, 1, cpu=True).all_logits(token_ids)
     return Measured(
@@ -237,49 +241,29 @@ def measure(exported: Path, quantized: Path) -> Measured:
 def make_blocks(work: Path) -> None:
     """Random tokens to calibrate on, and to compare on."""
     rng = np.random.default_rng(0)
-    blocks = {name: rng.integers(3, _VOCABULARY, (2, TOKENS)) for name in ("calibration", "heldout")}
-    np.savez(work / "blocks.npz", **blocks)
+    blocks = {name: rng.integers(3, _VOCABULARY, (2, TOKENS)) for name in ("calibration", "text")}
+    np.savez(work / "blocks.npz", chats=np.empty((0, TOKENS), dtype=np.int64), **blocks)
 
 
 def prove(work: Path, name: str, case: Case) -> dict[str, Measured]:
     """All that is exported of one case: "exact", "served", and the providers and formats that are tried on it."""
     job, own = job_of(work, name), folder(work, name)
     make_checkpoint(case, zlib.crc32(name.encode()), own / "checkpoint")
-    quantize_case(job, job["quantized"])
+    quantize_case(job)
     jobs: dict[str, Job] = {"exact": job, "served": {**job, "accuracy_level": 4, "lm_head_bits": 8}}
     if name in PROVIDER_CASES:
         jobs |= {provider: {**job, "execution_provider": provider} for provider in PROVIDERS}
     if name in HEAD_CASES:
-        jobs["head"] = {**job, "exclude_layers": [], "lm_head_bits": 8, "quantized": str(own / "quantized-head")}
-        with _quark(exclude_layers=[]):
-            quantize_case(job, jobs["head"]["quantized"])
+        jobs["head"] = {**job, "exclude_layers": [], "lm_head_bits": 4, "quantized": str(own / "quantized-head")}
+        quantize_case(jobs["head"])
     if name in FORMAT_CASES:
-        jobs["awq"] = {**job, "quantized": str(own / "quantized-awq")}
-        with _quark(custom_mode="awq"):
-            quantize_case(job, jobs["awq"]["quantized"])
+        jobs["awq"] = {**job, "custom_mode": "awq", "quantized": str(own / "quantized-awq")}
+        quantize_case(jobs["awq"])
     return {what: export_case(job, own / what) for what, job in jobs.items()}
 
 
-@contextlib.contextmanager
-def _quark(**changed: Any) -> Iterator[None]:
-    """Quark with other arguments than the recipe gives it."""
-    import quark.torch
-    from quark.torch import LLMTemplate
-
-    names = ("custom_mode",)
-    save, configure = quark.torch.export_safetensors, LLMTemplate.get_config
-    saving = {name: value for name, value in changed.items() if name in names}
-    configuring = {name: value for name, value in changed.items() if name not in names}
-    quark.torch.export_safetensors = lambda **given: save(**{**given, **saving})
-    LLMTemplate.get_config = lambda self, **given: configure(self, **{**given, **configuring})
-    try:
-        yield
-    finally:
-        quark.torch.export_safetensors, LLMTemplate.get_config = save, configure
-
-
 def chain(job: Job, report: Report) -> Job:
-    """job: work, an empty folder. Returns what was measured of every case, as `Measured` in JSON."""
+    """job: work, an empty folder. Returns `measured`: of every case, as `Measured` in JSON."""
     import torch
 
     torch.set_num_threads(1)  # these matrices are too small to be shared
@@ -289,13 +273,13 @@ def chain(job: Job, report: Report) -> Job:
     for done, (name, case) in enumerate(CASES.items()):
         report(Step("families", done, len(CASES), name))
         found |= {f"{name}: {what}": measured for what, measured in prove(work, name, case).items()}
-    return {name: asdict(measured) for name, measured in found.items()}
+    return {"measured": {name: asdict(measured) for name, measured in found.items()}}
 
 
 def run(work: Path) -> dict[str, Measured]:
     """`chain` in a process of its own, because the model builder leaves modules behind."""
     result = run_stage("tests.family_chain", {"work": str(work)}, work / "log", silent)
-    return {name: Measured(**values) for name, values in result.items()}
+    return {name: Measured(**values) for name, values in result["measured"].items()}
 
 
 if __name__ == "__main__":

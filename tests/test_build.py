@@ -178,7 +178,9 @@ def resume_from(stages: Stages, models_dir: Path) -> Path:
     """Put finished stages where a build of the demo looks for them; returns its working folder."""
     (models_dir / "demo").mkdir()
     with staging(locate(parse_source("demo")), models_dir / "demo") as work:
-        shutil.copytree(stages.work, work, dirs_exist_ok=True)
+        for kept in stages.kept.values():
+            shutil.copytree(kept.folder, work / kept.folder.name)
+            shutil.copy(kept.folder.with_name(f"{kept.folder.name}.json"), work)
     return work
 
 

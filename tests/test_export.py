@@ -18,7 +18,6 @@ from builder.errors import StageFailed
 from builder.export import (
     UNTOUCHED,
     QuantizedMatMul,
-    builder_names,
     builder_options,
     check_graph,
     limit_context,
@@ -119,11 +118,6 @@ def test_tensors_are_renamed_in_the_copy_only(quantized: Path) -> None:
     assert set(renamed) == {told}
     assert renamed[told].tolist() == [1, 1, 1]
     assert set(load_file(quantized / "model.safetensors")) == {name}
-
-
-def test_only_weights_with_scales_are_called_quantized() -> None:
-    names = ["a.q_proj.qweight", "a.q_proj.scales", "a.norm.qweight", "a.q_proj.bias"]
-    assert builder_names(names, ()) == {**dict(zip(names, names, strict=True)), "a.norm.qweight": "a.norm.weight"}
 
 
 # What is mended

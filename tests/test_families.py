@@ -95,7 +95,7 @@ def test_an_output_layer_that_quark_quantized_is_exact(measured: dict[str, Measu
 
 @pytest.mark.parametrize("case", FORMAT_CASES)
 def test_quarks_awq_format_gives_the_same_export(work: Path, measured: dict[str, Measured], case: str) -> None:
-    config = json.loads((folder(work, case) / "quantized-awq" / "config.json").read_text())
+    config = json.loads((folder(work, case) / "quantized-awq" / "checkpoint" / "config.json").read_text())
     assert config["quantization_config"]["quant_method"] == "awq"
     assert measured[f"{case}: awq"].max_difference < EXACT
 

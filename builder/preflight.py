@@ -11,18 +11,27 @@ from safetensors import SafetensorError, safe_open
 from builder.errors import BuildError, SourceError, UnsupportedModel
 from builder.families import check_config, family_of, rope_of
 from builder.recipe import ExportTarget, QuantRecipe
-from builder.source import read_chat_template, read_config, read_tokenizer_config
+from builder.resources import Shape, disk, peak_memory
+from builder.source import (
+    count_parameters,
+    read_chat_template,
+    read_config,
+    read_tokenizer_config,
+    resolve_data_type,
+)
+from serving.hardware import available_memory
 
-# The quantized checkpoint, the export with its float32 embeddings, and room to move.
-_DISK_PER_CHECKPOINT_BYTE = 1.5
-_DISK_FLOOR = 200 << 20
+_DISK_RESERVE = 100 << 20
 
 
 def check(checkpoint: Path, recipe: QuantRecipe, target: ExportTarget, output: Path) -> None:
     """Everything that can be known to fail. Raises SourceError, UnsupportedModel or BuildError."""
     check_settings(checkpoint, recipe)
     check_weights(checkpoint)
-    check_disk(checkpoint, output)
+    data_type = resolve_data_type(recipe.data_type, checkpoint)
+    shape = Shape.of(read_config(checkpoint), count_parameters(checkpoint), data_type)
+    check_disk(shape, target, output)
+    check_memory(shape, recipe)
 
 
 def check_settings(checkpoint: Path, recipe: QuantRecipe) -> None:
@@ -101,16 +110,28 @@ def check_weights(checkpoint: Path) -> None:
             ) from error
 
 
-def check_disk(checkpoint: Path, output: Path) -> None:
+def check_memory(shape: Shape, recipe: QuantRecipe) -> None:
+    """The heaviest stage fits into what memory is free now."""
+    needed, free = peak_memory(shape, recipe), available_memory()
+    if free < needed:
+        less = " or --data-type bfloat16, which halves the weights" if shape.data_type == "float32" else ""
+        raise BuildError(
+            f"quantizing needs about {needed >> 20} MiB of memory and {free >> 20} MiB are free: close other programs, "
+            f"try a lower --num-calib-data{less}, or build on another machine and copy the finished folder here."
+        )
+
+
+def check_disk(shape: Shape, target: ExportTarget, output: Path) -> None:
     """There is room for every stage's result at once."""
-    size = sum(file.stat().st_size for file in checkpoint.glob("*.safetensors"))
-    needed = int(size * _DISK_PER_CHECKPOINT_BYTE) + _DISK_FLOOR
+    stages = disk(shape, target)
+    needed = sum(stages.values()) + _DISK_RESERVE
     existing = next(folder for folder in (output, *output.absolute().parents) if folder.exists())
     free = shutil.disk_usage(existing).free
     if free < needed:
+        parts = ", ".join(f"{stage} {size >> 20}" for stage, size in stages.items())
         raise BuildError(
-            f"{existing} has {free >> 20} MiB free and the build needs about {needed >> 20} MiB: free some, or choose "
-            "another disk with --models-dir."
+            f"{existing} has {free >> 20} MiB free and the build needs about {needed >> 20} MiB ({parts}): free some, "
+            "or choose another disk with --models-dir."
         )
 
 

@@ -26,8 +26,8 @@ class QuantRecipe:
     quant_algo: "awq" searches scales (arXiv:2306.00978), "gptq" rounds with second-order information
     (arXiv:2210.17323), "none" rounds to nearest.
     group_size: input channels that share a scale and a zero point.
-    data_type: of the loaded checkpoint and of what stays unquantized; "auto" is float32 below a billion parameters,
-    where its exactness costs nothing, and the checkpoint's own type above.
+    data_type: of the loaded checkpoint and of what stays unquantized; "auto" is float32 below 300 million
+    parameters, where its exactness costs little, and the checkpoint's own type above.
     dataset: "demo", "offline", "pileval_for_awq_benchmark", "wikitext", or the path of a UTF-8 text or .jsonl file.
     num_calib_data, seq_len: calibration sequences, and tokens in each; of the Pile, documents, as Quark counts them.
     dataset_sha256: of the file's content, where dataset or fallback_dataset is a file: an edited one is another recipe.

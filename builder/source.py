@@ -16,7 +16,7 @@ from builder.hub import download
 from builder.progress import Report, silent
 
 Kind = Literal["demo", "folder", "hub"]
-SMALL_MODEL = 1_000_000_000  # parameters
+SMALL_MODEL = 300_000_000  # parameters
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 # Weights in safetensors only: other formats can run code when they are loaded.
 _SETTINGS = ("*.json", "*.jinja", "tokenizer.model")
@@ -149,12 +149,22 @@ def resolve_data_type(data_type: str, checkpoint: Path) -> str:
     if data_type != "auto":
         return data_type
     stored = {"F16": "float16", "BF16": "bfloat16"}
+    counts = _parameters_by_type(checkpoint)
+    if sum(counts.values()) < SMALL_MODEL:
+        return "float32"
+    return stored.get(max(counts, key=lambda dtype: counts[dtype]), "float32")
+
+
+def count_parameters(checkpoint: Path) -> int:
+    """Of all weights, by the headers of their files."""
+    return sum(_parameters_by_type(checkpoint).values())
+
+
+def _parameters_by_type(checkpoint: Path) -> dict[str, int]:
     counts: dict[str, int] = {}
     for file in checkpoint.glob("*.safetensors"):
         with safe_open(file, framework="np") as tensors:
             for name in tensors.keys():  # noqa: SIM118 (not a mapping)
                 tensor = tensors.get_slice(name)
                 counts[tensor.get_dtype()] = counts.get(tensor.get_dtype(), 0) + math.prod(tensor.get_shape())
-    if sum(counts.values()) < SMALL_MODEL:
-        return "float32"
-    return stored.get(max(counts, key=lambda dtype: counts[dtype]), "float32")
+    return counts

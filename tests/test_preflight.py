@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,11 @@ import pytest
 from builder import demo
 from builder.errors import BuildError, SourceError, UnsupportedModel
 from builder.families import REFUSED
-from builder.preflight import check
+from builder.preflight import check, check_disk, check_memory
 from builder.recipe import ExportTarget, GroupSize, QuantRecipe
+from builder.resources import Shape, disk, peak_memory
+from builder.source import count_parameters, read_config
+from serving.hardware import available_memory
 
 CONFIG = {
     "model_type": "llama",
@@ -231,11 +235,54 @@ def test_a_chat_template_inside_the_tokenizer_configuration_will_do(checkpoint: 
     check(checkpoint, QuantRecipe(), ExportTarget(), checkpoint)
 
 
-@pytest.mark.skipif(os.name == "nt", reason="the file would really take its size there")
-def test_too_little_disk_is_refused_with_both_figures(checkpoint: Path) -> None:
-    free = shutil.disk_usage(checkpoint).free
-    write_weights(checkpoint / "model.safetensors", free)
-    size = (checkpoint / "model.safetensors").stat().st_size
-    message = refusal(checkpoint, BuildError)
-    assert f"the build needs about {int(size * 1.5) + (200 << 20) >> 20} MiB" in message
-    assert "--models-dir" in message
+def shape_of(millions: float, data_type: str = "bfloat16") -> Shape:
+    """A model of so many million parameters with the proportions of Llama 2."""
+    return Shape(int(millions * 1e6), data_type, 32_000, 4096, 11_008, 4096, tied=False)
+
+
+def test_too_little_disk_is_refused_with_what_every_stage_needs(tmp_path: Path) -> None:
+    free = shutil.disk_usage(tmp_path).free
+    check_disk(shape_of(200), ExportTarget(), tmp_path)
+    with pytest.raises(BuildError, match=r"MiB \(calibrate 1, quantize \d+, export \d+\): free some") as refused:
+        check_disk(shape_of(free / 1e6), ExportTarget(), tmp_path)
+    assert "--models-dir" in str(refused.value)
+
+
+def test_too_little_memory_is_refused_before_anything_is_loaded() -> None:
+    free = available_memory()
+    check_memory(shape_of(100), QuantRecipe(num_calib_data=1, seq_len=64))
+    with pytest.raises(BuildError, match=r"quantizing needs about \d+ MiB of memory and \d+ MiB are free") as refused:
+        check_memory(shape_of(free / 1e6, "float32"), QuantRecipe())
+    assert "--data-type bfloat16" in str(refused.value)
+    with pytest.raises(BuildError) as refused:
+        check_memory(shape_of(free / 1e6), QuantRecipe())
+    assert "--data-type" not in str(refused.value)
+
+
+def test_memory_grows_with_what_is_loaded_and_with_the_calibration() -> None:
+    recipe = QuantRecipe()
+    small, large = (peak_memory(shape_of(millions), recipe) for millions in (3000, 7000))
+    assert large - small == 4000 * 2_000_000
+    assert peak_memory(shape_of(3000, "float32"), recipe) - small > 3000 * 2_000_000
+    assert peak_memory(shape_of(3000), replace(recipe, num_calib_data=256)) > small
+    assert peak_memory(shape_of(3000), replace(recipe, quant_algo="none")) < small
+
+
+def test_disk_grows_with_what_stays_in_16_or_32_bits() -> None:
+    eight, sixteen = (disk(shape_of(7000), ExportTarget(lm_head_bits=bits)) for bits in (8, 16))
+    assert eight["quantize"] == sixteen["quantize"]
+    assert sixteen["export"] - eight["export"] == pytest.approx(2.9 * 32_000 * 4096)
+    assert disk(shape_of(7000, "float32"), ExportTarget())["quantize"] > eight["quantize"]
+
+
+def test_a_shape_is_read_from_the_configuration_and_the_headers(checkpoint: Path) -> None:
+    parameters = count_parameters(demo.CHECKPOINT)
+    shape = Shape.of(read_config(demo.CHECKPOINT), parameters, "float32")
+    assert parameters == 5_984_000
+    assert (shape.vocabulary, shape.hidden, shape.intermediate, shape.queries, shape.tied) == (
+        1856,
+        256,
+        768,
+        256,
+        True,
+    )

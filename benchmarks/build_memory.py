@@ -1,0 +1,92 @@
+"""Peak memory of whole builds against the estimate that preflight refuses by, on random llamas of growing size.
+
+    python benchmarks/build_memory.py                       # four sizes, about 20 minutes on two cores
+    python benchmarks/build_memory.py --sizes 60 --checkpoint FOLDER --group-size 64
+
+Every stage runs in a process of its own; the largest peak of them is the build's.
+"""
+
+import argparse
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from builder.build import Plan, prove
+from builder.demo import CHECKPOINT as DEMO
+from builder.progress import silent
+from builder.recipe import ExportTarget, QuantRecipe
+from builder.resources import Shape, peak_memory
+from builder.source import count_parameters, locate, parse_source, read_config, resolve_data_type
+
+# Millions of parameters: hidden size, intermediate size, layers, vocabulary.
+SIZES = {
+    60: (768, 2048, 8, 1856),
+    150: (1024, 2816, 10, 16384),
+    350: (1536, 4096, 12, 8192),
+    700: (2048, 5632, 13, 16384),
+}
+
+
+def random_llama(folder: Path, millions: int) -> Path:
+    """A checkpoint of random parameters in bfloat16, with the demo's tokenizer."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    hidden, intermediate, layers, vocabulary = SIZES[millions]
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=vocabulary, hidden_size=hidden, intermediate_size=intermediate, num_hidden_layers=layers,
+        num_attention_heads=hidden // 64, num_key_value_heads=hidden // 64, tie_word_embeddings=True,
+    )  # fmt: skip
+    LlamaForCausalLM(config).to(torch.bfloat16).save_pretrained(folder)
+    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
+        shutil.copy(DEMO / name, folder / name)
+    return folder
+
+
+def checkpoints(sizes: list[int], folders: list[Path], work: Path) -> Iterator[Path]:
+    """The folders named, and random ones made one at a time."""
+    yield from folders
+    for millions in sizes:
+        yield random_llama(work / f"{millions}M", millions)
+        shutil.rmtree(work / f"{millions}M")
+
+
+def main() -> None:
+    """Print a line for each checkpoint."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sizes", type=int, nargs="*", choices=list(SIZES), default=list(SIZES), help="in millions")
+    parser.add_argument("--checkpoint", type=Path, action="append", default=[])
+    parser.add_argument("--group-size", type=int, default=128)
+    parser.add_argument("--sequences", type=int, default=4)
+    parser.add_argument("--length", type=int, default=256)
+    flags = parser.parse_args()
+    recipe = QuantRecipe(dataset="demo", num_calib_data=flags.sequences, seq_len=flags.length)
+    recipe = replace(recipe, group_size=flags.group_size)
+    print("parameters  16-bit size  loaded as   quantize  export  verify  peak  estimate  peak / estimate  seconds")
+    with tempfile.TemporaryDirectory() as name:
+        work = Path(name)
+        for folder in checkpoints(flags.sizes, flags.checkpoint, work):
+            parameters = count_parameters(folder)
+            data_type = resolve_data_type(recipe.data_type, folder)
+            began = time.perf_counter()
+            (work / "stages").mkdir()
+            proved = prove(
+                work / "stages", locate(parse_source(str(folder))), Plan(recipe, ExportTarget(), work), silent
+            )
+            seconds = time.perf_counter() - began
+            shutil.rmtree(work / "stages")
+            peaks = [proved.stages[stage].result["peak_memory"] >> 20 for stage in ("quantize", "export", "verify")]
+            estimate = peak_memory(Shape.of(read_config(folder), parameters, data_type), recipe) >> 20
+            print(
+                f"{parameters / 1e6:8.1f} M {2 * parameters >> 20:8} MiB  {data_type:<9} {peaks[0]:7} {peaks[1]:7} "
+                f"{peaks[2]:7} {max(peaks):6} {estimate:8} {max(peaks) / estimate:12.2f} {seconds:13.0f}",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()

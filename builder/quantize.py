@@ -3,6 +3,7 @@
 Runs as a child process: `python -m builder.quantize`.
 """
 
+import gc
 import json
 import shutil
 import struct
@@ -22,6 +23,8 @@ from builder.stage import Job, stage_main
 CHECKPOINT, PROOF, ORIGINAL = "checkpoint", "proof.npz", "original"
 PROOF_TOKENS = 256
 PROOF_LOGITS = 16 << 20  # at most, in all: 64 MiB as float32
+CLIP_TOKENS = 512  # of Quark's search
+CLIP_BYTES = 16 << 20
 _HEADER_SIZE = struct.Struct("<Q")
 
 # Parts of Quark that this recipe never calls, each costly or impossible to import: the first compiles C++ (and fails
@@ -72,6 +75,8 @@ def quantize(job: Job, report: Report) -> Job:
         exclude_layers=list(job["exclude_layers"]),
     )
     awq.tqdm = common.tqdm = lambda layers, **_: _reported(layers, report)
+    awq.AwqProcessor._compute_best_clip = _in_pieces(awq.AwqProcessor._compute_best_clip)
+    awq.clear_memory = lambda *_: None  # a pass of the garbage collector per piece
     quantizer = ModelQuantizer(config)
     model = quantizer.quantize_model(model, list(torch.split(calibration, 1)))
     model = quantizer.freeze(model)
@@ -139,10 +144,32 @@ def _leave_out_unused_modules() -> None:
         sys.modules[name] = module
 
 
+def _in_pieces(search: Any) -> Any:
+    """AWQ's search for the clipping of one linear layer, a few rows of its weight at a time.
+
+    Rows are independent, so the result has the same bits. But a search multiplies each row with 512 tokens: in pieces,
+    the products stay in the processor's cache, and neither grow with the layer nor are paged in anew for each of them.
+    """
+    import torch
+
+    def in_pieces(processor: Any, linear: Any, inputs: Any) -> Any:
+        row = CLIP_TOKENS * linear.weight.shape[1] * linear.weight.element_size()
+        found = []
+        for rows in linear.weight.split(max(1, CLIP_BYTES // row)):
+            piece = torch.nn.Module()
+            piece.weight = torch.nn.Parameter(rows, requires_grad=False)
+            piece._weight_quantizer = linear._weight_quantizer
+            found.append(search(processor, piece, inputs))
+        return torch.cat(found)
+
+    return in_pieces
+
+
 def _reported(layers: Iterable[Any], report: Report) -> Iterator[Any]:
     """Stands in for the progress bar of Quark's loops over decoder layers."""
     items = list(layers)
     for done, layer in enumerate(items):
+        gc.collect()
         report(Step("quantize", done, len(items), f"layer {done + 1} of {len(items)}"))
         yield layer
 

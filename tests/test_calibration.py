@@ -6,7 +6,7 @@ import json
 import shutil
 import zlib
 from collections.abc import Iterable
-from dataclasses import astuple, replace
+from dataclasses import astuple
 from itertools import islice
 from pathlib import Path
 from pydoc_data.topics import topics
@@ -545,20 +545,11 @@ def test_the_offline_data_set_is_the_same_every_time_and_asks_nobody(tmp_path: P
     assert here.calibration.ravel().tolist() == answer["calibration"]
 
 
-def test_the_offline_data_set_is_pythons_manual_with_conversations_between_and_has_no_end(
-    checkpoint: Path, tokenizer: Tokenizer
-) -> None:
-    recipe = QuantRecipe(dataset="offline", num_calib_data=16, seq_len=512)
-    manual = "".join(topics.values())
-
-    def text(folder: Path) -> str:
-        return tokenizer.decode(make_blocks(folder, recipe).calibration.ravel().tolist(), skip_special_tokens=False)
-
-    mixed = text(demo.CHECKPOINT)
-    second = list(topics.values())[1]
-    for content in (manual[:1000], second[:1500], second[1500:3000], *first_chats("train")):
-        assert content in mixed
-    (checkpoint / "chat_template.jinja").write_text("{{ raise_exception('not for talk') }}")
-    assert manual.startswith(text(checkpoint))
-    long = make_blocks(demo.CHECKPOINT, replace(recipe, num_calib_data=50, seq_len=8192))
-    assert tokenizer.decode(long.heldout.ravel().tolist(), skip_special_tokens=False).count("<|im_start|>user") > 20
+def test_the_offline_data_set_is_pythons_manual_and_long_enough_for_the_seeds_command(tokenizer: Tokenizer) -> None:
+    blocks = make_blocks(demo.CHECKPOINT, QuantRecipe(dataset="offline"))
+    ids = [id for topic in topics.values() for id in encode(tokenizer, topic)]
+    assert blocks.calibration.shape == (128, 512)
+    assert blocks.calibration.ravel().tolist() == ids[: 128 * 512]
+    assert blocks.heldout.ravel().tolist() == ids[128 * 512 :][:HELD]
+    with pytest.raises(CalibrationError, match="'offline' is too short: 4096 sequences of 512"):
+        make_blocks(demo.CHECKPOINT, QuantRecipe(dataset="offline", num_calib_data=4096))

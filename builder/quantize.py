@@ -24,7 +24,7 @@ CHECKPOINT, PROOF, ORIGINAL = "checkpoint", "proof.npz", "original"
 PROOF_TOKENS = 256
 PROOF_LOGITS = 16 << 20  # at most, in all: 64 MiB as float32
 CLIP_TOKENS = 512  # of Quark's search
-CLIP_BYTES = 16 << 20
+CLIP_BYTES = 24 << 20
 _HEADER_SIZE = struct.Struct("<Q")
 
 # Parts of Quark that this recipe never calls, each costly or impossible to import: the first compiles C++ (and fails

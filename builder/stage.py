@@ -34,9 +34,6 @@ _ENVIRONMENT = {
     "QUARK_LOG_LEVEL": "error",
     "PYTHONUTF8": "1",
     "PYTHONSAFEPATH": "1",  # a folder named builder or serving in the working directory is not ours
-    # AWQ's clip search allocates and frees large tensors all the time: in huge pages, where Linux offers them, that
-    # costs half the time and no more memory.
-    "THP_MEM_ALLOC_ENABLE": "1",
 }
 
 

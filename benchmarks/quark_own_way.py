@@ -4,7 +4,7 @@
 
 Quark's own way is the sequence of calls of its command `quark-cli torch-llm-ptq`, with its defaults, in one process:
 load, quantize, freeze, export. (Its loader wants the package accelerate; transformers' own stands in for it.) Both get
-the same calibration tokens and load the checkpoint in the type it is stored in. Runs alternate, each in a process of
+the same calibration tokens and load the checkpoint in the same type, by default as it is stored. Runs alternate, each in a process of
 its own. Without a CHECKPOINT, a random llama of 60 million parameters is made.
 """
 
@@ -34,13 +34,13 @@ from builder.stage import run_stage
 OWN_WAY = """
 import json, sys
 from pathlib import Path
-checkpoint, blocks, output = sys.argv[1:]
+checkpoint, blocks, output, data_type = sys.argv[1:]
 import numpy as np
 import torch
 from quark.torch import LLMTemplate, ModelQuantizer, export_safetensors
 from quark.torch.utils.llm import get_tokenizer, preprocess_for_quantization
 from transformers import AutoModelForCausalLM
-model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype="auto").eval()
+model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=data_type).eval()
 preprocess_for_quantization(model)
 tokenizer = get_tokenizer(checkpoint, max_seq_len=512, model_type=model.config.model_type)
 calibration = list(torch.split(torch.from_numpy(np.load(blocks)["calibration"]), 1))
@@ -75,10 +75,10 @@ def random_llama(folder: Path) -> Path:
     return folder
 
 
-def own_way(checkpoint: Path, blocks: Path, output: Path) -> tuple[float, int]:
+def own_way(checkpoint: Path, blocks: Path, output: Path, data_type: str) -> tuple[float, int]:
     """Seconds, and bytes at the peak."""
     started = time.perf_counter()
-    command = [sys.executable, "-c", OWN_WAY, str(checkpoint), str(blocks), str(output)]
+    command = [sys.executable, "-c", OWN_WAY, str(checkpoint), str(blocks), str(output), data_type]
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": ""})
     if done.returncode:
         sys.exit(f"Quark's own way failed:\n{done.stderr[-2000:]}")
@@ -113,6 +113,7 @@ def main() -> None:
     """Print a line for each run, then the medians."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint", type=Path, nargs="?")
+    parser.add_argument("--data-type", help="that both load the checkpoint in (default: as it is stored)")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--sequences", type=int, default=16)
     parser.add_argument("--length", type=int, default=256)
@@ -121,7 +122,7 @@ def main() -> None:
         work = Path(name)
         checkpoint = flags.checkpoint or random_llama(work / "random")
         config = read_config(checkpoint)
-        data_type = str(config.get("dtype") or config["torch_dtype"])
+        data_type = flags.data_type or str(config.get("dtype") or config["torch_dtype"])
         recipe = QuantRecipe(dataset="demo", num_calib_data=flags.sequences, seq_len=flags.length)
         made = make_blocks(checkpoint, recipe)
         blocks = work / "blocks.npz"
@@ -129,7 +130,7 @@ def main() -> None:
 
         figures: dict[str, list[tuple[float, int]]] = {"own": [], "ours": []}
         for number in range(flags.rounds):
-            figures["own"].append(own_way(checkpoint, blocks, work / f"own-{number}"))
+            figures["own"].append(own_way(checkpoint, blocks, work / f"own-{number}", data_type))
             figures["ours"].append(ours(checkpoint, blocks, work / f"ours-{number}", data_type))
             for way, measured in figures.items():
                 print(

@@ -3,7 +3,6 @@
 Runs as a child process: `python -m builder.quantize`.
 """
 
-import gc
 import json
 import shutil
 import struct
@@ -169,7 +168,6 @@ def _reported(layers: Iterable[Any], report: Report) -> Iterator[Any]:
     """Stands in for the progress bar of Quark's loops over decoder layers."""
     items = list(layers)
     for done, layer in enumerate(items):
-        gc.collect()
         report(Step("quantize", done, len(items), f"layer {done + 1} of {len(items)}"))
         yield layer
 

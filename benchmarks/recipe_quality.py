@@ -1,0 +1,50 @@
+"""What each choice of the recipe costs: one line for every algorithm and output layer, measured as a build measures.
+
+    python benchmarks/recipe_quality.py                                       # the bundled demo
+    python benchmarks/recipe_quality.py --model FOLDER --group-size 64 --dataset offline --num-calib-data 8
+
+Everything is measured on the export, served on the CPU; the original is the checkpoint in the type it is loaded in.
+"""
+
+import argparse
+import sys
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import cast
+
+from builder.build import Plan, prove
+from builder.flags import add_build_flags, kebab, recipe_from
+from builder.progress import silent
+from builder.quality import Loss
+from builder.recipe import Algorithm, ExportTarget, HeadBits
+from builder.source import locate, parse_source
+
+
+def cells(loss: Loss | None) -> str:
+    """Perplexity over the original's, KL divergence and top-1 agreement."""
+    return f"x{loss.perplexity_ratio:.3f} | {loss.kl_divergence:.4f} | {loss.top1_agreement:.1%}" if loss else " |  | "
+
+
+def main() -> None:
+    """Print a Markdown table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_build_flags(parser)
+    parser.add_argument("--algorithms", nargs="*", default=["awq", "none"])
+    parser.add_argument("--heads", nargs="*", type=int, default=[8, 4])
+    flags = parser.parse_args(kebab(sys.argv[1:]))
+    source = parse_source(flags.model, flags.revision)
+    checkpoint, base = locate(source), recipe_from(flags, source)
+    print("| quant-algo | lm-head-bits | text: perplexity | KL | top-1 | chats: perplexity | KL | top-1 |")
+    print("|---|---|---|---|---|---|---|---|", flush=True)
+    with tempfile.TemporaryDirectory() as name:
+        for algorithm in flags.algorithms:
+            for bits in flags.heads:
+                recipe = replace(base, quant_algo=cast(Algorithm, algorithm))
+                target = ExportTarget(accuracy_level=flags.accuracy_level, lm_head_bits=cast(HeadBits, bits))
+                quality = prove(Path(name), checkpoint, Plan(recipe, target, Path(name)), silent).quality
+                print(f"| {algorithm} | {bits} | {cells(quality.text)} | {cells(quality.chats)} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -4,8 +4,8 @@
 
 Quark's own way is the sequence of calls of its command `quark-cli torch-llm-ptq`, with its defaults, in one process:
 load, quantize, freeze, export. (Its loader wants the package accelerate; transformers' own stands in for it.) Both get
-the same calibration tokens and load the checkpoint in the same type, by default as it is stored. Runs alternate, each in a process of
-its own. Without a CHECKPOINT, a random llama of 60 million parameters is made.
+the same calibration tokens and load the checkpoint in the same type, by default as it is stored. Runs alternate, each
+in a process of its own. Without a CHECKPOINT, a random llama of 60 million parameters is made.
 """
 
 import argparse

@@ -9,6 +9,7 @@ import struct
 import sys
 import types
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +46,6 @@ def quantize(job: Job, report: Report) -> Job:
     - original/N.npy: the original's float16 log probabilities [length, vocab] on block N of text, then chats.
     """
     _leave_out_unused_modules()
-    import quark.torch.algorithm.awq.awq as awq
-    import quark.torch.algorithm.common as common
     import torch
     from quark.torch import LLMTemplate, ModelQuantizer, export_safetensors
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -73,11 +72,9 @@ def quantize(job: Job, report: Report) -> Job:
         algorithm=None if job["quant_algo"] == "none" else job["quant_algo"],
         exclude_layers=list(job["exclude_layers"]),
     )
-    awq.tqdm = common.tqdm = lambda layers, **_: _reported(layers, report)
-    awq.AwqProcessor._compute_best_clip = _in_pieces(awq.AwqProcessor._compute_best_clip)
-    awq.clear_memory = lambda *_: None  # a pass of the garbage collector per piece
     quantizer = ModelQuantizer(config)
-    model = quantizer.quantize_model(model, list(torch.split(calibration, 1)))
+    with _adapted(report):
+        model = quantizer.quantize_model(model, list(torch.split(calibration, 1)))
     model = quantizer.freeze(model)
 
     # 3. What the quantized model says, and its weights.
@@ -143,13 +140,18 @@ def _leave_out_unused_modules() -> None:
         sys.modules[name] = module
 
 
-def _in_pieces(search: Any) -> Any:
-    """AWQ's search for the clipping of one linear layer, a few rows of its weight at a time.
+@contextmanager
+def _adapted(report: Report) -> Iterator[None]:
+    """Quark with progress that is ours, and AWQ's search for the best clipping a few rows of a weight at a time.
 
-    Rows are independent, so the result has the same bits. But a search multiplies each row with 512 tokens: in pieces,
-    the products stay in the processor's cache, and neither grow with the layer nor are paged in anew for each of them.
+    Rows are independent, so the result has the same bits. But the search multiplies each row with 512 tokens: in
+    pieces the products stay in the processor's cache; whole, they grow with the layer and are paged in anew each time.
     """
+    import quark.torch.algorithm.awq.awq as awq
+    import quark.torch.algorithm.common as common
     import torch
+
+    whole = awq.AwqProcessor._compute_best_clip
 
     def in_pieces(processor: Any, linear: Any, inputs: Any) -> Any:
         row = CLIP_TOKENS * linear.weight.shape[1] * linear.weight.element_size()
@@ -158,10 +160,18 @@ def _in_pieces(search: Any) -> Any:
             piece = torch.nn.Module()
             piece.weight = torch.nn.Parameter(rows, requires_grad=False)
             piece._weight_quantizer = linear._weight_quantizer
-            found.append(search(processor, piece, inputs))
+            found.append(whole(processor, piece, inputs))
         return torch.cat(found)
 
-    return in_pieces
+    bars, collect = (awq.tqdm, common.tqdm), awq.clear_memory
+    awq.tqdm = common.tqdm = lambda layers, **_: _reported(layers, report)
+    awq.AwqProcessor._compute_best_clip = in_pieces
+    awq.clear_memory = lambda *_: None  # it collects garbage, which would be once for each piece
+    try:
+        yield
+    finally:
+        (awq.tqdm, common.tqdm), awq.clear_memory = bars, collect
+        awq.AwqProcessor._compute_best_clip = whole
 
 
 def _reported(layers: Iterable[Any], report: Report) -> Iterator[Any]:

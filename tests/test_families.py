@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from safetensors.numpy import load_file
 
 from builder.errors import UnsupportedModel
 from builder.families import FAMILIES, REFUSED, builder_config, check_config, context_limit, family_of
@@ -98,6 +99,16 @@ def test_quarks_awq_format_gives_the_same_export(work: Path, measured: dict[str,
     config = json.loads((folder(work, case) / "quantized-awq" / "checkpoint" / "config.json").read_text())
     assert config["quantization_config"]["quant_method"] == "awq"
     assert measured[f"{case}: awq"].max_difference < EXACT
+
+
+@pytest.mark.parametrize("case", FORMAT_CASES)
+def test_a_search_in_pieces_finds_the_same_bits(work: Path, measured: dict[str, Measured], case: str) -> None:
+    one, other = (
+        load_file(folder(work, case) / name / "checkpoint" / "model.safetensors")
+        for name in ("quantized", "quantized-whole")
+    )
+    assert set(one) == set(other)
+    assert all(np.array_equal(one[name], other[name]) for name in one)
 
 
 @pytest.mark.parametrize("case", WINDOWED)

@@ -98,6 +98,8 @@ def export(arguments: list[str]) -> None:
     with terminal() as report:
         made, quality = steps.export_step(flags.input.absolute(), target, flags.output.absolute(), report)
     print(_proof_line(quality), file=sys.stderr)
+    if target.execution_provider != "cpu":
+        print(f"run on the CPU: the kernels of {target.execution_provider} were not exercised", file=sys.stderr)
     print(made)
 
 

@@ -87,7 +87,7 @@ def make_blocks(checkpoint: Path, recipe: QuantRecipe, report: Report = silent) 
     CalibrationError for a data set that cannot be had or read or that is too short, and SourceError for a tokenizer
     that cannot be read.
     """
-    dataset, file = _find(recipe.dataset, recipe.fallback_dataset, report)
+    dataset, file = find_dataset(recipe.dataset, recipe.fallback_dataset, report)
     reader = _Reader.of(checkpoint)
     chats = chain.from_iterable(_conversations(reader, "heldout"))
     calibrated: Iterator[int]
@@ -126,8 +126,8 @@ def file_digest(dataset: str) -> str:
         raise _unreadable(dataset, error) from error
 
 
-def _find(dataset: str, fallback: str, report: Report) -> tuple[str, Path]:
-    """The data set to use, and the file it is read from, if any. Raises CalibrationError."""
+def find_dataset(dataset: str, fallback: str, report: Report) -> tuple[str, Path]:
+    """The data set to use, and the file it is read from, if any: downloaded, if need be. Raises CalibrationError."""
     if dataset not in HUB_DATASETS:
         return dataset, Path(dataset).expanduser()
     wanted = HUB_DATASETS[dataset]
@@ -141,7 +141,7 @@ def _find(dataset: str, fallback: str, report: Report) -> tuple[str, Path]:
                 "--fallback-dataset offline."
             ) from error
         report(Step("calibrate", 0, 0, f"{dataset} cannot be had: {fallback} stands in"))
-        return _find(fallback, "", report)
+        return find_dataset(fallback, "", report)
 
 
 def _check_size(dataset: str, recipe: QuantRecipe, calibrated: int, measured: int) -> None:

@@ -5,8 +5,9 @@ from typing import Any
 
 from builder.artifact import Shelf, read_manifest
 from builder.build import Plan, build
+from builder.calibration import find_dataset
 from builder.preflight import check_settings
-from builder.progress import Report, silent
+from builder.progress import Report, Step, silent
 from builder.quality import LOSS_LIMIT, Quality, improvements, summary
 from builder.recipe import ExportTarget, QuantRecipe, recipe_hash
 from builder.source import Checkpoint, Source, locate, locate_settings
@@ -35,8 +36,14 @@ def find(
 
 
 def fetch(source: Source, recipe: QuantRecipe, report: Report = silent) -> Checkpoint:
-    """Bring the checkpoint onto this disk, unless its settings show already that it would be refused."""
+    """Bring the checkpoint onto this disk, unless its settings show already that it would be refused.
+
+    The calibration text comes first: without it, the weights would have been fetched for nothing.
+    """
     check_settings(locate_settings(source), recipe)  # small files: their progress would only flicker
+    dataset, _ = find_dataset(recipe.dataset, recipe.fallback_dataset, report)
+    if dataset != recipe.dataset:
+        report(Step("calibrate", 0, 0, f"{recipe.dataset} cannot be had: calibrating on {dataset}.", lasting=True))
     return locate(source, report)
 
 

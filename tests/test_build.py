@@ -30,9 +30,9 @@ from builder.quality import LOSS_LIMIT, Quality, judge
 from builder.recipe import ExportTarget, QuantRecipe, recipe_hash
 from builder.source import locate, parse_source
 from builder.stage import run_stage
-from builder.verify import check_prompts
+from builder.verify import check_prompts, check_streamed_text
 from serving.engine import Engine
-from serving.prompt import Prompt
+from serving.prompt import Detokenizer, Prompt
 from serving.types import Message, SamplingOptions, complete
 from tests.conftest import RECIPE, STAGES_RECIPE, STAGES_TARGET, Stages
 
@@ -193,6 +193,22 @@ def reseal(folder: Path) -> None:
 
 def stage_folder(work: Path, stage: str) -> Path:
     return next(folder for folder in work.glob(f"{stage}-*") if folder.is_dir())
+
+
+def test_an_export_that_shows_special_tokens_is_refused(exact_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    check_streamed_text(Prompt.load(exact_model))
+    from tokenizers.decoders import DecodeStream
+
+    monkeypatch.setattr("serving.prompt.DecodeStream", lambda **_: DecodeStream(skip_special_tokens=False))
+    with pytest.raises(VerificationFailed, match=r"among special tokens, where its tokenizer decodes"):
+        check_streamed_text(Prompt.load(exact_model))
+
+
+def test_an_export_that_loses_text_is_refused(exact_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    feed = Detokenizer.feed
+    monkeypatch.setattr(Detokenizer, "feed", lambda self, token_id: feed(self, token_id).replace(" ", ""))
+    with pytest.raises(VerificationFailed, match="the exported folder streams"):
+        check_streamed_text(Prompt.load(exact_model))
 
 
 def test_a_refused_build_publishes_nothing_and_keeps_what_took_long(tmp_path: Path, stages: Stages) -> None:

@@ -42,6 +42,16 @@ def test_each_foreign_runtime_is_imported_by_one_file() -> None:
         assert users == allowed, library
 
 
+def test_nothing_that_only_posix_has_is_imported_with_a_module() -> None:
+    for package in ("builder", "serving"):
+        for name, path in files(package).items():
+            body = ast.Module(ast.parse(path.read_text(encoding="utf-8")).body, [])
+            top = [node for node in body.body if isinstance(node, ast.Import | ast.ImportFrom)]
+            modules = {alias.name for node in top if isinstance(node, ast.Import) for alias in node.names}
+            modules |= {str(node.module) for node in top if isinstance(node, ast.ImportFrom)}
+            assert not modules & {"fcntl", "grp", "posix", "pty", "pwd", "resource", "termios"}, name
+
+
 def test_serving_loads_no_torch() -> None:
     code = "import sys, serving.engine, serving.ui; print({'torch', 'quark', 'builder'} & set(sys.modules))"
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)

@@ -249,6 +249,24 @@ except UnsupportedModel as error:
     assert "config.json" in hub.served and "model.safetensors" not in hub.served
 
 
+def test_no_weights_are_fetched_where_the_calibration_text_cannot_be_had(tmp_path: Path) -> None:
+    fetch = """
+from builder.errors import CalibrationError
+from builder.launch import fetch
+from builder.recipe import QuantRecipe
+from builder.source import parse_source
+try:
+    fetch(parse_source(sys.argv[1]), QuantRecipe())
+except CalibrationError as error:
+    answer = str(error)
+"""
+    names = ("config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
+    settings = {name: (CHECKPOINT / name).read_bytes() for name in names}
+    with serve({"acme/whole": Repository(FILES | settings)}) as hub:
+        assert "--dataset offline" in in_child(fetch, hub.url, tmp_path, "acme/whole")["answer"]
+    assert "tokenizer.json" in hub.served and "model.safetensors" not in hub.served
+
+
 @pytest.mark.parametrize("revision", ["main", Repository({}).commit])
 def test_a_revision_may_be_a_branch_or_a_commit(hub: Hub, tmp_path: Path, revision: str) -> None:
     assert in_child(LOCATE, hub.url, tmp_path, "acme/chat", revision)["answer"]["revision"] == Repository({}).commit

@@ -261,7 +261,7 @@ except CalibrationError as error:
     answer = str(error)
 """
     names = ("config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
-    settings = {name: (CHECKPOINT / name).read_bytes() for name in names}
+    settings = {name: (demo.CHECKPOINT / name).read_bytes() for name in names}
     with serve({"acme/whole": Repository(FILES | settings)}) as hub:
         assert "--dataset offline" in in_child(fetch, hub.url, tmp_path, "acme/whole")["answer"]
     assert "tokenizer.json" in hub.served and "model.safetensors" not in hub.served

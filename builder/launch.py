@@ -70,7 +70,8 @@ def describe(folder: Path) -> str:
     """What was measured when the folder was built, and what to try where it lost much."""
     manifest = read_manifest(folder)
     recipe: dict[str, Any] = {**manifest["recipe"], "exclude_layers": tuple(manifest["recipe"]["exclude_layers"])}
-    return summary(Quality.from_facts(manifest["quality"]), QuantRecipe(**recipe), ExportTarget(**manifest["target"]))
+    quality, target = Quality.from_facts(manifest["quality"]), ExportTarget(**manifest["target"])
+    return summary(quality, QuantRecipe(**recipe), target, tried=len(manifest["best_of"]))
 
 
 def _shelves(

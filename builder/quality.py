@@ -124,8 +124,11 @@ def improvements(recipe: QuantRecipe, target: ExportTarget) -> list[tuple[str, Q
     return steps
 
 
-def summary(quality: Quality, recipe: QuantRecipe, target: ExportTarget) -> str:
-    """The measured quality in a line for each kind of text, and what to try where the loss is above the limit."""
+def summary(quality: Quality, recipe: QuantRecipe, target: ExportTarget, tried: int = 1) -> str:
+    """The measured quality in a line for each kind of text, and what to try where the loss is above the limit.
+
+    tried: how many recipes this one is the best of.
+    """
     lines = [
         f"{name}: perplexity {loss.perplexity_original:.3f} before, {loss.perplexity_exported:.3f} after "
         f"(x{loss.perplexity_ratio:.3f}), KL divergence {loss.kl_divergence:.4f}, top-1 agreement "
@@ -134,7 +137,11 @@ def summary(quality: Quality, recipe: QuantRecipe, target: ExportTarget) -> str:
     ]
     if target.execution_provider != "cpu":
         lines.append(f"measured on the CPU: the kernels of {target.execution_provider} were not exercised")
-    if quality.kl_divergence > LOSS_LIMIT:
+    if quality.kl_divergence > LOSS_LIMIT and tried > 1:
+        lines.append(
+            f"the loss is above {LOSS_LIMIT} nats per token with each of {tried} recipes; this one loses least"
+        )
+    elif quality.kl_divergence > LOSS_LIMIT:
         knobs = ", then ".join(flag for flag, _, _ in improvements(recipe, target)) or "a larger model"
         lines.append(f"the loss is above {LOSS_LIMIT} nats per token: try {knobs} (--auto-quality does it for you)")
     return "\n".join(lines)

@@ -190,6 +190,13 @@ def test_the_summary_says_what_to_try_when_either_kind_lost_too_much() -> None:
     assert "try --group-size 32, then --quant-algo gptq, then --accuracy-level 1" in advice
 
 
+def test_the_summary_of_the_best_of_several_proposes_none_of_them_again() -> None:
+    lost = replace(GOOD, chats=replace(CHATS, kl_divergence=LOSS_LIMIT * 1.01))
+    advice = summary(lost, QuantRecipe(), ExportTarget(), tried=4).splitlines()[-1]
+    assert advice == "the loss is above 0.05 nats per token with each of 4 recipes; this one loses least"
+    assert len(summary(GOOD, QuantRecipe(), ExportTarget(), tried=4).splitlines()) == 2
+
+
 def test_the_summary_owns_up_to_kernels_that_were_not_run() -> None:
     assert "the kernels of dml were not exercised" in summary(GOOD, QuantRecipe(), ExportTarget("dml"))
     assert "not exercised" not in summary(GOOD, QuantRecipe(), ExportTarget("cpu"))

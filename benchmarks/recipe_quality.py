@@ -3,7 +3,8 @@
     python benchmarks/recipe_quality.py                                       # the bundled demo
     python benchmarks/recipe_quality.py --model FOLDER --group-size 64 --dataset offline --num-calib-data 8
 
-Everything is measured on the export, served on the CPU; the original is the checkpoint in the type it is loaded in.
+Everything is measured on the export, served on the CPU; the original is the checkpoint in the type it is loaded in. The
+peak is of memory, over all stages.
 """
 
 import argparse
@@ -35,15 +36,17 @@ def main() -> None:
     flags = parser.parse_args(kebab(sys.argv[1:]))
     source = parse_source(flags.model, flags.revision)
     checkpoint, base = locate(source), recipe_from(flags, source)
-    print("| quant-algo | lm-head-bits | text: perplexity | KL | top-1 | chats: perplexity | KL | top-1 |")
-    print("|---|---|---|---|---|---|---|---|", flush=True)
+    print("| quant-algo | lm-head-bits | text: perplexity | KL | top-1 | chats: perplexity | KL | top-1 | peak |")
+    print("|---|---|---|---|---|---|---|---|---|", flush=True)
     with tempfile.TemporaryDirectory() as name:
         for algorithm in flags.algorithms:
             for bits in flags.heads:
                 recipe = replace(base, quant_algo=cast(Algorithm, algorithm))
                 target = ExportTarget(accuracy_level=flags.accuracy_level, lm_head_bits=cast(HeadBits, bits))
-                quality = prove(Path(name), checkpoint, Plan(recipe, target, Path(name)), silent).quality
-                print(f"| {algorithm} | {bits} | {cells(quality.text)} | {cells(quality.chats)} |", flush=True)
+                proved = prove(Path(name), checkpoint, Plan(recipe, target, Path(name)), silent)
+                text, chats = cells(proved.quality.text), cells(proved.quality.chats)
+                peak = max(kept.result.get("peak_memory", 0) for kept in proved.stages.values()) >> 20
+                print(f"| {algorithm} | {bits} | {text} | {chats} | {peak} MiB |", flush=True)
 
 
 if __name__ == "__main__":

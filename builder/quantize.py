@@ -3,6 +3,7 @@
 Runs as a child process: `python -m builder.quantize`.
 """
 
+import gc
 import json
 import shutil
 import struct
@@ -166,7 +167,7 @@ def _adapted(report: Report) -> Iterator[None]:
     bars, collect = (awq.tqdm, common.tqdm), awq.clear_memory
     awq.tqdm = common.tqdm = lambda layers, **_: _reported(layers, report)
     awq.AwqProcessor._compute_best_clip = in_pieces
-    awq.clear_memory = lambda *_: None  # it collects garbage, which would be once for each piece
+    awq.clear_memory = lambda *_: None  # it collects garbage: once a layer is enough, and a piece far too often
     try:
         yield
     finally:
@@ -178,6 +179,7 @@ def _reported(layers: Iterable[Any], report: Report) -> Iterator[Any]:
     """Stands in for the progress bar of Quark's loops over decoder layers."""
     items = list(layers)
     for done, layer in enumerate(items):
+        gc.collect()  # hooks and what they captured refer to each other
         report(Step("quantize", done, len(items), f"layer {done + 1} of {len(items)}"))
         yield layer
 

@@ -9,9 +9,9 @@ from builder.recipe import ExportTarget, QuantRecipe
 
 MEASURED_TOKENS = 8 * 512  # calibration.HELDOUT and CHATS
 _BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
-# Of the process that quantizes, with torch and Quark imported and nothing loaded.
-_PROGRAM = 560 << 20
-_PIECE = 50 << 20  # of AWQ's clip search, with what it is compared with
+_PROGRAM = 510 << 20  # of the process that quantizes, with torch and Quark imported and nothing loaded
+_PIECES = 60 << 20  # of AWQ's clip search, with what they are compared with
+_COPIES = 4  # of logits, and of a layer's weights, that are held at once or that the allocator does not give back
 _MEASURED_AT_ONCE = 512  # tokens
 _FOUR_BITS = 0.53 + 0.03  # bytes per weight: with a 16-bit scale and a zero point per 128, and what is not quantized
 
@@ -53,19 +53,20 @@ class Shape:
 
 
 def peak_memory(shape: Shape, recipe: QuantRecipe) -> int:
-    """Bytes that the heaviest stage, quantizing, holds at its peak; compared with builds by benchmarks/build_memory.py.
+    """Bytes that the heaviest stage, quantizing, holds at its peak; fitted to benchmarks/build_memory.py.
 
-    The whole model is loaded. Before it is quantized it is measured, with logits over the whole vocabulary; then AWQ
-    keeps the inputs of every linear of a layer for all calibration tokens, and a copy of the layer.
+    The whole model is loaded, from files that are mapped meanwhile. It is measured, with logits over the whole
+    vocabulary; then AWQ keeps a layer's inputs for all calibration tokens, and copies of the layer.
     """
     size = _BYTES[shape.data_type]
-    logits = _MEASURED_AT_ONCE * shape.vocabulary * (size + 2)
+    loading = 2 * shape.parameters if size != 2 else 0
+    logits = _MEASURED_AT_ONCE * shape.vocabulary * size * _COPIES
     search = 0
     if recipe.quant_algo != "none":
         tokens = recipe.num_calib_data * recipe.seq_len
         layer = (shape.parameters - shape.tables) // shape.layers
-        search = (tokens * (5 * shape.hidden + shape.intermediate) + layer) * size + _PIECE
-    return _PROGRAM + shape.parameters * size + max(logits, search)
+        search = (tokens * (5 * shape.hidden + shape.intermediate) + layer * _COPIES) * size + _PIECES
+    return _PROGRAM + shape.parameters * size + max(loading, logits + search)
 
 
 def disk(shape: Shape, target: ExportTarget) -> dict[str, int]:

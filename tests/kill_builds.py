@@ -107,7 +107,7 @@ def main() -> None:
         new = finish(restarted)
         if again:
             sys.exit(f"made again: {', '.join(sorted(again))}")
-        kept.update(finished)
+        kept.update(finished.keys())
         print(
             f"kill {number:2} at {moment:5.1f} s, in {stage:<9}; kept: {', '.join(finished) or 'nothing'}", flush=True
         )

@@ -44,7 +44,8 @@ def check_settings(checkpoint: Path, recipe: QuantRecipe) -> None:
 
 def check_shapes(config: dict[str, Any], group_size: int) -> None:
     """Every quantized linear's input size must be a multiple of the group, and the head size one of 16."""
-    _size(config, "num_hidden_layers")
+    for key in ("num_hidden_layers", "vocab_size"):
+        _size(config, key)
     inputs = dict(quantized_inputs(config))
     head_size = _head_size(config)
     for layer, size in inputs.items():

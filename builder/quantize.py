@@ -3,6 +3,7 @@
 Runs as a child process: `python -m builder.quantize`.
 """
 
+import ctypes
 import gc
 import json
 import shutil
@@ -10,7 +11,7 @@ import struct
 import sys
 import types
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -175,11 +176,19 @@ def _adapted(report: Report) -> Iterator[None]:
         awq.AwqProcessor._compute_best_clip = whole
 
 
+def _give_memory_back() -> None:
+    """Free what a layer left: hooks and what they captured refer to each other, and glibc keeps what lies between."""
+    gc.collect()
+    if sys.platform == "linux":
+        with suppress(OSError, AttributeError):  # other C libraries have no such function
+            ctypes.CDLL(None).malloc_trim(0)
+
+
 def _reported(layers: Iterable[Any], report: Report) -> Iterator[Any]:
     """Stands in for the progress bar of Quark's loops over decoder layers."""
     items = list(layers)
     for done, layer in enumerate(items):
-        gc.collect()  # hooks and what they captured refer to each other
+        _give_memory_back()
         report(Step("quantize", done, len(items), f"layer {done + 1} of {len(items)}"))
         yield layer
 

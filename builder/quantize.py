@@ -56,6 +56,9 @@ def quantize(job: Job, report: Report) -> Job:
     checkpoint, output = Path(job["checkpoint"]), Path(job["output"])
     data_type = resolve_data_type(job["data_type"], checkpoint)
     model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=getattr(torch, data_type)).eval()
+    for parameter in model.parameters():
+        # Into memory of its own: pages of a mapped file that are written to stay until the whole file is unmapped.
+        parameter.data = parameter.data.clone()
     with np.load(job["blocks"]) as blocks:
         calibration = torch.from_numpy(blocks["calibration"])
         measured = [*blocks["text"], *blocks["chats"]]

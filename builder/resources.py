@@ -59,7 +59,7 @@ def peak_memory(shape: Shape, recipe: QuantRecipe) -> int:
     vocabulary; then AWQ keeps a layer's inputs for all calibration tokens, and copies of the layer.
     """
     size = _BYTES[shape.data_type]
-    loading = 2 * shape.parameters if size != 2 else 0
+    loading = 2 * shape.parameters  # of the 16-bit files
     logits = _MEASURED_AT_ONCE * shape.vocabulary * size * _COPIES
     search = 0
     if recipe.quant_algo != "none":

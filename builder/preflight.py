@@ -113,7 +113,7 @@ def check_weights(checkpoint: Path) -> None:
 
 def check_memory(shape: Shape, recipe: QuantRecipe) -> None:
     """The heaviest stage fits into what memory is free now."""
-    needed, free = peak_memory(shape, recipe), available_memory()
+    needed, free = peak_memory(shape, recipe, mapped=False), available_memory()
     if free < needed:
         less = " or --data-type bfloat16, which halves the weights" if shape.data_type == "float32" else ""
         raise BuildError(

@@ -52,14 +52,15 @@ class Shape:
         return self.embeddings * (1 if self.tied else 2)
 
 
-def peak_memory(shape: Shape, recipe: QuantRecipe) -> int:
+def peak_memory(shape: Shape, recipe: QuantRecipe, mapped: bool = True) -> int:
     """Bytes that the heaviest stage, quantizing, holds at its peak; fitted to benchmarks/build_memory.py.
 
     The whole model is loaded, from files that are mapped meanwhile. It is measured, with logits over the whole
     vocabulary; then AWQ keeps a layer's inputs for all calibration tokens, and copies of the layer.
+    mapped: count the files' pages too, which the system can take back when memory is short.
     """
     size = _BYTES[shape.data_type]
-    loading = 2 * shape.parameters  # of the 16-bit files
+    loading = 2 * shape.parameters if mapped else 0
     logits = _MEASURED_AT_ONCE * shape.vocabulary * size * _COPIES
     search = 0
     if recipe.quant_algo != "none":

@@ -48,6 +48,7 @@ def quantize(job: Job, report: Report) -> Job:
     - original/N.npy: the original's float16 log probabilities [length, vocab] on block N of text, then chats.
     """
     _leave_out_unused_modules()
+    import quark.torch.export.main_export.model_post_process as post_process
     import torch
     from quark.torch import LLMTemplate, ModelQuantizer, export_safetensors
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -87,6 +88,7 @@ def quantize(job: Job, report: Report) -> Job:
         token_ids = measured[0][: min(PROOF_TOKENS, PROOF_LOGITS // model.config.vocab_size)]
         logits = model(torch.from_numpy(token_ids)[None]).logits[0].float()
         np.savez(output / PROOF, token_ids=token_ids, logits=logits.numpy())
+        post_process.tqdm = _giving_memory_back
         # "reorder" is the nibble order that OGA's model builder reads; "order" exports garbage without a word.
         export_safetensors(
             model=model,
@@ -180,17 +182,24 @@ def _adapted(report: Report) -> Iterator[None]:
 
 
 def _give_memory_back() -> None:
-    """Free what a layer left: hooks and what they captured refer to each other, and glibc keeps what lies between."""
-    gc.collect()
+    """Return what was freed: glibc keeps it where something later is still in use."""
     if sys.platform == "linux":
         with suppress(OSError, AttributeError):  # other C libraries have no such function
             ctypes.CDLL(None).malloc_trim(0)
+
+
+def _giving_memory_back(items: Iterable[Any], **_: Any) -> Iterator[Any]:
+    """Stands in for the progress bar of Quark's loop that packs the weights of one linear after another."""
+    for item in items:
+        yield item
+        _give_memory_back()
 
 
 def _reported(layers: Iterable[Any], report: Report) -> Iterator[Any]:
     """Stands in for the progress bar of Quark's loops over decoder layers."""
     items = list(layers)
     for done, layer in enumerate(items):
+        gc.collect()  # hooks and what they captured refer to each other
         _give_memory_back()
         report(Step("quantize", done, len(items), f"layer {done + 1} of {len(items)}"))
         yield layer

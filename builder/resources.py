@@ -56,7 +56,8 @@ def peak_memory(shape: Shape, recipe: QuantRecipe, mapped: bool = True) -> int:
     """Bytes that the heaviest stage, quantizing, holds at its peak; fitted to benchmarks/build_memory.py.
 
     The whole model is loaded, from files that are mapped meanwhile. It is measured, with logits over the whole
-    vocabulary; then AWQ keeps a layer's inputs for all calibration tokens, and copies of the layer.
+    vocabulary; then AWQ keeps a layer's inputs for all calibration tokens, and copies of the layer; at the end Quark
+    freezes a quantized copy of every linear.
     mapped: count the files' pages too, which the system can take back when memory is short.
     """
     size = _BYTES[shape.data_type]
@@ -67,7 +68,8 @@ def peak_memory(shape: Shape, recipe: QuantRecipe, mapped: bool = True) -> int:
         tokens = recipe.num_calib_data * recipe.seq_len
         layer = (shape.parameters - shape.tables) // shape.layers
         search = (tokens * (5 * shape.hidden + shape.intermediate) + layer * _COPIES) * size + _PIECES
-    return _PROGRAM + shape.parameters * size + max(loading, logits + search)
+    frozen = (shape.parameters - shape.tables) * size + _PIECES
+    return _PROGRAM + shape.parameters * size + max(loading, logits + search, frozen)
 
 
 def disk(shape: Shape, target: ExportTarget) -> dict[str, int]:

@@ -326,6 +326,7 @@ def remember(stages: Stages, work: Path, **knobs: Any) -> None:
     def copy(stage: str) -> Callable[[Path], Facts]:
         def make(output: Path) -> Facts:
             shutil.copytree(stages.kept[stage].folder, output)
+            (output / "recipe").write_text(str(knobs))  # other recipes make other results
             result = dict(stages.kept[stage].result)
             if stage == "verify":
                 result["quality"] = {**result["quality"], "text": {**result["quality"]["text"], "kl_divergence": loss}}

@@ -261,13 +261,13 @@ def test_too_little_memory_is_refused_before_anything_is_loaded() -> None:
 
 
 def test_memory_grows_with_what_is_loaded_and_with_the_calibration() -> None:
-    recipe = QuantRecipe()
+    recipe, long = QuantRecipe(), QuantRecipe(num_calib_data=512)
     small, large = (peak_memory(shape_of(millions), recipe, mapped=False) for millions in (3000, 7000))
-    assert large - small == pytest.approx(4000 * 2_000_000 * (1 + 4 / 32))
-    assert peak_memory(shape_of(3000, "float32"), recipe) - small > 3000 * 2_000_000
-    assert peak_memory(shape_of(3000), replace(recipe, num_calib_data=256)) > small
-    assert peak_memory(shape_of(3000), replace(recipe, quant_algo="none"), mapped=False) < small
-    assert peak_memory(shape_of(3000), recipe) > small
+    assert large - small == pytest.approx(2 * 4000 * 2_000_000)  # loaded, and frozen
+    assert peak_memory(shape_of(3000, "float32"), recipe) > large / 2 > small / 2
+    assert peak_memory(shape_of(3000), long) > small
+    assert peak_memory(shape_of(3000), replace(long, quant_algo="none")) < peak_memory(shape_of(3000), long)
+    assert peak_memory(shape_of(100), recipe, mapped=False) <= peak_memory(shape_of(100), recipe)
 
 
 def test_disk_grows_with_what_stays_in_16_or_32_bits() -> None:

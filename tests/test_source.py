@@ -168,10 +168,16 @@ from builder.launch import fetch
 from builder.preflight import check_weights
 from builder.recipe import QuantRecipe
 from builder.source import parse_source
-check_weights(fetch(parse_source(sys.argv[1]), QuantRecipe()).path)
+check_weights(fetch(parse_source(sys.argv[1]), QuantRecipe(dataset="offline")).path)
 answer = None
 """
-    sizes = {"hidden_size": 256, "intermediate_size": 768, "num_attention_heads": 4, "num_hidden_layers": 2}
+    sizes = {
+        "hidden_size": 256,
+        "intermediate_size": 768,
+        "num_attention_heads": 4,
+        "num_hidden_layers": 2,
+        "vocab_size": 512,
+    }
     whole = FILES | {"config.json": json.dumps({"model_type": "llama", **sizes}).encode()}
     pickled = {name: content for name, content in whole.items() if name != "model.safetensors"}
     base = {name: content for name, content in whole.items() if name != "chat_template.jinja"}

@@ -37,7 +37,7 @@ WATCH = """() => {
   new MutationObserver(() => {
     const answers = document.querySelectorAll('#chat .bot .prose');
     if (answers.length) window.lengths.push(answers[answers.length - 1].textContent.length);
-  }).observe(document.querySelector('#chat'), {subtree: true, childList: true, characterData: true});
+  }).observe(document.body, {subtree: true, childList: true, characterData: true});
 }"""
 
 

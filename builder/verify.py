@@ -6,7 +6,6 @@ random weights too. Are its prompts the original's? Template, tokens and end of 
 original? That is measured on held-out text and conversations.
 """
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -45,11 +44,13 @@ _CONVERSATIONS: tuple[tuple[tuple[Role, str], ...], ...] = (
 
 
 def verify(job: Job, report: Report) -> Job:
-    """Measure the export, and write quality.json; the verdict is quality.judge's.
+    """Measure the export; the verdict is quality.judge's.
 
-    job: checkpoint, exported, output; proof (of the quantized model) and blocks with original (the folder of the
-    original's log probabilities), where there are any. Raises VerificationFailed where prompts or text differ.
+    job: checkpoint, exported, output (an empty folder to make, since what is kept is one); proof of the quantized
+    model, and blocks with original (the folder of the original's log probabilities), where there are any. Raises
+    VerificationFailed where prompts or text differ.
     """
+    Path(job["output"]).mkdir()  # at once: whoever looks sees that this stage is at work
     try:
         folder = ModelFolder.open(Path(job["exported"]))
         prompt, runtime = Prompt.load(folder.path), Runtime(folder, None, usable_cores(), cpu=True)
@@ -61,10 +62,7 @@ def verify(job: Job, report: Report) -> Job:
         export=against_quantized(runtime, Path(job["proof"])) if "proof" in job else None,
         **against_original(runtime, Path(job["blocks"]), Path(job["original"]), report) if "blocks" in job else {},
     )
-    facts = asdict(quality)
-    Path(job["output"]).mkdir()
-    (Path(job["output"]) / "quality.json").write_text(json.dumps(facts, indent=2), encoding="utf-8")
-    return {"quality": facts}
+    return {"quality": asdict(quality)}
 
 
 def against_original(runtime: Runtime, blocks: Path, original: Path, report: Report) -> dict[str, Loss]:

@@ -21,10 +21,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from build_memory import random_llama
 from safetensors import safe_open
 
 from builder.calibration import make_blocks
-from builder.demo import CHECKPOINT as DEMO
 from builder.progress import silent
 from builder.quantize import CHECKPOINT
 from builder.recipe import QuantRecipe
@@ -55,24 +55,6 @@ tokenizer.save_pretrained(output)
 peak = Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0]
 print(json.dumps({"peak_memory": int(peak) << 10}), file=sys.__stdout__)
 """
-
-
-def random_llama(folder: Path) -> Path:
-    """A checkpoint of 60 million random parameters in bfloat16, with the demo's tokenizer."""
-    import shutil
-
-    import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=read_config(DEMO)["vocab_size"], hidden_size=768, intermediate_size=2048, num_hidden_layers=8,
-        num_attention_heads=12, num_key_value_heads=12, tie_word_embeddings=True,
-    )  # fmt: skip
-    LlamaForCausalLM(config).to(torch.bfloat16).save_pretrained(folder)
-    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
-        shutil.copy(DEMO / name, folder / name)
-    return folder
 
 
 def own_way(checkpoint: Path, blocks: Path, output: Path, data_type: str) -> tuple[float, int]:
@@ -120,7 +102,7 @@ def main() -> None:
     flags = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
-        checkpoint = flags.checkpoint or random_llama(work / "random")
+        checkpoint = flags.checkpoint or random_llama(work / "random", 60)
         config = read_config(checkpoint)
         data_type = flags.data_type or str(config.get("dtype") or config["torch_dtype"])
         recipe = QuantRecipe(dataset="demo", num_calib_data=flags.sequences, seq_len=flags.length)

@@ -56,8 +56,8 @@ def build(arguments: list[str]) -> None:
     source = parse_source(flags.model, flags.revision)
     recipe = recipe_from(flags, source)
     target, output = target_from(flags, recipe.exclude_layers), flags.output
-    if output and output.exists():
-        raise BuildError(f"--output {output} exists: nothing is overwritten, so name a new folder.")
+    if output:
+        steps.refuse_existing("--output", output)
     with terminal() as report:
         built = launch.make(
             source,

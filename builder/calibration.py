@@ -1,6 +1,5 @@
 """Text -> equal-length token blocks: for AWQ to look at, and held out to measure the result on."""
 
-import hashlib
 import io
 import json
 import math
@@ -20,6 +19,7 @@ from builder.demo import corpus
 from builder.demo.draw import Split
 from builder.errors import CalibrationError, SourceError
 from builder.hub import download
+from builder.kept import sha256
 from builder.progress import Report, Step, silent
 from builder.recipe import QuantRecipe
 from builder.source import read_chat_template, read_tokenizer_config
@@ -120,8 +120,7 @@ def file_digest(dataset: str) -> str:
     if dataset in DATASETS:
         return ""
     try:
-        with Path(dataset).expanduser().open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return sha256(Path(dataset).expanduser())
     except OSError as error:
         raise _unreadable(dataset, error) from error
 

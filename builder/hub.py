@@ -4,7 +4,6 @@ The client links and names what is in the cache, but it throws a partial file aw
 bytes are fetched here, through the client's session, into the cache's blobs, where the client then finds them.
 """
 
-import hashlib
 import os
 import re
 import shutil
@@ -16,6 +15,7 @@ from typing import Any, Literal
 from filelock import FileLock
 
 from builder.errors import SourceError
+from builder.kept import sha256
 from builder.progress import Report, Step, silent
 
 Kind = Literal["model", "dataset"]
@@ -118,11 +118,11 @@ def _missing(
     listed = {sibling.rfilename: sibling for sibling in info.siblings}
     missing = []
     for path in filter_repo_objects(listed, allow_patterns=list(allow_patterns), ignore_patterns=list(ignore_patterns)):
-        size, sha256 = listed[path].size, listed[path].lfs.sha256 if listed[path].lfs else ""
-        etag = str(sha256 or listed[path].blob_id)
+        size, content = listed[path].size, listed[path].lfs.sha256 if listed[path].lfs else ""
+        etag = str(content or listed[path].blob_id)
         cached = isinstance(try_to_load_from_cache(name, path, revision=info.sha, repo_type=kind), str)
         if not cached and size is not None and size <= constants.MAX_HTTP_DOWNLOAD_SIZE and _HEX.fullmatch(etag):
-            missing.append(_File(path, size, etag, sha256))
+            missing.append(_File(path, size, etag, content))
     return missing
 
 
@@ -169,12 +169,9 @@ def _fetch_file(url: str, file: _File, blobs: Path, progress: _Progress, before:
         except RequestError:
             if _arrived(blobs, file) <= start:  # a connection that brought something is worth another one
                 raise
-    if file.sha256:
-        with partial.open("rb") as content:
-            arrived = hashlib.file_digest(content, "sha256").hexdigest()
-        if arrived != file.sha256:
-            partial.unlink()
-            raise OSError(f"{file.path} is not what the Hub has, and was removed")
+    if file.sha256 and sha256(partial) != file.sha256:
+        partial.unlink()
+        raise OSError(f"{file.path} is not what the Hub has, and was removed")
     os.replace(partial, blobs / file.etag)
 
 

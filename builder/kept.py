@@ -43,7 +43,7 @@ def keep(work: Path, stage: str, inputs: Mapping[str, Any], make: Callable[[Path
     report(Step(stage, 0, 0))
     folder = work / f"{stage}-{_digest({'format': FORMAT, 'stage': stage, **inputs})[:12]}"
     found = _find(folder)
-    if found and (fault := first_change(folder, found.files, hashes=True)):
+    if found and (fault := first_change(folder, found.files)):
         report(Step(stage, 0, 0, f"{stage}: what was kept is damaged ({fault}), so it is made again.", lasting=True))
         discard(found)
         found = None
@@ -74,15 +74,15 @@ def describe(folder: Path) -> Facts:
     }
 
 
-def first_change(folder: Path, files: Mapping[str, Mapping[str, Any]], hashes: bool) -> str | None:
-    """The first file that is not as it was described, and what is wrong with it; sizes alone where not `hashes`."""
+def first_change(folder: Path, files: Mapping[str, Mapping[str, Any]]) -> str | None:
+    """The first file that is not as it was described, and what is wrong with it."""
     for name, entry in files.items():
         file = folder / name
         if not file.is_file():
             return f"{name} is missing"
         if file.stat().st_size != entry["size"]:
             return f"{name} has {file.stat().st_size} bytes instead of {entry['size']}"
-        if hashes and sha256(file) != entry["sha256"]:
+        if sha256(file) != entry["sha256"]:
             return f"{name} has another SHA-256 than when it was written"
     return None
 

@@ -48,7 +48,6 @@ def quantize(job: Job, report: Report) -> Job:
     - original/N.npy: the original's float16 log probabilities [length, vocab] on block N of text, then chats.
     """
     _leave_out_unused_modules()
-    import quark.torch.export.main_export.model_post_process as post_process
     import torch
     from quark.torch import LLMTemplate, ModelQuantizer, export_safetensors
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -88,15 +87,15 @@ def quantize(job: Job, report: Report) -> Job:
         token_ids = measured[0][: min(PROOF_TOKENS, PROOF_LOGITS // model.config.vocab_size)]
         logits = model(torch.from_numpy(token_ids)[None]).logits[0].float()
         np.savez(output / PROOF, token_ids=token_ids, logits=logits.numpy())
-        post_process.tqdm = _giving_memory_back
         # "reorder" is the nibble order that OGA's model builder reads; "order" exports garbage without a word.
-        export_safetensors(
-            model=model,
-            output_dir=str(output / CHECKPOINT),
-            custom_mode=job["custom_mode"],
-            weight_format="real_quantized",
-            pack_method="reorder",
-        )
+        with _adapted(report):
+            export_safetensors(
+                model=model,
+                output_dir=str(output / CHECKPOINT),
+                custom_mode=job["custom_mode"],
+                weight_format="real_quantized",
+                pack_method="reorder",
+            )
     if job["custom_mode"] == "awq":
         repair_awq_names(output / CHECKPOINT)
     AutoTokenizer.from_pretrained(checkpoint).save_pretrained(output / CHECKPOINT)
@@ -111,10 +110,9 @@ def repair_awq_names(checkpoint: Path) -> None:
 
     Only headers change. The safetensors format lets a header end in spaces, so no data moves.
     """
-    files = sorted(checkpoint.glob("*.safetensors"))
-    names = awq_names(name for file in files for name in _read_header(file)[0])
-    for file in files:
-        header, size = _read_header(file)
+    headers = {file: _read_header(file) for file in checkpoint.glob("*.safetensors")}
+    names = awq_names(name for header, _ in headers.values() for name in header)
+    for file, (header, size) in headers.items():
         renamed = json.dumps({names.get(name, name): entry for name, entry in header.items()}, separators=(",", ":"))
         with file.open("r+b") as content:
             content.seek(_HEADER_SIZE.size)
@@ -149,13 +147,14 @@ def _leave_out_unused_modules() -> None:
 
 @contextmanager
 def _adapted(report: Report) -> Iterator[None]:
-    """Quark with progress that is ours, and AWQ's search for the best clipping a few rows of a weight at a time.
+    """Quark with loops that are ours, and AWQ's search for the best clipping a few rows of a weight at a time.
 
     Rows are independent, so the result has the same bits. But the search multiplies each row with 512 tokens: in
     pieces the products stay in the processor's cache; whole, they grow with the layer and are paged in anew each time.
     """
     import quark.torch.algorithm.awq.awq as awq
     import quark.torch.algorithm.common as common
+    import quark.torch.export.main_export.model_post_process as packing
     import torch
 
     whole = awq.AwqProcessor._compute_best_clip
@@ -170,14 +169,15 @@ def _adapted(report: Report) -> Iterator[None]:
             found.append(whole(processor, piece, inputs))
         return torch.cat(found)
 
-    bars, collect = (awq.tqdm, common.tqdm), awq.clear_memory
+    bars, collect = (awq.tqdm, common.tqdm, packing.tqdm), awq.clear_memory
     awq.tqdm = common.tqdm = lambda layers, **_: _reported(layers, report)
+    packing.tqdm = _giving_memory_back
     awq.AwqProcessor._compute_best_clip = in_pieces
     awq.clear_memory = lambda *_: None  # it collects garbage: once a layer is enough, and a piece far too often
     try:
         yield
     finally:
-        (awq.tqdm, common.tqdm), awq.clear_memory = bars, collect
+        (awq.tqdm, common.tqdm, packing.tqdm), awq.clear_memory = bars, collect
         awq.AwqProcessor._compute_best_clip = whole
 
 

@@ -1,18 +1,20 @@
 """What a build will need of memory and disk, from a checkpoint's headers and configuration. Pure."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from builder.calibration import CHATS, HELDOUT
 from builder.families import family_of
 from builder.recipe import ExportTarget, QuantRecipe
 
-MEASURED_TOKENS = 8 * 512  # calibration.HELDOUT and CHATS
+_MEASURED_TOKENS = math.prod(HELDOUT) + math.prod(CHATS)
 _BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 _PROGRAM = 510 << 20  # of the process that quantizes, with torch and Quark imported and nothing loaded
 _PIECES = 60 << 20  # of AWQ's clip search, with what they are compared with
 _COPIES = 4  # of logits, and of a layer's weights, that are held at once or that the allocator does not give back
-_MEASURED_AT_ONCE = 512  # tokens
+_MEASURED_AT_ONCE = HELDOUT[1]  # tokens
 _FOUR_BITS = 0.53 + 0.03  # bytes per weight: with a 16-bit scale and a zero point per 128, and what is not quantized
 
 
@@ -78,7 +80,7 @@ def disk(shape: Shape, target: ExportTarget) -> dict[str, int]:
     head_bytes = {4: 0.6, 8: 1.1, 16: 4.0}[target.lm_head_bits]
     return {
         "calibrate": 1 << 20,
-        "quantize": int(linears + shape.tables * _BYTES[shape.data_type] + MEASURED_TOKENS * shape.vocabulary * 2)
+        "quantize": int(linears + shape.tables * _BYTES[shape.data_type] + _MEASURED_TOKENS * shape.vocabulary * 2)
         + (64 << 20),
         "export": int(linears + shape.embeddings * (4 + head_bytes)) + (16 << 20),
     }

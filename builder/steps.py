@@ -28,7 +28,7 @@ def quantize_step(checkpoint: Checkpoint, recipe: QuantRecipe, output: Path, rep
 
     Raises BuildError; then nothing is at `output`, and what was finished is kept for the next attempt.
     """
-    _refuse_existing("--output_dir", output)
+    refuse_existing("--output_dir", output)
     check(checkpoint.path, recipe, ExportTarget(), output.parent)
     with staging(checkpoint, output.parent) as work:
         calibrated, quantized = quantize(work, checkpoint, recipe, report)
@@ -46,7 +46,7 @@ def export_step(quantized: Path, target: ExportTarget, output: Path, report: Rep
     Raises BuildError; then nothing is at `output`. Without a proof in `quantized` only the graph, the prompts and the
     streamed text are checked, and the quality says nothing of the weights.
     """
-    _refuse_existing("-o", output)
+    refuse_existing("-o", output)
     if not quantized.is_dir():
         raise SourceError(f"-i {quantized} is not a folder: name one that 'python -m builder quantize' made.")
     knobs = quantized_by(read_config(quantized))
@@ -119,6 +119,7 @@ def quantized_by(config: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _refuse_existing(flag: str, output: Path) -> None:
+def refuse_existing(flag: str, output: Path) -> None:
+    """Nothing is at the place that a flag names. Raises BuildError."""
     if output.exists():
         raise BuildError(f"{flag} {output} exists: nothing is overwritten, so name a new folder.")

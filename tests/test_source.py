@@ -25,6 +25,13 @@ from builder.source import (
 )
 from tests.hub import TOKEN, Hub, Repository, in_child, serve, start_child
 
+FETCH = """
+from builder.launch import fetch
+from builder.recipe import QuantRecipe
+from builder.source import parse_source
+fetch(parse_source(sys.argv[1]), QuantRecipe())
+answer = None
+"""
 LOCATE = """
 from builder.source import locate, parse_source
 steps = []
@@ -240,36 +247,18 @@ def test_a_hub_model_arrives_whole_pinned_to_its_commit_and_without_what_is_not_
 
 
 def test_a_model_that_would_be_refused_is_refused_before_its_weights_are_fetched(tmp_path: Path) -> None:
-    fetch = """
-from builder.errors import UnsupportedModel
-from builder.launch import fetch
-from builder.recipe import QuantRecipe
-from builder.source import parse_source
-try:
-    fetch(parse_source(sys.argv[1]), QuantRecipe())
-except UnsupportedModel as error:
-    answer = str(error)
-"""
     with serve({"acme/odd": Repository(FILES | {"config.json": b'{"model_type": "mamba"}'})}) as hub:
-        assert "'mamba' is not supported" in in_child(fetch, hub.url, tmp_path, "acme/odd")["answer"]
+        refused = in_child(FETCH, hub.url, tmp_path, "acme/odd")
+    assert refused["error"] == "UnsupportedModel" and "'mamba' is not supported" in refused["message"]
     assert "config.json" in hub.served and "model.safetensors" not in hub.served
 
 
 def test_no_weights_are_fetched_where_the_calibration_text_cannot_be_had(tmp_path: Path) -> None:
-    fetch = """
-from builder.errors import CalibrationError
-from builder.launch import fetch
-from builder.recipe import QuantRecipe
-from builder.source import parse_source
-try:
-    fetch(parse_source(sys.argv[1]), QuantRecipe())
-except CalibrationError as error:
-    answer = str(error)
-"""
     names = ("config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
     settings = {name: (demo.CHECKPOINT / name).read_bytes() for name in names}
     with serve({"acme/whole": Repository(FILES | settings)}) as hub:
-        assert "--dataset offline" in in_child(fetch, hub.url, tmp_path, "acme/whole")["answer"]
+        refused = in_child(FETCH, hub.url, tmp_path, "acme/whole")
+    assert refused["error"] == "CalibrationError" and "--dataset offline" in refused["message"]
     assert "tokenizer.json" in hub.served and "model.safetensors" not in hub.served
 
 

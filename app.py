@@ -19,6 +19,7 @@ from builder.flags import add_build_flags, kebab, models_dir_from, recipe_from, 
 from builder.progress import terminal
 from builder.source import parse_source
 from serving.errors import InvalidRequest, ServingError
+from serving.types import EngineSettings
 from serving.worker import EngineProcess
 
 EXAMPLES = (
@@ -46,11 +47,26 @@ def parse_flags(argv: list[str] | None) -> argparse.Namespace:
     group = parser.add_argument_group("the chat")
     group.add_argument("--context-length", type=int, help="serve a shorter window than the model has, in tokens")
     group.add_argument("--threads", type=int, help="threads to compute with (default: the usable physical cores)")
+    group.add_argument("--parallel", type=int, default=4, help="answers made at the same time (default: 4)")
+    group.add_argument("--batch", action="store_true", help="make them in one forward pass, on the CPU")
+    group.add_argument("--queue", type=int, default=32, help="requests that may wait beyond them (default: 32)")
+    group.add_argument("--kv-memory", type=size, metavar="SIZE", help="for KV caches, as 800M or 4G (default: half)")
+    group.add_argument("--slots", type=int, help="conversations to keep in them (default: what the memory allows)")
+    group.add_argument("--no-guess", action="store_true", help="do not check n-gram guesses at the next tokens")
+    group.add_argument(
+        "--deterministic", action="store_true", help="same seed, same text, whatever else is computed at the time"
+    )
     group.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine only)")
     group.add_argument("--port", type=int, default=7860)
     group.add_argument("--share", action="store_true", help="also make a public link, with a password")
     group.add_argument("--auth", metavar="USER:PASSWORD", help="ask for this login (default when shared: a random one)")
     return parser.parse_args(kebab(sys.argv[1:] if argv is None else argv))
+
+
+def size(text: str) -> int:
+    """Bytes, from a number with or without K, M, G or T behind it. Raises ValueError, which argparse reports."""
+    number, unit = (text[:-1], text[-1].upper()) if text[-1:].upper() in tuple("KMGT") else (text, "")
+    return int(float(number) * 1024 ** ("", "K", "M", "G", "T").index(unit))
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -70,6 +86,7 @@ def main(argv: list[str] | None = None) -> int:
 def run(flags: argparse.Namespace) -> None:
     """From flags to a chat that is being served."""
     # 1. What can be refused at once.
+    settings = settings_from(flags)
     login = login_from(flags.auth, public=flags.share or not is_loopback(flags.host))
     check_address(flags.host, flags.port)
 
@@ -79,7 +96,7 @@ def run(flags: argparse.Namespace) -> None:
         check_files(folder)
 
     # 3. The engine, then the page: importing Gradio takes seconds that a failed start need not spend.
-    with EngineProcess.load(folder, context_length=flags.context_length, threads=flags.threads) as engine:
+    with EngineProcess.load(folder, settings) as engine:
         from serving.ui import build_chat, serve_chat
 
         page = build_chat(
@@ -121,6 +138,21 @@ def model_folder(flags: argparse.Namespace) -> tuple[Path, bool]:
             found = launch.make(source, recipe, target, models_dir, report, auto_quality)
         print(launch.describe(found), file=sys.stderr)
     return found, source.kind == "demo"
+
+
+def settings_from(flags: argparse.Namespace) -> EngineSettings:
+    """How the engine is to run. Raises InvalidRequest."""
+    return EngineSettings(
+        context_length=flags.context_length,
+        threads=flags.threads,
+        parallel=flags.parallel,
+        queue=flags.queue,
+        slots=flags.slots,
+        batch=flags.batch,
+        kv_memory=flags.kv_memory,
+        guess=not flags.no_guess,
+        deterministic=flags.deterministic,
+    )
 
 
 def login_from(auth: str | None, public: bool) -> tuple[str, str] | None:

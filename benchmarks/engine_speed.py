@@ -25,9 +25,9 @@ from builder.demo import CHECKPOINT
 from serving.engine import Engine
 from serving.folder import ModelFolder
 from serving.hardware import usable_cores
+from serving.oga import OgaRuntime
 from serving.prefix import TokenIds
 from serving.prompt import Prompt
-from serving.runtime import Runtime
 from serving.types import Message, SamplingOptions
 
 TOKENS = 100
@@ -44,7 +44,7 @@ def main() -> None:
         folder = flags.folder or random_llama(Path(stack.enter_context(tempfile.TemporaryDirectory())))
         # No end-of-turn token: every answer has its 100 tokens.
         prompt = replace(Prompt.load(folder), end_ids=frozenset())
-        engine = stack.enter_context(Engine(Runtime(ModelFolder.open(folder), None, usable_cores()), prompt))
+        engine = stack.enter_context(Engine(OgaRuntime(ModelFolder.open(folder), None, usable_cores()), prompt))
         model = bare_model(folder)
         token_ids = prompt.encode(prompt.render(QUESTION))
         pairs = [(engine_speed(engine), bare_speed(model, token_ids)) for _ in range(flags.rounds + 1)][1:]

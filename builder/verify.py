@@ -20,8 +20,8 @@ from builder.stage import Job, stage_main
 from serving.errors import InvalidRequest, ServingError
 from serving.folder import ModelFolder
 from serving.hardware import usable_cores
+from serving.oga import OgaRuntime
 from serving.prompt import Prompt
-from serving.runtime import Runtime
 from serving.types import Message, Role
 
 # What templates and tokenizers have been seen to get wrong: blanks at the ends, empty turns, markup, other scripts,
@@ -53,7 +53,7 @@ def verify(job: Job, report: Report) -> Job:
     Path(job["output"]).mkdir()  # at once: whoever looks sees that this stage is at work
     try:
         folder = ModelFolder.open(Path(job["exported"]))
-        prompt, runtime = Prompt.load(folder.path), Runtime(folder, None, usable_cores(), cpu=True)
+        prompt, runtime = Prompt.load(folder.path), OgaRuntime(folder, None, usable_cores(), cpu=True)
     except ServingError as error:
         raise VerificationFailed(f"the export cannot be served, so nothing was published: {error}") from error
     check_prompts(prompt, Path(job["checkpoint"]))
@@ -65,7 +65,7 @@ def verify(job: Job, report: Report) -> Job:
     return {"quality": asdict(quality)}
 
 
-def against_original(runtime: Runtime, blocks: Path, original: Path, report: Report) -> dict[str, Loss]:
+def against_original(runtime: OgaRuntime, blocks: Path, original: Path, report: Report) -> dict[str, Loss]:
     """The export against the original, on held-out `text` and, where there are any, on `chats`."""
     found: dict[str, Comparison] = {}
     with np.load(blocks) as content:
@@ -77,7 +77,7 @@ def against_original(runtime: Runtime, blocks: Path, original: Path, report: Rep
     return {kind: comparison.loss() for kind, comparison in found.items()}
 
 
-def against_quantized(runtime: Runtime, proof: Path) -> Difference:
+def against_quantized(runtime: OgaRuntime, proof: Path) -> Difference:
     """The export against the quantized model that it was made from."""
     comparison = Comparison()
     with np.load(proof) as content:

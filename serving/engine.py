@@ -1,10 +1,12 @@
 """The decoding loop and its scheduler.
 
-OGA runs the model and owns the KV cache; everything else is decided here: which cached conversation a request
-continues, how its prompt is cut, which token comes next, when an answer ends. One thread owns every OGA object and
-gives each active request one forward pass in turn, so a long prompt delays the others by one chunk at most.
+The runtime runs the model and holds the KV caches; everything else is decided here: which cached conversation a
+request continues, how its prompt is cut, which token comes next, when an answer ends. One thread owns the runtime. A
+round gives every answer that decodes one step, in one pass where the runtime batches, and one prompt a chunk of
+prefill; so a long prompt delays the others by one chunk at most.
 """
 
+import math
 import threading
 import time
 from collections import deque
@@ -15,22 +17,24 @@ from queue import SimpleQueue
 
 import numpy as np
 
-from serving.errors import EngineStopped, ServingError
+from serving.drafts import Drafter
+from serving.errors import Busy, EngineStopped, OutOfMemory, ServingError
 from serving.folder import ModelFolder
 from serving.hardware import available_memory, usable_cores
-from serving.prefix import SlotView, TokenIds, capacity_for, plan
+from serving.prefix import SlotView, TokenIds, plan, prefill_cuts
 from serving.prompt import Prompt
-from serving.runtime import Runtime, Slot
+from serving.runtime import PREFILL_CHUNK, Runtime, Slot
 from serving.sampler import choose
 from serving.stops import StopStrings
-from serving.types import Cancelled, Chunk, FinishReason, Message, SamplingOptions, never
+from serving.types import Cancelled, Chunk, EngineSettings, FinishReason, Message, SamplingOptions, never
 
-CAPACITY_STEP = 1024  # tokens of KV cache allocated at first; doubled when a conversation outgrows it
 ANSWER_ROOM = 512  # tokens of KV cache reserved for an answer before it starts
-SLOTS = 4
+MOST_SLOTS = 16
+TYPICAL_CONVERSATION = 2048  # tokens
 # A fast model's chunks are handed over in batches. Waking another thread for each token costs more than sampling it,
 # and takes a core away from the forward pass; fifty times a second is smooth to read.
 DELIVERY_SECONDS = 0.02
+SHARED_PREFIX = 32  # tokens that are copied from another conversation rather than computed again, at least
 
 Sink = Callable[[Sequence[Chunk] | Exception], None]
 
@@ -43,33 +47,36 @@ class Engine:
     ...     print(chunk.text, end="", flush=True)
     """
 
-    def __init__(self, runtime: Runtime, prompt: Prompt, slots: int = SLOTS) -> None:
+    def __init__(self, runtime: Runtime, prompt: Prompt, settings: EngineSettings | None = None) -> None:
+        settings = settings or EngineSettings()
         self.folder = runtime.folder
         self.prompt = prompt
         self._runtime = runtime
-        self._slots = [Slot(index, runtime) for index in range(slots)]
+        self._guess = settings.guess and runtime.continues
+        self._kv_budget = settings.kv_memory or available_memory() // 2
+        typical = runtime.kv_bytes_per_token * min(runtime.context_length, TYPICAL_CONVERSATION)
+        slots = settings.slots or slots_for(self._kv_budget, typical, settings.parallel)
+        self._slots = [runtime.slot(index) for index in range(slots)]
+        self._parallel = min(settings.parallel, slots)
+        self._most_open = self._parallel + settings.queue
+        self._open = 0
+        self._seconds_per_answer = 1.0
+        self._lock = threading.Lock()
         self._inbox: SimpleQueue[_Request | None] = SimpleQueue()
         self._closed = False
         self._thread = threading.Thread(target=self._serve, name="engine", daemon=True)
         self._thread.start()
 
     @classmethod
-    def load(
-        cls,
-        path: Path | str,
-        *,
-        context_length: int | None = None,
-        threads: int | None = None,
-        slots: int = SLOTS,
-    ) -> "Engine":
+    def load(cls, path: Path | str, settings: EngineSettings | None = None) -> "Engine":
         """Load a model folder and run one warm-up pass.
 
-        context_length: serve a shorter window than the model has. threads: defaults to the usable physical cores.
-        Raises ModelFolderError for an incomplete folder, InvalidRequest for a window the model does not have.
+        Raises ModelFolderError for an incomplete folder, InvalidRequest for settings that the model does not allow.
         """
+        settings = settings or EngineSettings()
         folder = ModelFolder.open(Path(path))
         prompt = Prompt.load(folder.path)
-        return cls(Runtime(folder, context_length, usable_cores() if threads is None else threads), prompt, slots)
+        return cls(load_runtime(folder, settings), prompt, settings)
 
     @property
     def context_length(self) -> int:
@@ -88,7 +95,7 @@ class Engine:
         before every forward pass; closing the iterator cancels too. Whatever was computed stays in the KV cache, and
         the next request that begins with the same tokens continues there.
         Raises InvalidRequest at once for messages the chat template refuses, ContextOverflow for a prompt that leaves
-        no room for an answer.
+        no room for an answer, Busy where too many requests wait.
         """
         token_ids = self.prompt.tokens(messages, self.context_length)
         return self._stream(token_ids, options or SamplingOptions(), cancelled)
@@ -97,15 +104,26 @@ class Engine:
         """Ask for the answer to an encoded prompt [n], n below the context length, without waiting for it.
 
         `sink` gets every chunk, in order and a few at a time; last comes one with a finish reason, or an exception.
-        It is called on the engine's thread and must not block.
+        It is called on the engine's thread and must not block. Raises Busy and EngineStopped.
         """
-        if self._closed:
-            raise EngineStopped("the engine is closed.")
+        with self._lock:
+            if self._closed:
+                raise EngineStopped("the engine is closed.")
+            if self._open >= self._most_open:
+                waiting = self._open - self._parallel
+                retry_after = self._seconds_per_answer * (1 + waiting / self._parallel)
+                raise Busy(
+                    f"{self._parallel} answers are being made and {waiting} wait: try again in about "
+                    f"{math.ceil(retry_after)} s, or start with a longer --queue.",
+                    retry_after,
+                )
+            self._open += 1
         self._inbox.put(_Request(token_ids, options, cancelled, sink))
 
     def close(self) -> None:
         """Stop the thread and free the model. Requests still waiting end with EngineStopped."""
-        self._closed = True
+        with self._lock:
+            self._closed = True
         self._inbox.put(None)
         self._thread.join()
         while not self._inbox.empty():  # what came in while the thread was ending
@@ -137,8 +155,9 @@ class Engine:
 
     def _serve(self) -> None:
         waiting: deque[_Request] = deque()
-        active: list[_Request] = []
+        active: deque[_Request] = deque()
         while True:
+            # 1. Requests come in, and go again if nobody waits for them any more.
             while not self._inbox.empty() or not (waiting or active):
                 arrived = self._inbox.get()
                 if arrived is None:
@@ -147,119 +166,200 @@ class Engine:
                     self._slots.clear()
                     return
                 waiting.append(arrived)
-            while waiting and (slot := self._take_slot(waiting[0])):
-                request = waiting.popleft()
-                request.steps = self._answer(request, slot)
-                active.append(request)
-            alone = len(active) == 1
-            active = [request for request in active if self._step(request, alone)]
+            for request in [request for request in waiting if request.is_cancelled()]:
+                waiting.remove(request)
+                request.emit(finish_reason="cancelled")
+                self._end(request)
 
-    def _take_slot(self, request: "_Request") -> Slot | None:
-        idle = [slot for slot in self._slots if not slot.busy]
-        chosen = plan(request.prompt, [SlotView(s.index, np.asarray(s.tokens, np.int32), s.last_used) for s in idle])
-        if chosen is None:
-            return None
+            # 2. They get a slot each.
+            while waiting and len(active) < self._parallel:
+                request = waiting.popleft()
+                request.slot = self._take_slot(request)
+                request.steps = self._answer(request, request.slot)
+                active.append(request)
+                self._advance(request)
+
+            # 3. One step for every answer that decodes, one chunk of prefill for one prompt, in turn.
+            self._decode([request for request in active if request.wants and not request.wants.prefill])
+            prefilling = next((request for request in active if request.wants and request.wants.prefill), None)
+            if prefilling:
+                for request in active:
+                    request.deliver()
+                self._compute([prefilling])
+                active.remove(prefilling)
+                active.append(prefilling)
+            active = deque(request for request in active if request.wants)
+
+    def _take_slot(self, request: "_Request") -> Slot:
+        chosen = plan(request.prompt, [_view(slot) for slot in self._slots if not slot.busy])
         slot = self._slots[chosen.index]
         slot.busy = True
         request.keep = chosen.keep
         return slot
 
-    def _step(self, request: "_Request", alone: bool) -> bool:
-        """Give a request one forward pass; false when it has ended."""
+    def _decode(self, requests: "list[_Request]") -> None:
+        """One forward pass for each request; for all that want one token together, where that is cheaper."""
+        together = [r for r in requests if r.wants and r.wants.tokens.size == 1] if self._runtime.batches else []
+        if together:
+            self._compute(together)
+        for request in requests:
+            if request not in together:
+                self._compute([request])
+
+    def _compute(self, requests: "list[_Request]") -> None:
+        """One forward pass, and what follows from it. One that was cancelled meanwhile has nothing computed."""
+        batch = [(r.slot, r.wants.tokens) for r in requests if r.slot and r.wants and not r.is_cancelled()]
+        failed: RuntimeError | None = None
         try:
-            chunk = next(request.steps)
+            if batch:
+                self._runtime.forward(batch)
+        except RuntimeError as error:  # what the runtimes raise, whatever the reason
+            failed = error
+        for request in requests:
+            self._advance(request, failed)
+
+    def _advance(self, request: "_Request", failed: RuntimeError | None = None) -> None:
+        """Let a request use its logits, up to the next forward pass that it wants; `wants` is None if it has ended."""
+        try:
+            request.wants = request.steps.throw(failed) if failed else next(request.steps)
+        except StopIteration:
+            request.wants = None
         except Exception as error:
+            request.wants = None
+            request.failure = error
+        if request.wants is None:
+            self._end(request)
+        elif time.perf_counter() - request.delivered >= DELIVERY_SECONDS:
             request.deliver()
-            request.sink(error)
-            return False
-        request.pending.append(chunk)
-        if chunk.finish_reason is not None:
-            request.steps.close()  # gives the slot back before the client hears that the answer has ended
-            request.deliver()
-            return False
-        if not alone or time.perf_counter() - request.delivered >= DELIVERY_SECONDS:
-            request.deliver()
-        return True
 
-    def _answer(self, request: "_Request", slot: Slot) -> Generator[Chunk]:
-        """One request from its first forward pass to its last; yields where another request may have its turn."""
+    def _end(self, request: "_Request") -> None:
+        with self._lock:
+            self._open -= 1
+            self._seconds_per_answer += 0.2 * (time.perf_counter() - request.started - self._seconds_per_answer)
+        request.deliver()
+        if request.failure:
+            request.sink(request.failure)
+
+    def _answer(self, request: "_Request", slot: Slot) -> "Generator[_Pass]":
+        """One request from its first forward pass to its last; yields the passes that it wants."""
         try:
-            yield from self._decode(request, slot)
-        except RuntimeError as error:  # what OGA raises, whatever the reason
+            yield from self._steps(request, slot)
+        except RuntimeError as error:
             slot.drop()
-            raise ServingError(f"ONNX Runtime GenAI failed on this request: {error}") from error
+            raise ServingError(f"ONNX Runtime failed on this request: {error}") from error
         finally:
-            slot.release()
+            slot.release()  # before the client hears that the answer has ended
 
-    def _decode(self, request: "_Request", slot: Slot) -> Iterator[Chunk]:
+    def _steps(self, request: "_Request", slot: Slot) -> "Iterator[_Pass]":
         prompt, options = request.prompt, request.options
         limit = min(self.context_length - prompt.size, options.max_tokens or self.context_length)
-        if request.cancelled():
-            yield request.chunk(slot, finish_reason="cancelled")
-            return
 
-        # 1. Continue the cached conversation, or start it over where the device or the cache's size asks for that.
+        # 1. Continue the cached conversation, or start over where the device or the size of the cache asks for that.
+        slot.rewind(request.keep)
         self._make_room(slot, prompt.size + min(limit, ANSWER_ROOM))
-        request.cached_tokens = slot.rewind(request.keep)
+        self._share(slot, prompt)
+        request.cached_tokens = len(slot.tokens)
 
         # 2. Prefill.
-        for _ in slot.fill(prompt):
+        for wanted in self._prefill(slot, prompt):
+            yield wanted
             request.prefill_seconds = time.perf_counter() - request.started
-            yield request.chunk(slot)
-            if request.cancelled():
-                yield request.chunk(slot, finish_reason="cancelled")
+            request.emit(finish_reason="cancelled" if request.is_cancelled() else None)
+            if request.is_cancelled():
                 return
 
-        # 3. Decode: logits -> token -> text -> back into the KV cache.
+        # 3. Decode: logits -> token -> text -> back into the KV cache, and with it a guess at what follows.
         rng = np.random.default_rng(options.seed)
         seen = np.zeros(self._runtime.vocab_size, dtype=np.bool_)
         seen[prompt] = True
         detokenizer, stops = self.prompt.detokenizer(), StopStrings(options.stop)
+        drafter = Drafter(prompt) if self._guess else None
+        draft: list[int] = []
         while True:
-            token = choose(slot.logits(), options, seen, rng)
-            seen[token] = True
-            request.completion_tokens += 1
-            finish: FinishReason | None = None
-            if token in self.prompt.end_ids:
-                text, finish = stops.flush(), "stop"
-            else:
-                text, stopped = stops.feed(detokenizer.feed(token))
-                if stopped:
-                    finish = "stop"
-                elif request.completion_tokens >= limit:
-                    text, finish = text + stops.flush(), "length"
-                elif request.cancelled():
-                    text, finish = text + stops.flush(), "cancelled"
-            yield request.chunk(slot, text=text, token_id=token, finish_reason=finish)
+            # As long as the guess is what is chosen, the logits after it count too.
+            for logits, guess in zip(slot.logits(len(draft) + 1), [*draft, None], strict=True):
+                token = choose(logits, options, seen, rng)
+                seen[token] = True
+                request.completion_tokens += 1
+                finish: FinishReason | None = None
+                if token in self.prompt.end_ids:
+                    text, finish = stops.flush(), "stop"
+                else:
+                    text, stopped = stops.feed(detokenizer.feed(token))
+                    if stopped:
+                        finish = "stop"
+                    elif request.completion_tokens >= limit:
+                        text, finish = text + stops.flush(), "length"
+                request.emit(text, token, finish)
+                if drafter:
+                    drafter.add(token)
+                if finish or token != guess:
+                    break
+            held = prompt.size + request.completion_tokens - 1
+            if len(slot.tokens) > held:  # a guess was wrong
+                slot.rewind(held)
             if finish:
                 return
-            if len(slot.tokens) == slot.capacity:
+            draft = drafter.draft(limit - request.completion_tokens - 1) if drafter else []
+            if slot.kv_tokens_for(held + 1 + len(draft)) > slot.kv_tokens:
                 tokens = np.asarray(slot.tokens, dtype=np.int32)
                 self._make_room(slot, tokens.size + ANSWER_ROOM)
-                for _ in slot.fill(tokens):
-                    yield request.chunk(slot)
-                    if request.cancelled():
-                        yield request.chunk(slot, finish_reason="cancelled")
-                        return
-            slot.append(np.asarray([token], dtype=np.int32))
+                for wanted in self._prefill(slot, tokens):
+                    yield wanted
+                    if request.is_cancelled():
+                        break
+            yield _Pass(np.asarray([token, *draft], dtype=np.int32))
+            if request.is_cancelled():
+                request.emit(stops.flush(), finish_reason="cancelled")
+                return
+
+    def _prefill(self, slot: Slot, tokens: TokenIds) -> "Iterator[_Pass]":
+        """The passes that append what is missing of `tokens`."""
+        size = PREFILL_CHUNK if self._runtime.continues else tokens.size
+        for begin, end in prefill_cuts(len(slot.tokens), tokens.size, size):
+            yield _Pass(tokens[begin:end], prefill=True)
+
+    def _share(self, slot: Slot, prompt: TokenIds) -> None:
+        """Copy what another conversation has already computed of this prompt, where the runtime can."""
+        others = [_view(other) for other in self._slots if other is not slot]
+        best = plan(prompt, others) if others and self._runtime.copies else None
+        if best and best.keep >= len(slot.tokens) + SHARED_PREFIX:
+            slot.take(self._slots[best.index], best.keep)
 
     def _make_room(self, slot: Slot, tokens: int) -> None:
         """Give the slot a KV cache for `tokens`, freeing idle conversations, oldest first, if memory is short."""
-        capacity = capacity_for(tokens, self.context_length, CAPACITY_STEP)
-        if slot.capacity >= capacity:
+        tokens = min(tokens, self.context_length)
+        wanted, per_token = slot.kv_tokens_for(tokens), self._runtime.kv_bytes_per_token
+        if wanted <= slot.kv_tokens:
             return
-        slot.drop()
-        needed = capacity * self._runtime.kv_bytes_per_token
-        for idle in sorted((s for s in self._slots if not s.busy), key=lambda s: s.last_used):
-            if available_memory() >= needed:
+        others = [other for other in self._slots if other is not slot]
+        idle = deque(sorted((s for s in others if not s.busy and s.kv_tokens), key=lambda s: s.last_used))
+        while True:
+            budget = self._kv_budget - per_token * sum(other.kv_tokens for other in others)
+            free = available_memory() + per_token * slot.kv_tokens
+            if wanted * per_token <= min(budget, free):
                 break
-            idle.drop()
-        if available_memory() < needed:
-            raise ServingError(
-                f"a KV cache for {capacity} tokens needs {needed >> 20} MiB, and {available_memory() >> 20} MiB are "
-                "free: close other programs, shorten the conversation, or serve a shorter window with --context-length."
-            )
-        slot.allocate(capacity)
+            if not idle:
+                what = f"a KV cache for {wanted:,} tokens needs {wanted * per_token >> 20:,} MiB"
+                if budget < free:
+                    raise OutOfMemory(
+                        f"{what}, and --kv-memory leaves {max(0, budget) >> 20:,} MiB of {self._kv_budget >> 20:,}: "
+                        "wait for other answers to end, shorten the conversation, or start with more --kv-memory."
+                    )
+                raise OutOfMemory(
+                    f"{what}, and {free >> 20:,} MiB are free: close other programs, shorten the conversation, or "
+                    "serve a shorter window with --context-length."
+                )
+            idle.popleft().drop()
+        slot.reserve(tokens)
+
+
+@dataclass(frozen=True, slots=True)
+class _Pass:
+    """A forward pass over `tokens` [n]. Those of a prefill are long: one at a time has its turn."""
+
+    tokens: TokenIds
+    prefill: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -270,14 +370,39 @@ class _Request:
     options: SamplingOptions
     cancelled: Cancelled
     sink: Sink
+    slot: Slot | None = None
+    steps: Generator[_Pass] = field(init=False)
+    wants: _Pass | None = None
+    failure: Exception | None = None
     pending: list[Chunk] = field(default_factory=list)
     delivered: float = 0.0
-    steps: Generator[Chunk] = field(init=False)
     keep: int = 0
     cached_tokens: int = 0
     completion_tokens: int = 0
     started: float = field(default_factory=time.perf_counter)
     prefill_seconds: float = 0.0
+    _cancelled: bool = False
+
+    def is_cancelled(self) -> bool:
+        """Whether nobody wants this answer any more; once true, it stays so."""
+        self._cancelled = self._cancelled or self.cancelled()
+        return self._cancelled
+
+    def emit(self, text: str = "", token_id: int | None = None, finish_reason: FinishReason | None = None) -> None:
+        """Add a chunk to what is handed over next."""
+        self.pending.append(
+            Chunk(
+                text=text,
+                prompt_tokens=self.prompt.size,
+                cached_tokens=self.cached_tokens,
+                prefilled_tokens=min(len(self.slot.tokens), self.prompt.size) if self.slot else 0,
+                completion_tokens=self.completion_tokens,
+                prefill_seconds=self.prefill_seconds,
+                decode_seconds=time.perf_counter() - self.started - self.prefill_seconds,
+                token_id=token_id,
+                finish_reason=finish_reason,
+            )
+        )
 
     def deliver(self) -> None:
         """Hand over what has gathered."""
@@ -286,21 +411,23 @@ class _Request:
             self.pending = []
             self.delivered = time.perf_counter()
 
-    def chunk(
-        self,
-        slot: Slot,
-        text: str = "",
-        token_id: int | None = None,
-        finish_reason: FinishReason | None = None,
-    ) -> Chunk:
-        return Chunk(
-            text=text,
-            prompt_tokens=self.prompt.size,
-            cached_tokens=self.cached_tokens,
-            prefilled_tokens=min(len(slot.tokens), self.prompt.size),
-            completion_tokens=self.completion_tokens,
-            prefill_seconds=self.prefill_seconds,
-            decode_seconds=time.perf_counter() - self.started - self.prefill_seconds,
-            token_id=token_id,
-            finish_reason=finish_reason,
-        )
+
+def _view(slot: Slot) -> SlotView:
+    return SlotView(slot.index, np.asarray(slot.tokens, np.int32), slot.last_used)
+
+
+def load_runtime(folder: ModelFolder, settings: EngineSettings) -> Runtime:
+    """The runtime that the settings ask for. Imported here: each of them loads a native library."""
+    threads = usable_cores() if settings.threads is None else settings.threads
+    if settings.batch:
+        from serving.ort import OrtRuntime
+
+        return OrtRuntime(folder, settings.context_length, threads, deterministic=settings.deterministic)
+    from serving.oga import OgaRuntime
+
+    return OgaRuntime(folder, settings.context_length, threads, deterministic=settings.deterministic)
+
+
+def slots_for(kv_memory: int, typical: int, parallel: int) -> int:
+    """How many conversations to keep, if a typical one takes so many bytes; no fewer than are answered at once."""
+    return max(parallel, min(MOST_SLOTS, kv_memory // max(1, typical)))

@@ -19,3 +19,15 @@ class ContextOverflow(InvalidRequest):
 
 class EngineStopped(ServingError):
     """The engine was closed, or failed, while a request was waiting for it."""
+
+
+class OutOfMemory(ServingError):
+    """There is no room for this conversation's KV cache."""
+
+
+class Busy(ServingError):
+    """Too many requests wait. retry_after: when it is worth trying again, in seconds; an estimate."""
+
+    def __init__(self, message: str, retry_after: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from serving.errors import ModelFolderError
+from serving.errors import InvalidRequest, ModelFolderError
 from serving.prompt import read_json
 
 REQUIRED = ("genai_config.json", "tokenizer.json", "tokenizer_config.json")
@@ -15,6 +15,7 @@ class ModelFolder:
     """A checked model folder.
 
     context_length, vocab_size: in tokens. kv_values_per_token: keys and values of all layers, for one token.
+    shared_kv: whether the graph reads and writes its keys and values in place.
     manifest: what the builder recorded; empty for a folder made elsewhere.
     """
 
@@ -22,6 +23,9 @@ class ModelFolder:
     context_length: int
     vocab_size: int
     kv_values_per_token: int
+    head_size: int
+    shared_kv: bool
+    graph: Path
     manifest: dict[str, Any]
 
     @classmethod
@@ -38,8 +42,11 @@ class ModelFolder:
             graph = path / model["decoder"]["filename"]
             decoder = model["decoder"]
             context_length, vocab_size = int(model["context_length"]), int(model["vocab_size"])
-            heads = int(decoder["num_key_value_heads"]) * int(decoder["head_size"])
-            kv_values_per_token = 2 * int(decoder["num_hidden_layers"]) * heads
+            head_size = int(decoder["head_size"])
+            kv_values_per_token = (
+                2 * int(decoder["num_hidden_layers"]) * int(decoder["num_key_value_heads"]) * head_size
+            )
+            shared_kv = bool(genai.get("search", {}).get("past_present_share_buffer"))
         except (KeyError, TypeError, ValueError) as error:
             raise ModelFolderError(f"{path / 'genai_config.json'} lacks {error}: not an OGA decoder export.") from error
         if not graph.is_file():
@@ -47,7 +54,16 @@ class ModelFolder:
         manifest = read_json(path / "manifest.json") if (path / "manifest.json").is_file() else {}
         for name, entry in manifest.get("files", {}).items():
             _check_size(path / name, entry["size"])
-        return cls(path, context_length, vocab_size, kv_values_per_token, manifest)
+        return cls(path, context_length, vocab_size, kv_values_per_token, head_size, shared_kv, graph, manifest)
+
+    def window(self, context_length: int | None) -> int:
+        """The window to serve, in tokens. Raises InvalidRequest for one that the model does not have."""
+        if context_length is not None and not 2 <= context_length <= self.context_length:
+            raise InvalidRequest(
+                f"--context-length must be from 2 to {self.context_length}, the window of this model, "
+                f"not {context_length}."
+            )
+        return context_length or self.context_length
 
 
 def _check_size(file: Path, expected: int) -> None:

@@ -33,14 +33,12 @@ def common_prefix(a: TokenIds, b: TokenIds) -> int:
     return int(different[0]) if different.size else n
 
 
-def plan(prompt: TokenIds, idle: Sequence[SlotView]) -> Plan | None:
-    """Pick the idle slot that saves the most work; None if no slot is idle.
+def plan(prompt: TokenIds, idle: Sequence[SlotView]) -> Plan:
+    """Pick the slot, of at least one, that saves the most work.
 
     The last prompt token is always computed anew, because its logits are needed. Where two slots save the same, the
     least recently used one is taken, so a new conversation does not push out the one just left.
     """
-    if not idle:
-        return None
     kept = {slot.index: min(common_prefix(prompt, slot.tokens), prompt.size - 1) for slot in idle}
     best = min(idle, key=lambda slot: (-kept[slot.index], slot.last_used))
     return Plan(best.index, kept[best.index])

@@ -1,140 +1,89 @@
-"""The only file that imports onnxruntime_genai: a loaded model, and KV caches that know which tokens they hold."""
+"""What the engine needs of whatever runs a model: slots that hold tokens, and forward passes over them."""
 
-import json
-import os
 import time
-from collections.abc import Iterator
-from typing import Any
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.errors import InvalidRequest, ModelFolderError
 from serving.folder import ModelFolder
-from serving.prefix import TokenIds, prefill_cuts
+from serving.prefix import TokenIds
 
-# OGA sends trace events over HTTPS unless this is set before its first import. A user may still set it to 0.
-os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-import onnxruntime_genai as og
-
-# Tokens per prefill pass. OGA holds Python's lock for a whole pass, so this also bounds how long others wait.
+# Tokens per prefill pass: what others wait for at most. Even, so int8 activations stay off the odd-row kernel.
 PREFILL_CHUNK = 64
 
-
-class Runtime:
-    """A loaded OGA model and what its device can do."""
-
-    def __init__(self, folder: ModelFolder, context_length: int | None, threads: int, cpu: bool = False) -> None:
-        """cpu: run on the CPU whatever provider the folder was exported for."""
-        if context_length is not None and not 2 <= context_length <= folder.context_length:
-            raise InvalidRequest(
-                f"--context-length must be from 2 to {folder.context_length}, the window of this model, "
-                f"not {context_length}."
-            )
-        if threads < 1:
-            raise InvalidRequest(f"--threads must be 1 or more, not {threads}.")
-        self.folder = folder
-        self.context_length = context_length or folder.context_length
-        self.vocab_size = folder.vocab_size
-        # float32 on the CPU; an upper bound for the providers that keep float16.
-        self.kv_bytes_per_token = folder.kv_values_per_token * np.dtype(np.float32).itemsize
-        try:
-            config = og.Config(str(folder.path))
-            # Set here and not in the folder: a folder travels to machines with other numbers of cores.
-            session = {"intra_op_num_threads": threads}
-            config.overlay(json.dumps({"model": {"decoder": {"session_options": session}}}))
-            if cpu:
-                config.clear_providers()
-            self._model = og.Model(config)
-            self.continues = self._can_continue()
-        except RuntimeError as error:
-            raise ModelFolderError(f"{folder.path} does not load in ONNX Runtime GenAI: {error}") from error
-
-    def generator(self, capacity: int) -> Any:
-        """A fresh og.Generator whose KV cache holds `capacity` tokens."""
-        params = og.GeneratorParams(self._model)
-        params.set_search_options(max_length=capacity, do_sample=False)
-        return og.Generator(self._model, params)
-
-    def all_logits(self, token_ids: TokenIds) -> NDArray[np.float32]:
-        """Logits [n, vocab] after each of `token_ids` [n], by one forward pass over all of them."""
-        generator = self.generator(min(token_ids.size + 1, self.context_length))
-        generator.append_tokens(token_ids)
-        logits: NDArray[np.float32] = np.asarray(generator.get_output("logits"), dtype=np.float32)
-        return np.squeeze(logits, axis=0)
-
-    def _can_continue(self) -> bool:
-        """Whether this device takes a second append: DirectML and NPUs refuse it. Warms the kernels up on the way."""
-        generator = self.generator(min(8, self.context_length))
-        generator.append_tokens(np.zeros(1, dtype=np.int32))
-        try:
-            generator.append_tokens(np.zeros(1, dtype=np.int32))
-        except RuntimeError:
-            return False
-        return True
+Logits = NDArray[np.float32]
 
 
-class Slot:
+class Slot(ABC):
     """One KV cache and the token ids it holds. Only equal tokens are ever reused."""
 
-    def __init__(self, index: int, runtime: Runtime) -> None:
+    def __init__(self, index: int) -> None:
         self.index = index
         self.tokens: list[int] = []
-        self.capacity = 0
         self.busy = False
         self.last_used = 0
-        self._runtime = runtime
-        self._generator: Any = None
 
-    def allocate(self, capacity: int) -> None:
-        """Start over with an empty KV cache for `capacity` tokens."""
-        self.drop()
-        self._generator = self._runtime.generator(capacity)
-        self.capacity = capacity
+    @property
+    @abstractmethod
+    def kv_tokens(self) -> int:
+        """Tokens that the memory it occupies now would hold."""
 
+    @abstractmethod
+    def kv_tokens_for(self, tokens: int) -> int:
+        """What `kv_tokens` becomes when `tokens` are to fit."""
+
+    @abstractmethod
+    def reserve(self, tokens: int) -> None:
+        """Make room for `tokens` in all. Where a KV cache cannot grow, what it held is lost, and `tokens` says so."""
+
+    @abstractmethod
     def drop(self) -> None:
-        """Free the KV cache."""
-        self._generator = None
-        self.tokens = []
-        self.capacity = 0
+        """Forget everything and give the memory back."""
+
+    @abstractmethod
+    def rewind(self, keep: int) -> int:
+        """Keep the first `keep` tokens, or none where the device cannot; returns how many were kept."""
+
+    @abstractmethod
+    def logits(self, last: int = 1) -> Logits:
+        """Logits [last, vocab] after each of the last tokens of the last forward pass; read-only."""
+
+    def take(self, other: "Slot", tokens: int) -> None:
+        """Hold the first `tokens` of another slot of the same runtime too; there is room. Where `copies` is true."""
+        raise NotImplementedError
 
     def release(self) -> None:
         """Let another request have this slot."""
         self.busy = False
         self.last_used = time.monotonic_ns()
 
-    def rewind(self, keep: int) -> int:
-        """Keep the first `keep` tokens, or none where the device cannot; returns how many were kept."""
-        keep = min(keep, len(self.tokens)) if self._runtime.continues else 0
-        if keep == len(self.tokens):
-            return keep
-        if self._runtime.continues:
-            self._generator.rewind_to(keep)
-        else:
-            self.allocate(self.capacity)
-        del self.tokens[keep:]
-        return keep
 
-    def fill(self, tokens: TokenIds) -> Iterator[None]:
-        """Append what is missing of `tokens`, one forward pass per step."""
-        size = PREFILL_CHUNK if self._runtime.continues else tokens.size
-        for begin, end in prefill_cuts(len(self.tokens), tokens.size, size):
-            self.append(tokens[begin:end])
-            yield
+class Runtime(ABC):
+    """A loaded model.
 
-    def append(self, tokens: TokenIds) -> None:
-        """One forward pass over `tokens` [n], n >= 1."""
-        if self._runtime.continues or not self.tokens:
-            self._generator.append_tokens(tokens)
-        else:
-            # The one-token step of devices that refuse a second append: make OGA itself choose our token.
-            (token,) = tokens
-            one_hot = np.full((1, 1, self._runtime.vocab_size), -1e30, dtype=np.float32)
-            one_hot[..., token] = 0.0
-            self._generator.set_logits(one_hot)
-            self._generator.generate_next_token()
-        self.tokens.extend(tokens.tolist())
+    context_length: the served window, in tokens. continues: whether tokens can be added to a KV cache that holds some.
+    batches: whether one pass over several slots, one token each, costs less than one pass for each.
+    copies: whether a slot can take over what another one holds.
+    kv_bytes_per_token: of keys and values, over all layers.
+    """
 
-    def logits(self) -> NDArray[np.float32]:
-        """Logits [vocab] after the last token."""
-        return np.asarray(self._generator.get_logits(), dtype=np.float32).reshape(-1)
+    folder: ModelFolder
+    context_length: int
+    vocab_size: int
+    kv_bytes_per_token: int
+    continues: bool = True
+    batches: bool = False
+    copies: bool = False
+
+    @abstractmethod
+    def slot(self, index: int) -> Slot:
+        """A new, empty slot."""
+
+    @abstractmethod
+    def forward(self, batch: Sequence[tuple[Slot, TokenIds]]) -> None:
+        """Append tokens [n] to each slot, which has room for them. Several slots: one token each.
+
+        Raises RuntimeError where the model fails; the slots of the batch are then to be dropped.
+        """

@@ -56,6 +56,37 @@ class SamplingOptions:
         _require("stop", self.stop, all(self.stop), "non-empty strings")
 
 
+@dataclass(frozen=True, slots=True)
+class EngineSettings:
+    """How an engine runs.
+
+    context_length: serve a shorter window than the model has, in tokens.
+    threads: to compute with; None takes the usable physical cores.
+    parallel: answers that are made at the same time. queue: requests that may wait beyond them.
+    slots: conversations whose KV cache is kept; None takes as many as kv_memory allows, up to 16.
+    batch: decode them in one forward pass, on the CPU; otherwise they take turns.
+    kv_memory: bytes for the KV caches of all conversations; None takes half of what is free.
+    guess: check n-gram guesses at the next tokens. deterministic: an even number of rows in every forward pass.
+    """
+
+    context_length: int | None = None
+    threads: int | None = None
+    parallel: int = 4
+    queue: int = 32
+    slots: int | None = None
+    batch: bool = False
+    kv_memory: int | None = None
+    guess: bool = True
+    deterministic: bool = False
+
+    def __post_init__(self) -> None:
+        _require("--threads", self.threads, self.threads is None or self.threads >= 1, "1 or more")
+        _require("--parallel", self.parallel, 1 <= self.parallel <= 64, "from 1 to 64")
+        _require("--slots", self.slots, self.slots is None or 1 <= self.slots <= 64, "from 1 to 64")
+        _require("--queue", self.queue, self.queue >= 0, "0 or more")
+        _require("--kv-memory", self.kv_memory, self.kv_memory is None or self.kv_memory > 0, "above 0")
+
+
 def _require(name: str, value: object, holds: bool, want: str) -> None:
     if not holds or (isinstance(value, float) and not math.isfinite(value)):
         raise InvalidRequest(f"{name} must be {want}, not {value!r}.")

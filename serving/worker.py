@@ -25,10 +25,10 @@ from typing import Any
 import numpy as np
 
 from serving import errors
-from serving.errors import EngineStopped, ServingError
+from serving.errors import Busy, EngineStopped, ServingError
 from serving.folder import ModelFolder
 from serving.prompt import Prompt
-from serving.types import Cancelled, Chunk, Message, SamplingOptions, never
+from serving.types import Cancelled, Chunk, EngineSettings, Message, SamplingOptions, never
 
 _POLL_SECONDS = 0.1  # how often `cancelled` is asked while no chunk comes
 _IMPORT_ROOT = Path(__file__).parent.parent  # where `serving` is found, whatever the caller's working directory
@@ -51,12 +51,10 @@ class EngineProcess:
         self._child = _Child(setup)
 
     @classmethod
-    def load(
-        cls, path: Path | str, *, context_length: int | None = None, threads: int | None = None
-    ) -> "EngineProcess":
+    def load(cls, path: Path | str, settings: EngineSettings | None = None) -> "EngineProcess":
         """Start the process and load a model folder in it. Raises what Engine.load raises."""
         folder = ModelFolder.open(Path(path).resolve())  # the child has another working directory
-        setup = {"path": str(folder.path), "context_length": context_length, "threads": threads}
+        setup = {"path": str(folder.path), "settings": asdict(settings or EngineSettings())}
         return cls(setup, folder, Prompt.load(folder.path))
 
     @property
@@ -190,8 +188,14 @@ class _Child:
         return f"the engine process {why}; the next message starts it again."
 
 
-def _error(reply: Line) -> ServingError:
-    error: ServingError = getattr(errors, reply["type"])(reply["error"])
+def _line(error: Exception) -> Line:
+    """An error as a line; one that is not ours keeps its message only."""
+    known = type(error).__name__ if isinstance(error, ServingError) else "ServingError"
+    return {"error": known, "arguments": [str(error), *([error.retry_after] if isinstance(error, Busy) else [])]}
+
+
+def _error(line: Line) -> ServingError:
+    error: ServingError = getattr(errors, line["error"])(*line["arguments"])
     return error
 
 
@@ -215,9 +219,9 @@ def main() -> None:
 
     setup = json.loads(sys.stdin.readline())
     try:
-        engine = Engine.load(setup["path"], context_length=setup["context_length"], threads=setup["threads"])
+        engine = Engine.load(setup["path"], EngineSettings(**setup["settings"]))
     except ServingError as error:
-        send({"error": str(error), "type": type(error).__name__})
+        send(_line(error))
         return
     send({"context_length": engine.context_length})
 
@@ -229,15 +233,17 @@ def main() -> None:
 
         def sink(batch: Sequence[Chunk] | Exception) -> None:
             if isinstance(batch, Exception):
-                known = type(batch).__name__ if isinstance(batch, ServingError) else "ServingError"
-                send({"id": number, "error": str(batch), "type": known})
+                send({"id": number, **_line(batch)})
             else:
                 send({"id": number, "chunks": [[getattr(chunk, name) for name in _CHUNK_FIELDS] for chunk in batch]})
             if isinstance(batch, Exception) or batch[-1].finish_reason is not None:
                 cancelled.pop(number, None)
 
         options["stop"] = tuple(options["stop"])
-        engine.submit(np.asarray(request["tokens"], np.int32), SamplingOptions(**options), stop.is_set, sink)
+        try:
+            engine.submit(np.asarray(request["tokens"], np.int32), SamplingOptions(**options), stop.is_set, sink)
+        except ServingError as error:
+            sink(error)
 
     for line in sys.stdin:
         request = json.loads(line)

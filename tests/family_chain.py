@@ -237,11 +237,11 @@ def export_case(job: Job, exported: Path) -> Measured:
 def measure(exported: Path, quantized: Path) -> Measured:
     """Compare the export, run on the CPU, with the logits that the quantized model gave."""
     from serving.folder import ModelFolder
-    from serving.runtime import Runtime
+    from serving.oga import OgaRuntime
 
     with np.load(quantized / PROOF) as proof:
         token_ids, expected = proof["token_ids"].astype(np.int32), proof["logits"]
-    logits = Runtime(ModelFolder.open(exported), None, 1, cpu=True).all_logits(token_ids)
+    logits = OgaRuntime(ModelFolder.open(exported), None, 1, cpu=True).all_logits(token_ids)
     return Measured(
         max_difference=float(np.abs(logits - expected).max()),
         top1_agreement=float((logits.argmax(axis=1) == expected.argmax(axis=1)).mean()),

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from serving.folder import ModelFolder
-from serving.runtime import Runtime
+from serving.oga import OgaRuntime
 
 NextToken = Callable[[tuple[int, ...]], int]
 
@@ -24,7 +24,7 @@ def by_hash(vocab_size: int) -> NextToken:
     return next_token
 
 
-class ScriptedRuntime(Runtime):
+class ScriptedRuntime(OgaRuntime):
     """Counts what the engine asks of the device."""
 
     def __init__(
@@ -35,9 +35,10 @@ class ScriptedRuntime(Runtime):
         continues: bool = True,
         kv_bytes_per_token: int = 0,
     ) -> None:
-        self.folder = ModelFolder(Path("scripted"), context_length, vocab_size, 0, {})
+        self.folder = ModelFolder(Path("scripted"), context_length, vocab_size, 0, 0, True, Path("scripted"), {})
         self.context_length, self.vocab_size = context_length, vocab_size
         self.continues, self.kv_bytes_per_token = continues, kv_bytes_per_token
+        self.deterministic = False
         self.next_token = next_token
         self.capacities: list[int] = []
         self.forwards: list[tuple[int, ...]] = []
@@ -52,7 +53,7 @@ class ScriptedGenerator:
     """The part of og.Generator that the engine uses, with its rules."""
 
     def __init__(self, runtime: ScriptedRuntime, capacity: int) -> None:
-        self._runtime, self._capacity = runtime, capacity
+        self._runtime, self._capacity, self._last = runtime, capacity, 0
         self._tokens: list[int] = []
         self._chosen = -1
 
@@ -64,10 +65,20 @@ class ScriptedGenerator:
     def rewind_to(self, length: int) -> None:
         assert self._runtime.continues and 0 < length < len(self._tokens)
         del self._tokens[length:]
+        self._last = 0
 
     def get_logits(self) -> np.ndarray:
-        logits = np.zeros((1, 1, self._runtime.vocab_size), dtype=np.float32)
-        logits[0, 0, self._runtime.next_token(tuple(self._tokens))] = 10.0
+        return self._logits(1)
+
+    def get_output(self, name: str) -> np.ndarray:
+        assert name == "logits"
+        return self._logits(self._last)
+
+    def _logits(self, last: int) -> np.ndarray:
+        assert 0 < last <= self._last, "a rewound cache has no logits"
+        logits = np.zeros((1, last, self._runtime.vocab_size), dtype=np.float32)
+        for i, end in enumerate(range(len(self._tokens) - last + 1, len(self._tokens) + 1)):
+            logits[0, i, self._runtime.next_token(tuple(self._tokens[:end]))] = 10.0
         return logits
 
     def set_logits(self, logits: np.ndarray) -> None:
@@ -83,3 +94,4 @@ class ScriptedGenerator:
             raise RuntimeError("exceeds max length")
         self._runtime.forwards.append(tuple(tokens))
         self._tokens += tokens
+        self._last = len(tokens)

@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 
 from builder.demo import CHECKPOINT
-from serving.engine import CAPACITY_STEP, Engine
+from serving.engine import Engine
 from serving.errors import ContextOverflow, EngineStopped, InvalidRequest, ModelFolderError, ServingError
 from serving.folder import ModelFolder
+from serving.oga import CAPACITY_STEP, OgaRuntime
 from serving.prompt import Prompt
-from serving.runtime import PREFILL_CHUNK, Runtime, Slot
-from serving.types import Chunk, Completion, Message, SamplingOptions, complete
+from serving.runtime import PREFILL_CHUNK
+from serving.types import Chunk, Completion, EngineSettings, Message, SamplingOptions, complete
 from tests.scripted import NextToken, ScriptedRuntime, by_hash
 
 GREEDY = SamplingOptions(temperature=0.0, max_tokens=60)
@@ -111,7 +112,7 @@ def test_answers_do_not_depend_on_what_the_cache_holds(prompt: Prompt, scripted:
     rng = np.random.default_rng(0)
     conversations: list[list[Message]] = [[Message("user", f"topic {i % 3}")] for i in range(6)]
     reused = 0
-    with Engine(scripted, prompt, slots=2) as engine:
+    with Engine(scripted, prompt, EngineSettings(slots=2)) as engine:
         for step in range(120):
             messages = conversations[rng.integers(len(conversations))]
             if len(messages) > 2 and rng.random() < 0.3:  # edit an earlier turn
@@ -119,7 +120,9 @@ def test_answers_do_not_depend_on_what_the_cache_holds(prompt: Prompt, scripted:
                 messages.append(Message("user", f"edited {step}"))
             options = replace(GREEDY, max_tokens=int(rng.integers(1, 12)))
             answer = complete(engine.generate(messages, options))
-            with Engine(ScriptedRuntime(scripted.next_token, scripted.vocab_size), prompt, slots=1) as fresh:
+            with Engine(
+                ScriptedRuntime(scripted.next_token, scripted.vocab_size), prompt, EngineSettings(slots=1)
+            ) as fresh:
                 assert answer.token_ids == complete(fresh.generate(messages, options)).token_ids
             reused += answer.last.cached_tokens
             if rng.random() < 0.3:
@@ -149,7 +152,7 @@ def test_an_answer_that_outgrows_its_kv_cache_goes_on_unchanged(prompt: Prompt, 
 
 def test_a_device_that_cannot_continue_gives_the_same_answers(prompt: Prompt, scripted: ScriptedRuntime) -> None:
     limited = ScriptedRuntime(scripted.next_token, scripted.vocab_size, continues=False)
-    with Engine(scripted, prompt) as engine, Engine(limited, prompt, slots=1) as plain:
+    with Engine(scripted, prompt) as engine, Engine(limited, prompt, EngineSettings(slots=1)) as plain:
         history = user("hello " * 100)
         for turn in range(3):
             answers = [complete(e.generate(history, GREEDY)) for e in (engine, plain)]
@@ -161,14 +164,14 @@ def test_a_device_that_cannot_continue_gives_the_same_answers(prompt: Prompt, sc
 def test_too_little_memory_is_a_clear_refusal_and_the_engine_goes_on(prompt: Prompt, scripted: ScriptedRuntime) -> None:
     scripted.kv_bytes_per_token = 1 << 50
     with Engine(scripted, prompt) as engine:
-        with pytest.raises(ServingError, match=r"KV cache for 1024 tokens needs \d+ MiB"):
+        with pytest.raises(ServingError, match=r"KV cache for 1,024 tokens needs [\d,]+ MiB"):
             complete(engine.generate(user("hi"), GREEDY))
         scripted.kv_bytes_per_token = 0
         assert complete(engine.generate(user("hi"), GREEDY)).token_ids
 
 
 def test_closing_the_stream_stops_the_generation_within_one_forward(prompt: Prompt, scripted: ScriptedRuntime) -> None:
-    with Engine(scripted, prompt, slots=1) as engine:
+    with Engine(scripted, prompt, EngineSettings(slots=1)) as engine:
         reached, go_on = threading.Event(), threading.Event()
         stream = engine.generate(user("hi"), replace(GREEDY, max_tokens=2000))
         list(islice(stream, 5))
@@ -232,7 +235,7 @@ def test_a_short_question_is_not_held_up_by_a_long_prompt(prompt: Prompt, script
 
 
 def test_more_requests_than_slots_wait_their_turn(prompt: Prompt, scripted: ScriptedRuntime) -> None:
-    with Engine(scripted, prompt, slots=2) as engine:
+    with Engine(scripted, prompt, EngineSettings(slots=2)) as engine:
         answers: dict[int, Completion] = {}
 
         def ask(i: int) -> None:
@@ -301,12 +304,12 @@ def test_greedy_answers_from_a_continued_cache_equal_those_of_a_fresh_engine(exa
 
 def test_a_continued_cache_at_the_served_level_equals_a_replay_of_the_same_forwards(demo_model: Path) -> None:
     """At int8 activations logits depend on the shape of every forward, so the fresh cache gets the same ones."""
-    runtime = Runtime(ModelFolder.open(demo_model), None, 2)
-    continued, fresh = Slot(0, runtime), Slot(1, runtime)
+    runtime = OgaRuntime(ModelFolder.open(demo_model), None, 2)
+    continued, fresh = runtime.slot(0), runtime.slot(1)
     rng = np.random.default_rng(0)
     first, second = (rng.integers(10, runtime.vocab_size, n).astype(np.int32) for n in (70, 33))
     for slot in (continued, fresh):
-        slot.allocate(256)
+        slot.reserve(256)
     continued.append(first)
     continued.append(rng.integers(10, runtime.vocab_size, 25).astype(np.int32))  # another ending, given up
     continued.rewind(first.size)
@@ -318,10 +321,10 @@ def test_a_continued_cache_at_the_served_level_equals_a_replay_of_the_same_forwa
 
 def test_the_one_token_step_of_limited_devices_equals_the_ordinary_one(exact_model: Path) -> None:
     prompt, folder = Prompt.load(exact_model), ModelFolder.open(exact_model)
-    limited = Runtime(folder, None, 2)
+    limited = OgaRuntime(folder, None, 2)
     assert limited.continues
     limited.continues = False
-    with Engine(Runtime(folder, None, 2), prompt) as engine, Engine(limited, prompt) as plain:
+    with Engine(OgaRuntime(folder, None, 2), prompt) as engine, Engine(limited, prompt) as plain:
         for text in ("hi", "tell me a story about a fox"):
             expected = complete(engine.generate(user(text), GREEDY))
             assert complete(plain.generate(user(text), GREEDY)).token_ids == expected.token_ids
@@ -366,11 +369,11 @@ def test_the_chunks_count_what_happened(engine: Engine) -> None:
 
 def test_a_window_the_model_does_not_have_is_refused(demo_model: Path) -> None:
     with pytest.raises(InvalidRequest, match=r"--context-length must be from 2 to 2048.*not 4096"):
-        Engine.load(demo_model, context_length=4096)
+        Engine.load(demo_model, EngineSettings(context_length=4096))
 
 
 def test_a_served_window_can_be_shorter(demo_model: Path) -> None:
-    with Engine.load(demo_model, context_length=40) as engine:
+    with Engine.load(demo_model, EngineSettings(context_length=40)) as engine:
         answer = complete(engine.generate(user("tell me a story about a fox"), replace(GREEDY, max_tokens=None)))
     assert answer.last.prompt_tokens + answer.last.completion_tokens <= 40
 

@@ -19,7 +19,9 @@ from safetensors.numpy import load_file
 from builder.errors import UnsupportedModel
 from builder.families import FAMILIES, REFUSED, builder_config, check_config, context_limit, family_of
 from serving.folder import ModelFolder
-from serving.runtime import PREFILL_CHUNK, Runtime, Slot
+from serving.oga import OgaRuntime
+from serving.prefix import prefill_cuts
+from serving.runtime import PREFILL_CHUNK
 from tests.family_chain import (
     CASES,
     FORMAT_CASES,
@@ -115,21 +117,24 @@ def test_a_search_in_pieces_finds_the_same_bits(work: Path, measured: dict[str, 
 def test_a_window_is_exact_in_chunks_after_a_rewind_and_token_by_token(work: Path, case: str) -> None:
     """All positions asked for are beyond the window, also the one that is rewound to."""
     tokens, expected = proof(work, case)
-    slot = Slot(0, Runtime(ModelFolder.open(folder(work, case) / "exact"), None, 1))
-    slot.allocate(TOKENS)
+    runtime = OgaRuntime(ModelFolder.open(folder(work, case) / "exact"), None, 1)
+    slot = runtime.slot(0)
+    slot.reserve(TOKENS)
 
     def difference() -> float:
         return float(np.abs(slot.logits() - expected[len(slot.tokens) - 1]).max())
 
-    for _ in slot.fill(tokens):
+    for begin, end in prefill_cuts(len(slot.tokens), TOKENS, PREFILL_CHUNK):
+        runtime.forward([(slot, tokens[begin:end])])
         assert difference() < EXACT
     assert TOKENS > 2 * PREFILL_CHUNK > 2 * WINDOW
     kept = WINDOW + 53
     assert slot.rewind(kept) == kept
     for token in tokens[kept : kept + 5]:
-        slot.append(np.array([token]))
+        runtime.forward([(slot, np.array([token]))])
         assert difference() < EXACT
-    for _ in slot.fill(tokens):
+    for begin, end in prefill_cuts(len(slot.tokens), TOKENS, PREFILL_CHUNK):
+        runtime.forward([(slot, tokens[begin:end])])
         assert difference() < EXACT
 
 

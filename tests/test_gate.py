@@ -10,8 +10,8 @@ from builder.demo.score import Question, questions, tabulate
 from serving.engine import Engine
 from serving.folder import ModelFolder
 from serving.hardware import usable_cores
+from serving.oga import OgaRuntime
 from serving.prompt import Prompt
-from serving.runtime import Runtime
 from serving.types import Message, SamplingOptions, complete
 from tests.test_build import change_rotary_base, drop_zero_points, export, swap_nibbles
 
@@ -32,7 +32,7 @@ def share(folder: Path, asked: list[Question], end_ids: frozenset[int] | None = 
     prompt = prompt if end_ids is None else dataclasses.replace(prompt, end_ids=end_ids)
     options = SamplingOptions(temperature=0.0, max_tokens=100)
     answers: list[str] = []
-    with Engine(Runtime(ModelFolder.open(folder), None, usable_cores()), prompt) as engine:
+    with Engine(OgaRuntime(ModelFolder.open(folder), None, usable_cores()), prompt) as engine:
         for question in asked:
             messages = [Message(m["role"], m["content"]) for m in question.messages]  # type: ignore[arg-type]
             answer = complete(engine.generate(messages, options))

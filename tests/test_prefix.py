@@ -38,10 +38,6 @@ def test_a_new_conversation_takes_the_least_recently_used_slot() -> None:
     assert plan(ids(1, 2), idle) == Plan(1, 0)
 
 
-def test_without_an_idle_slot_there_is_no_plan() -> None:
-    assert plan(ids(1, 2), []) is None
-
-
 def test_prefill_is_cut_into_even_pieces_that_cover_it() -> None:
     cuts = list(prefill_cuts(3, 300, 128))
     assert cuts == [(3, 131), (131, 259), (259, 300)]

@@ -14,7 +14,7 @@ import pytest
 
 from serving.engine import Engine
 from serving.errors import ContextOverflow, EngineStopped, InvalidRequest, ModelFolderError
-from serving.types import Message, SamplingOptions, complete
+from serving.types import EngineSettings, Message, SamplingOptions, complete
 from serving.worker import EngineProcess
 
 GREEDY = SamplingOptions(temperature=0.0, max_tokens=60)
@@ -89,7 +89,7 @@ def test_errors_are_those_of_the_engine(worker: EngineProcess, exact_model: Path
     with pytest.raises(ContextOverflow):
         worker.generate(user("word " * 3000), GREEDY)
     with pytest.raises(InvalidRequest, match="--context-length must be"):
-        EngineProcess.load(exact_model, context_length=10**6)
+        EngineProcess.load(exact_model, EngineSettings(context_length=10**6))
     with pytest.raises(ModelFolderError, match="not a folder"):
         EngineProcess.load(tmp_path / "none")
 

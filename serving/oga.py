@@ -32,7 +32,7 @@ class OgaRuntime(Runtime):
         deterministic: bool = False,
         cpu: bool = False,
     ) -> None:
-        """deterministic: an even number of rows in every pass. cpu: whatever provider the folder was exported for."""
+        """deterministic: an even number of tokens in every pass. cpu: whatever provider the folder was exported for."""
         self.folder = folder
         self.context_length = folder.window(context_length)
         self.vocab_size = folder.vocab_size

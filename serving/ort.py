@@ -28,16 +28,19 @@ _TYPES: dict[str, np.dtype[Any]] = {"tensor(float)": np.dtype(np.float32), "tens
 class OrtRuntime(Runtime):
     """An OGA export in an ONNX Runtime session on the CPU, with all KV caches beside each other."""
 
-    batches = copies = True
+    copies = True
 
     def __init__(
         self, folder: ModelFolder, context_length: int | None = None, threads: int = 1, *, deterministic: bool = False
     ) -> None:
-        """deterministic: an even number of rows in every pass. Raises InvalidRequest for a graph of another make."""
+        """deterministic: an even number of tokens in every pass, of one conversation: attention over a batch rounds
+        in its own way. Raises InvalidRequest for a graph of another make.
+        """
         self.folder = folder
         self.context_length = folder.window(context_length)
         self.vocab_size = folder.vocab_size
         self.deterministic = deterministic
+        self.batches = not deterministic
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3
@@ -79,14 +82,10 @@ class OrtRuntime(Runtime):
         tokens = np.stack([wanted[row] for row in rows]).astype(np.int64)
         lengths = np.asarray([len(row.tokens) for row in rows])
         if self.deterministic and tokens.size % 2:
-            # An odd number of rows goes through another kernel, whose int8 rounding differs.
-            if len(rows) == 1:
-                tokens = np.concatenate([tokens, tokens[:, -1:]], axis=1)
-            else:
-                tokens = np.concatenate([tokens, tokens[-1:]])
-                lengths = np.append(lengths, self._length_at(rows[-1].place + 1))
+            # An odd number of tokens goes through another kernel, whose int8 rounding differs.
+            tokens = np.concatenate([tokens, tokens[:, -1:]], axis=1)
         logits = self._run(rows[0].place, tokens, lengths)
-        for row, after in zip(rows, logits, strict=False):
+        for row, after in zip(rows, logits, strict=True):
             row.extend(wanted[row], after)
 
     def _run(self, first: int, tokens: NDArray[np.int64], lengths: NDArray[np.int64]) -> Logits:
@@ -129,16 +128,13 @@ class OrtRuntime(Runtime):
         one.place, other.place = b, a
         self._rows[a], self._rows[b] = other, one
 
-    def _length_at(self, place: int) -> int:
-        return len(self._rows[place].tokens) if place < len(self._rows) else 0
-
     def grow(self, tokens: int) -> None:
-        """Room for `tokens` in every row; what the rows hold stays. One row more pads a pass to an even number."""
-        rows = len(self._rows) + 1
+        """Room for `tokens` in every row; what the rows hold stays."""
+        rows = len(self._rows)
         if tokens > self._kv.capacity or rows > self._kv.rows:
             capacity = capacity_for(tokens, self.context_length + 1, max(CAPACITY_STEP, self._kv.capacity))
             self._bindings.clear()
-            self._kv.grow(capacity, [self._length_at(place) for place in range(rows)])
+            self._kv.grow(capacity, [len(row.tokens) for row in self._rows])
 
     def drop(self, place: int) -> None:
         """Give a row's memory back."""

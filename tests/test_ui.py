@@ -44,7 +44,7 @@ class Speaker:
     context_length = 2048
 
     def __init__(self, *pieces: str, folder: Path = Path("nowhere"), error: Exception | None = None) -> None:
-        self.folder = ModelFolder(folder, self.context_length, 100, 0, {})
+        self.folder = ModelFolder(folder, self.context_length, 100, 0, 0, False, folder, {})
         self.pieces, self.error = pieces, error
         self.asked: list[tuple[list[Message], SamplingOptions]] = []
         self.cancelled: Cancelled = never

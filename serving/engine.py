@@ -21,7 +21,7 @@ from serving.hardware import available_memory, usable_cores
 from serving.prefix import SlotView, TokenIds, capacity_for, plan
 from serving.prompt import Prompt
 from serving.runtime import Runtime, Slot
-from serving.sampler import choose
+from serving.sampler import Sampler
 from serving.stops import StopStrings
 from serving.types import Cancelled, Chunk, FinishReason, Message, SamplingOptions, never
 
@@ -211,13 +211,10 @@ class Engine:
                 return
 
         # 3. Decode: logits -> token -> text -> back into the KV cache.
-        rng = np.random.default_rng(options.seed)
-        seen = np.zeros(self._runtime.vocab_size, dtype=np.bool_)
-        seen[prompt] = True
+        sampler = Sampler(options, prompt, self._runtime.vocab_size)
         detokenizer, stops = self.prompt.detokenizer(), StopStrings(options.stop)
         while True:
-            token = choose(slot.logits(), options, seen, rng)
-            seen[token] = True
+            token = sampler.choose(slot.logits()).token
             request.completion_tokens += 1
             finish: FinishReason | None = None
             if token in self.prompt.end_ids:

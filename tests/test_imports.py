@@ -9,7 +9,11 @@ ROOT = Path(__file__).parent.parent
 # Files that prove an export by serving it, and the one that asks what memory is free.
 MAY_SERVE = {"builder/verify.py", "builder/demo/score.py", "builder/preflight.py"}
 # Only this file may import that library.
-ONE_ROOM = {"onnxruntime_genai": {"serving/runtime.py"}, "quark": {"builder/quantize.py"}}
+ONE_ROOM = {
+    "llguidance": {"serving/grammar.py"},
+    "onnxruntime_genai": {"serving/runtime.py"},
+    "quark": {"builder/quantize.py"},
+}
 
 
 def imports(file: Path) -> set[str]:

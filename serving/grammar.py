@@ -28,7 +28,10 @@ class GrammarCompiler:
         self._end_ids = end_ids
 
     def matcher(self, grammar: Grammar) -> "Matcher":
-        """A matcher at the beginning of an answer. The first call takes longest: it builds a trie of all tokens.
+        """A matcher at the beginning of an answer.
+
+        The first call builds a trie of all tokens, which takes a second for 152,000 of them; later ones take about one
+        millisecond.
 
         Raises InvalidRequest for a grammar, or a tokenizer, that llguidance does not take.
         """

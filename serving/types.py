@@ -1,6 +1,7 @@
 """What travels between the rooms: messages in, sampling options in, chunks out. A leaf: imports only errors."""
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
@@ -92,8 +93,8 @@ class SamplingOptions:
         for pair in self.logit_bias:
             wanted = "pairs of a token id, 0 or more, and a bias in [-100, 100]"
             _require("logit_bias", pair, pair[0] >= 0 and -100.0 <= pair[1] <= 100.0, wanted)
-        twice = len(self.logit_bias) - len(dict(self.logit_bias))
-        _require("logit_bias", f"{twice} of them again", twice == 0, "pairs of different token ids")
+        repeated = [token for token, times in Counter(token for token, _ in self.logit_bias).items() if times > 1]
+        _require("logit_bias", repeated, not repeated, "pairs that name each token once")
         _require("logprobs", self.logprobs, self.logprobs is None or 0 <= self.logprobs <= 20, "from 0 to 20")
         _require("seed", self.seed, self.seed is None or 0 <= self.seed < 2**63, "0 or more, below 2**63")
         _require("max_tokens", self.max_tokens, self.max_tokens is None or self.max_tokens >= 1, "1 or more")

@@ -191,6 +191,12 @@ def test_two_answers_with_one_grammar_do_not_know_of_each_other(demo_tokens: Mod
     assert other.allowed().size == 2
 
 
+def test_a_token_that_was_not_allowed_is_refused_at_once(demo_tokens: Model) -> None:
+    matcher = demo_tokens.matcher("regex", "a|b")
+    with pytest.raises(InvalidRequest, match="cannot be followed any further: .*satisfy the grammar"):
+        matcher.accept(demo_tokens.tokenizer.token_to_id("z"))
+
+
 def test_space_between_the_parts_of_an_object_is_limited(demo_tokens: Model) -> None:
     matcher, space = (
         demo_tokens.matcher("json_object"),

@@ -193,7 +193,7 @@ def test_two_answers_with_one_grammar_do_not_know_of_each_other(demo_tokens: Mod
 
 def test_a_token_that_was_not_allowed_is_refused_at_once(demo_tokens: Model) -> None:
     matcher = demo_tokens.matcher("regex", "a|b")
-    with pytest.raises(InvalidRequest, match="cannot be followed any further: .*satisfy the grammar"):
+    with pytest.raises(InvalidRequest, match=r"cannot be followed any further: .*satisfy the grammar"):
         matcher.accept(demo_tokens.tokenizer.token_to_id("z"))
 
 

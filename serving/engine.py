@@ -20,13 +20,14 @@ import numpy as np
 from serving.drafts import Drafter
 from serving.errors import Busy, EngineStopped, OutOfMemory, ServingError
 from serving.folder import ModelFolder
+from serving.grammar import GrammarCompiler
 from serving.hardware import available_memory, usable_cores
 from serving.prefix import SlotView, TokenIds, plan, prefill_cuts
 from serving.prompt import Prompt
 from serving.runtime import PREFILL_CHUNK, Runtime, Slot
-from serving.sampler import choose
+from serving.sampler import Sampler
 from serving.stops import StopStrings
-from serving.types import Cancelled, Chunk, EngineSettings, FinishReason, Message, SamplingOptions, never
+from serving.types import Cancelled, Choice, Chunk, EngineSettings, FinishReason, Message, SamplingOptions, never
 
 ANSWER_ROOM = 512  # tokens of KV cache reserved for an answer before it starts
 MOST_SLOTS = 16
@@ -53,6 +54,7 @@ class Engine:
         self.prompt = prompt
         self._runtime = runtime
         self._guess = settings.guess and runtime.continues
+        self._grammars = GrammarCompiler(prompt.tokenizer, runtime.vocab_size, prompt.end_ids)
         self._kv_budget = settings.kv_memory or available_memory() // 2
         typical = runtime.kv_bytes_per_token * min(runtime.context_length, TYPICAL_CONVERSATION)
         slots = settings.slots or slots_for(self._kv_budget, typical, settings.parallel)
@@ -104,8 +106,11 @@ class Engine:
         """Ask for the answer to an encoded prompt [n], n below the context length, without waiting for it.
 
         `sink` gets every chunk, in order and a few at a time; last comes one with a finish reason, or an exception.
-        It is called on the engine's thread and must not block. Raises Busy and EngineStopped.
+        It is called on the engine's thread and must not block. Raises Busy, EngineStopped, and
+        InvalidRequest for a grammar or a logit_bias that this model cannot follow.
         """
+        matcher = self._grammars.matcher(options.grammar) if options.grammar else None
+        sampler = Sampler(options, token_ids, self._runtime.vocab_size, matcher)
         with self._lock:
             if self._closed:
                 raise EngineStopped("the engine is closed.")
@@ -118,7 +123,7 @@ class Engine:
                     retry_after,
                 )
             self._open += 1
-        self._inbox.put(_Request(token_ids, options, cancelled, sink))
+        self._inbox.put(_Request(token_ids, options, cancelled, sink, sampler))
 
     def close(self) -> None:
         """Stop the thread and free the model. Requests still waiting end with EngineStopped."""
@@ -269,17 +274,14 @@ class Engine:
                 return
 
         # 3. Decode: logits -> token -> text -> back into the KV cache, and with it a guess at what follows.
-        rng = np.random.default_rng(options.seed)
-        seen = np.zeros(self._runtime.vocab_size, dtype=np.bool_)
-        seen[prompt] = True
         detokenizer, stops = self.prompt.detokenizer(), StopStrings(options.stop)
         drafter = Drafter(prompt) if self._guess else None
         draft: list[int] = []
         while True:
             # As long as the guess is what is chosen, the logits after it count too.
             for logits, guess in zip(slot.logits(len(draft) + 1), [*draft, None], strict=True):
-                token = choose(logits, options, seen, rng)
-                seen[token] = True
+                choice = request.sampler.choose(logits)
+                token = choice.token
                 request.completion_tokens += 1
                 finish: FinishReason | None = None
                 if token in self.prompt.end_ids:
@@ -290,7 +292,7 @@ class Engine:
                         finish = "stop"
                     elif request.completion_tokens >= limit:
                         text, finish = text + stops.flush(), "length"
-                request.emit(text, token, finish)
+                request.emit(text, choice, finish)
                 if drafter:
                     drafter.add(token)
                 if finish or token != guess:
@@ -370,6 +372,7 @@ class _Request:
     options: SamplingOptions
     cancelled: Cancelled
     sink: Sink
+    sampler: Sampler
     slot: Slot | None = None
     steps: Generator[_Pass] = field(init=False)
     wants: _Pass | None = None
@@ -388,7 +391,7 @@ class _Request:
         self._cancelled = self._cancelled or self.cancelled()
         return self._cancelled
 
-    def emit(self, text: str = "", token_id: int | None = None, finish_reason: FinishReason | None = None) -> None:
+    def emit(self, text: str = "", choice: Choice | None = None, finish_reason: FinishReason | None = None) -> None:
         """Add a chunk to what is handed over next."""
         self.pending.append(
             Chunk(
@@ -399,8 +402,10 @@ class _Request:
                 completion_tokens=self.completion_tokens,
                 prefill_seconds=self.prefill_seconds,
                 decode_seconds=time.perf_counter() - self.started - self.prefill_seconds,
-                token_id=token_id,
+                token_id=choice.token if choice else None,
                 finish_reason=finish_reason,
+                logprob=choice.logprob if choice else None,
+                top=choice.top if choice else (),
             )
         )
 

@@ -1,9 +1,10 @@
 """What travels between the rooms: messages in, sampling options in, chunks out. A leaf: imports only errors."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 
 from serving.errors import InvalidRequest
 
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
 
 Role = Literal["system", "user", "assistant", "tool"]
 FinishReason = Literal["stop", "length", "cancelled"]
+GrammarKind = Literal["json_object", "json_schema", "regex", "lark"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +22,26 @@ class Message:
 
     role: Role
     content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Grammar:
+    """What an answer must be, from its first character to its last.
+
+    kind: "json_object" is any JSON object and has no text. The text of the others is a JSON schema, a regular
+    expression that the whole answer matches (Rust's syntax: no look-around, no back-references), or a grammar in
+    llguidance's Lark.
+    """
+
+    kind: GrammarKind
+    text: str = ""
+
+    def __post_init__(self) -> None:
+        _require("grammar.kind", self.kind, self.kind in get_args(GrammarKind), f"one of {get_args(GrammarKind)}")
+        empty = self.kind == "json_object"
+        _require(
+            "grammar.text", self.text, bool(self.text) != empty, "empty" if empty else f"the {self.kind} to follow"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +56,13 @@ class SamplingOptions:
     seed: same seed, same logits, same tokens; None draws a fresh one.
     max_tokens: at most this many new tokens; None goes on to the end of the context window.
     stop: strings that end the answer; they are not part of it.
+    typical_p: keep the tokens whose surprise is closest to the expected one until their probability reaches typical_p
+        (locally typical sampling, arXiv:2202.00666).
+    presence_penalty, frequency_penalty: taken off the logit of a token of this answer, once and for each time it came
+        (OpenAI's definition; the prompt does not count).
+    logit_bias: pairs of a token id and what is added to its logit.
+    logprobs: also give the log-probability of each token and of this many of the likeliest; None gives none.
+    grammar: what the answer must be.
     """
 
     temperature: float = 1.0
@@ -44,16 +73,42 @@ class SamplingOptions:
     seed: int | None = None
     max_tokens: int | None = None
     stop: tuple[str, ...] = ()
+    typical_p: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    logit_bias: tuple[tuple[int, float], ...] = ()
+    logprobs: int | None = None
+    grammar: Grammar | None = None
 
     def __post_init__(self) -> None:
         _require("temperature", self.temperature, 0.0 <= self.temperature <= 100.0, "between 0 (greedy) and 100")
         _require("top_k", self.top_k, self.top_k >= 0, "0 (off) or more")
         _require("top_p", self.top_p, 0.0 < self.top_p <= 1.0, "above 0 and at most 1 (off)")
         _require("min_p", self.min_p, 0.0 <= self.min_p < 1.0, "from 0 (off) to below 1")
+        _require("typical_p", self.typical_p, 0.0 < self.typical_p <= 1.0, "above 0 and at most 1 (off)")
         _require("repetition_penalty", self.repetition_penalty, 0.0 < self.repetition_penalty <= 10.0, "in (0, 10]")
+        for name in ("presence_penalty", "frequency_penalty"):
+            penalty = getattr(self, name)
+            _require(name, penalty, -2.0 <= penalty <= 2.0, "in [-2, 2], 0 being off")
+        for pair in self.logit_bias:
+            wanted = "pairs of a token id, 0 or more, and a bias in [-100, 100]"
+            _require("logit_bias", pair, pair[0] >= 0 and -100.0 <= pair[1] <= 100.0, wanted)
+        repeated = [token for token, times in Counter(token for token, _ in self.logit_bias).items() if times > 1]
+        _require("logit_bias", repeated, not repeated, "pairs that name each token once")
+        _require("logprobs", self.logprobs, self.logprobs is None or 0 <= self.logprobs <= 20, "from 0 to 20")
         _require("seed", self.seed, self.seed is None or 0 <= self.seed < 2**63, "0 or more, below 2**63")
         _require("max_tokens", self.max_tokens, self.max_tokens is None or self.max_tokens >= 1, "1 or more")
         _require("stop", self.stop, all(self.stop), "non-empty strings")
+
+
+def options_from(fields: Mapping[str, Any]) -> SamplingOptions:
+    """The options that `dataclasses.asdict` and JSON have taken apart. Raises what SamplingOptions raises."""
+    values = dict(fields)
+    values["stop"] = tuple(values.get("stop", ()))
+    values["logit_bias"] = tuple((token, bias) for token, bias in values.get("logit_bias", ()))
+    if values.get("grammar") is not None:
+        values["grammar"] = Grammar(**values["grammar"])
+    return SamplingOptions(**values)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,13 +148,26 @@ def _require(name: str, value: object, holds: bool, want: str) -> None:
 
 
 @dataclass(frozen=True, slots=True)
+class Choice:
+    """A chosen token. logprob and top are what `SamplingOptions.logprobs` asked for: None and () where it is None.
+
+    logprob: natural logarithm of the token's probability under the model itself, before any option has its say.
+    top: the likeliest tokens with theirs, most likely first. The chosen one need not be among them.
+    """
+
+    token: int
+    logprob: float | None = None
+    top: tuple[tuple[int, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Chunk:
     """One step of an answer. `text` may be empty (prefill, a split character, a possible stop string).
 
     prompt_tokens: tokens of the rendered prompt, of which `cached_tokens` were already in the KV cache and
     `prefilled_tokens` are there now. completion_tokens: sampled so far, the end-of-turn token included.
     prefill_seconds, decode_seconds: time from the start of the request to the first logits, and from there on.
-    finish_reason: set on the last chunk only.
+    finish_reason: set on the last chunk only. logprob, top: as in Choice.
     """
 
     text: str
@@ -111,6 +179,8 @@ class Chunk:
     decode_seconds: float = 0.0
     token_id: int | None = None
     finish_reason: FinishReason | None = None
+    logprob: float | None = None
+    top: tuple[tuple[int, float], ...] = ()
 
 
 Cancelled = Callable[[], bool]

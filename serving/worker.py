@@ -17,7 +17,7 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -28,7 +28,7 @@ from serving import errors
 from serving.errors import Busy, EngineStopped, ServingError
 from serving.folder import ModelFolder
 from serving.prompt import Prompt
-from serving.types import Cancelled, Chunk, EngineSettings, Message, SamplingOptions, never
+from serving.types import Cancelled, Chunk, EngineSettings, Message, SamplingOptions, never, options_from
 
 _POLL_SECONDS = 0.1  # how often `cancelled` is asked while no chunk comes
 _IMPORT_ROOT = Path(__file__).parent.parent  # where `serving` is found, whatever the caller's working directory
@@ -176,7 +176,7 @@ class _Child:
             reply = json.loads(line)
             stream = self._streams.get(reply["id"])
             if stream is not None:
-                stream.put(_error(reply) if "error" in reply else [Chunk(*values) for values in reply["chunks"]])
+                stream.put(_error(reply) if "error" in reply else [_chunk(values) for values in reply["chunks"]])
         with self._lock:
             self.ended = True
             for stream in self._streams.values():
@@ -186,6 +186,11 @@ class _Child:
         code = self._process.wait()
         why = "was killed, most likely because memory ran out" if code == -9 else f"ended with exit code {code}"
         return f"the engine process {why}; the next message starts it again."
+
+
+def _chunk(values: Sequence[Any]) -> Chunk:
+    chunk = Chunk(*values)
+    return replace(chunk, top=tuple((token, logprob) for token, logprob in chunk.top)) if chunk.top else chunk
 
 
 def _line(error: Exception) -> Line:
@@ -228,7 +233,7 @@ def main() -> None:
     cancelled: dict[int, threading.Event] = {}
 
     def answer(request: Line) -> None:
-        number, options = request["id"], request["options"]
+        number, options = request["id"], options_from(request["options"])
         stop = cancelled[number] = threading.Event()
 
         def sink(batch: Sequence[Chunk] | Exception) -> None:
@@ -239,9 +244,8 @@ def main() -> None:
             if isinstance(batch, Exception) or batch[-1].finish_reason is not None:
                 cancelled.pop(number, None)
 
-        options["stop"] = tuple(options["stop"])
         try:
-            engine.submit(np.asarray(request["tokens"], np.int32), SamplingOptions(**options), stop.is_set, sink)
+            engine.submit(np.asarray(request["tokens"], np.int32), options, stop.is_set, sink)
         except ServingError as error:
             sink(error)
 

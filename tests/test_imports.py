@@ -12,6 +12,7 @@ MAY_SERVE = {"builder/verify.py", "builder/demo/score.py", "builder/preflight.py
 ONE_ROOM = {
     "onnxruntime_genai": {"serving/oga.py"},
     "onnxruntime": {"serving/ort.py"},
+    "llguidance": {"serving/grammar.py"},
     "quark": {"builder/quantize.py"},
 }
 

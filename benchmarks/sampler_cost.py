@@ -3,8 +3,8 @@
     OMP_NUM_THREADS=1 python benchmarks/sampler_cost.py
 
 Two kinds of logits: `sure` ones fall off with the rank as those of a language model do (the first token has a fifth of
-the probability), `unsure` ones are plain normal noise, where 95 % of the probability is spread over two thirds of the
-vocabulary. A step is one forward pass of the model; 36 ms is that of a 1.1 B model on two cores.
+the probability), `unsure` ones are plain normal noise, where 95 % of the probability is spread over three quarters of
+the vocabulary. A step is one forward pass of the model; 36 ms is that of a 1.1 B model on two cores.
 """
 
 import argparse

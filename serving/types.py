@@ -1,9 +1,9 @@
 """What travels between the rooms: messages in, sampling options in, chunks out. A leaf: imports only errors."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 
 from serving.errors import InvalidRequest
 
@@ -12,14 +12,40 @@ if TYPE_CHECKING:
 
 Role = Literal["system", "user", "assistant", "tool"]
 FinishReason = Literal["stop", "length", "cancelled"]
+Kind = Literal["answer", "reasoning"]
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One turn of a conversation."""
+    """One turn of a conversation. A field that is None is not there for the chat template.
+
+    reasoning_content: what an assistant thought before `content`.
+    tool_calls: what an assistant called, each {"type": "function", "function": {"name": …, "arguments": {…}}}.
+    tool_call_id, name: which call a tool's result answers, and which tool gave it.
+    """
 
     role: Role
     content: str
+    reasoning_content: str | None = None
+    tool_calls: tuple[dict[str, Any], ...] | None = None
+    tool_call_id: str | None = None
+    name: str | None = None
+
+    def __post_init__(self) -> None:
+        # Some templates write the role between the brackets of a control token.
+        _require("role", self.role, self.role in get_args(Role), f"one of {', '.join(get_args(Role))}")
+
+
+@dataclass(frozen=True, slots=True)
+class TemplateOptions:
+    """What a chat template takes besides the messages.
+
+    tools: JSON schemas of functions that the model may call, as transformers' templates read them.
+    arguments: the template's own variables, such as enable_thinking or reasoning_effort.
+    """
+
+    tools: tuple[dict[str, Any], ...] | None = None
+    arguments: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +95,7 @@ class Chunk:
     `prefilled_tokens` are there now. completion_tokens: sampled so far, the end-of-turn token included.
     prefill_seconds, decode_seconds: time from the start of the request to the first logits, and from there on.
     finish_reason: set on the last chunk only.
+    kind: whether `text` is the model's reasoning or its answer.
     """
 
     text: str
@@ -80,6 +107,7 @@ class Chunk:
     decode_seconds: float = 0.0
     token_id: int | None = None
     finish_reason: FinishReason | None = None
+    kind: Kind = "answer"
 
 
 Cancelled = Callable[[], bool]

@@ -128,8 +128,9 @@ def chatml() -> Kind:
     tokenizer.normalizer = normalizers.NFC()
     tokenizer.add_tokens(_special("<|endoftext|>", "<|im_start|>", "<|im_end|>"))
     markers = ("<think>", "</think>", "<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>")
-    tokenizer.add_tokens(_plain(*markers, "<|fim_middle|>"))
-    controls = ("<|im_start|>", "<|im_end|>", "<|endoftext|>", *markers, "<|fim_middle|>")
+    structure = ("<|fim_middle|>", "<\uff5cfile\uff5c>")
+    tokenizer.add_tokens(_plain(*markers, *structure))
+    controls = ("<|im_start|>", "<|im_end|>", "<|endoftext|>", *markers, *structure)
     return Kind(tokenizer, CHATML, "<|endoftext|>", "<|im_end|>", controls)
 
 

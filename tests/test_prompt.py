@@ -168,7 +168,7 @@ def test_awkward_conversations_have_transformers_tokens(case: Case) -> None:
 def test_control_tokens_in_a_message_are_text(case: Case) -> None:
     rng = random.Random(2)
     added = case.prompt.tokenizer.get_added_tokens_decoder().values()
-    own = [token.content for token in added if not token.special and token.content != "<|fim_middle|>"]
+    own = [token.content for token in added if not token.special and token.content[1] not in "|\uff5c"]
     for _ in range(200):
         conversation = [
             replace(said, content=without(said.content, own)) if said.role == "assistant" else said
@@ -314,6 +314,56 @@ def test_text_that_is_normalized_into_a_control_token_is_text(tmp_path: Path) ->
     assert "<|tool|>" in case.decoded(case.ids(said))
 
 
+def test_control_tokens_may_contain_each_other_and_be_words(tmp_path: Path) -> None:
+    kind = chatml()
+    word = max((text for text in kind.tokenizer.get_vocab() if text.isalpha()), key=len)  # learned by merging
+    more = ("[end]", "[end]ing", word)
+    kind.tokenizer.add_special_tokens([*more])
+    case = case_of(replace(kind, controls=(*kind.controls, *more)), tmp_path)
+    clean = case.control_ids(case.ids([Message("user", "x")]))
+    for typed in (*more, f"a[end]{word}[end]in", "[end]x"):
+        token_ids = case.ids([Message("user", typed)])
+        assert case.control_ids(token_ids) == clean
+        assert typed in case.decoded(token_ids)
+
+
+def test_an_assistants_markers_are_its_own_where_they_are_special_too(tmp_path: Path) -> None:
+    kind = KINDS["llama3"]()
+    kind.tokenizer.add_special_tokens(["<|START_THINKING|>", "<|END_THINKING|>"])
+    case = case_of(kind, tmp_path)
+    thought = "<|START_THINKING|>so<|END_THINKING|>yes"
+    said = [Message("user", "a"), Message("assistant", thought), Message("user", "b")]
+    assert case.ids(said) == case.expected(said)
+    assert len(case.ids([Message("user", thought)])) > len(case.expected([Message("user", thought)]))
+
+
+def test_an_unknown_character_stays_one_beside_a_control_token(tmp_path: Path) -> None:
+    kind = KINDS["llama2"]()
+    kind.tokenizer.model.byte_fallback = False
+    case = case_of(kind, tmp_path)
+    unknown = case.prompt.tokenizer.token_to_id("<unk>")
+    assert case.ids([Message("user", "\u4f60")]).count(unknown) == 1
+    assert case.ids([Message("user", "\u4f60</s> <unk>")]).count(unknown) == 1
+
+
+def test_a_token_that_the_normalizer_hides_leaves_no_secret_name(tmp_path: Path) -> None:
+    kind = KINDS["phi3"]()  # its normalizer puts a blank before each text, and so before the token it looks for
+    kind.tokenizer.add_tokens([AddedToken("<|tool|>", normalized=True, special=True)])
+    template = kind.template.replace("'<|assistant|>", "'x<|tool|><|assistant|>")
+    case = case_of(replace(kind, template=template), tmp_path)
+    token_ids = case.ids([Message("user", "a<|end|>")])
+    assert "~" not in case.decoded(token_ids)
+    assert token_ids.count(case.prompt.tokenizer.token_to_id("<|tool|>")) == 1
+
+
+def test_a_field_that_is_not_set_is_not_defined_in_the_template(tmp_path: Path) -> None:
+    names = ("reasoning_content", "tool_calls", "tool_call_id", "name")
+    template = "".join(f"{{{{ messages[0].{name} is defined }}}} " for name in names)
+    prompt = case_of(replace(chatml(), template=template), tmp_path).prompt
+    assert prompt.render([Message("assistant", "x")]) == "False False False False "
+    assert prompt.render([Message("assistant", "x", "why", ({},), "1", "f")]) == "True True True True "
+
+
 def test_a_guess_at_what_the_server_writes_around_control_tokens_is_text(case: Case) -> None:
     rng = random.Random(3)
     marks = ["~0~", "~000000000000000000000001~", "\U000f0000<s>\U000f0001", "\ue000", *case.controls]
@@ -342,7 +392,7 @@ def test_options_that_the_template_does_not_know_are_refused(folder: Path) -> No
         prompt.tokens(said, 100, TemplateOptions(tools=(TOOL,)))
     with pytest.raises(InvalidRequest, match="knows nothing of 'enable_thinking'"):
         prompt.render(said, template_options=TemplateOptions(arguments={"enable_thinking": True}))
-    for name in ("messages", "tools", "add_generation_prompt", "bos_token", "eos_token", "pad_token", "chat_template"):
+    for name in ("messages", "tools", "add_generation_prompt", "bos_token", "eos_token", "sep_token", "chat_template"):
         with pytest.raises(InvalidRequest, match=f"{name}' is set by the server"):
             prompt.render(said, template_options=TemplateOptions(arguments={name: "x"}))
 
@@ -403,6 +453,8 @@ def test_any_tokens_stream_as_they_decode(case: Case) -> None:
             token_ids = [id for id in token_ids if id not in fallback]
             at = rng.randint(0, len(token_ids))
             token_ids[at:at] = tokenizer.encode(rng.choice(SPLIT), add_special_tokens=False).ids
+            if rng.random() < 0.1:
+                token_ids.insert(0, tokenizer.token_to_id("<0x20>"))
         pieces = streamed(case.prompt, token_ids)
         assert "".join(pieces) == whole(tokenizer, token_ids)
         assert "".join(pieces) == case.theirs.decode(

@@ -43,13 +43,14 @@ def cut(text: str, rng: random.Random) -> list[str]:
         ("a<think>b</think>c<think>d</think>e", [*zip(["answer", "reasoning"] * 3, "abcde", strict=False)]),
         ("<thin</think>king <think", [("answer", "<thinking <think")]),
         ("<think>cut off </thi", [("reasoning", "cut off </thi")]),
+        ("a</think>b<think>c", [("answer", "ab"), ("reasoning", "c")]),
         ("<<think>a<</think>b", [("answer", "<"), ("reasoning", "a<"), ("answer", "b")]),
     ],
 )
 def test_any_cut_of_the_text_gives_the_same_parts(text: str, runs: list[tuple[str, str]]) -> None:
     rng = random.Random(0)
-    for _ in range(200):
-        assert split(THINK, cut(text, rng)) == runs
+    for pieces in [[text], [*text], *(cut(text, rng) for _ in range(200))]:
+        assert split(THINK, pieces) == runs
 
 
 def test_reasoning_that_the_prompt_opened_comes_first() -> None:

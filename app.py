@@ -52,6 +52,10 @@ def parse_flags(argv: list[str] | None) -> argparse.Namespace:
     group.add_argument("--queue", type=int, default=32, help="requests that may wait beyond them (default: 32)")
     group.add_argument("--kv-memory", type=size, metavar="SIZE", help="for KV caches, as 800M or 4G (default: half)")
     group.add_argument("--slots", type=int, help="conversations to keep in them (default: what the memory allows)")
+    group.add_argument(
+        "--on-overflow", choices=("error", "trim"), default="error",
+        help="a conversation longer than the window is refused, or loses its oldest turns (default: error)",
+    )  # fmt: skip
     group.add_argument("--no-guess", action="store_true", help="do not check n-gram guesses at the next tokens")
     group.add_argument(
         "--deterministic", action="store_true", help="same seed, same text, whatever else is computed at the time"
@@ -152,6 +156,7 @@ def settings_from(flags: argparse.Namespace) -> EngineSettings:
         kv_memory=flags.kv_memory,
         guess=not flags.no_guess,
         deterministic=flags.deterministic,
+        overflow=flags.on_overflow,
     )
 
 

@@ -11,7 +11,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from queue import SimpleQueue
 
@@ -22,14 +22,23 @@ from serving.errors import Busy, EngineStopped, OutOfMemory, ServingError
 from serving.folder import ModelFolder
 from serving.grammar import GrammarCompiler
 from serving.hardware import available_memory, usable_cores
+from serving.output import Output, Pieces
 from serving.prefix import SlotView, TokenIds, plan, prefill_cuts
-from serving.prompt import Prompt
+from serving.prompt import ANSWER_ROOM, Prompt
 from serving.runtime import PREFILL_CHUNK, Runtime, Slot
 from serving.sampler import Sampler
-from serving.stops import StopStrings
-from serving.types import Cancelled, Choice, Chunk, EngineSettings, FinishReason, Message, SamplingOptions, never
+from serving.types import (
+    Cancelled,
+    Choice,
+    Chunk,
+    EngineSettings,
+    FinishReason,
+    Message,
+    SamplingOptions,
+    TemplateOptions,
+    never,
+)
 
-ANSWER_ROOM = 512  # tokens of KV cache reserved for an answer before it starts
 MOST_SLOTS = 16
 TYPICAL_CONVERSATION = 2048  # tokens
 # A fast model's chunks are handed over in batches. Waking another thread for each token costs more than sampling it,
@@ -53,6 +62,7 @@ class Engine:
         self.folder = runtime.folder
         self.prompt = prompt
         self._runtime = runtime
+        self._overflow = settings.overflow
         self._guess = settings.guess and runtime.continues
         self._grammars = GrammarCompiler(prompt.tokenizer, runtime.vocab_size, prompt.end_ids)
         self._kv_budget = settings.kv_memory or available_memory() // 2
@@ -90,6 +100,7 @@ class Engine:
         messages: Sequence[Message],
         options: SamplingOptions | None = None,
         cancelled: Cancelled = never,
+        template: TemplateOptions | None = None,
     ) -> Iterator[Chunk]:
         """Stream the assistant's answer.
 
@@ -99,8 +110,11 @@ class Engine:
         Raises InvalidRequest at once for messages the chat template refuses, ContextOverflow for a prompt that leaves
         no room for an answer, Busy where too many requests wait.
         """
-        token_ids = self.prompt.tokens(messages, self.context_length)
-        return self._stream(token_ids, options or SamplingOptions(), cancelled)
+        options = options or SamplingOptions()
+        token_ids, dropped = self.prompt.tokens(
+            messages, self.context_length, template or TemplateOptions(), self._overflow, options.max_tokens
+        )
+        return self._stream(token_ids, dropped, options, cancelled)
 
     def submit(self, token_ids: TokenIds, options: SamplingOptions, cancelled: Cancelled, sink: Sink) -> None:
         """Ask for the answer to an encoded prompt [n], n below the context length, without waiting for it.
@@ -141,7 +155,9 @@ class Engine:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _stream(self, token_ids: TokenIds, options: SamplingOptions, cancelled: Cancelled) -> Iterator[Chunk]:
+    def _stream(
+        self, token_ids: TokenIds, dropped: int, options: SamplingOptions, cancelled: Cancelled
+    ) -> Iterator[Chunk]:
         batches: SimpleQueue[Sequence[Chunk] | Exception] = SimpleQueue()
         closed = threading.Event()
         self.submit(token_ids, options, lambda: closed.is_set() or cancelled(), batches.put)
@@ -150,7 +166,8 @@ class Engine:
                 batch = batches.get()
                 if isinstance(batch, Exception):
                     raise batch
-                yield from batch
+                for chunk in batch:
+                    yield replace(chunk, dropped_messages=dropped) if dropped else chunk
                 if batch[-1].finish_reason is not None:
                     return
         finally:
@@ -274,7 +291,7 @@ class Engine:
                 return
 
         # 3. Decode: logits -> token -> text -> back into the KV cache, and with it a guess at what follows.
-        detokenizer, stops = self.prompt.detokenizer(), StopStrings(options.stop)
+        output = Output(self.prompt.detokenizer(), self.prompt.splitter(prompt), options.stop)
         drafter = Drafter(prompt) if self._guess else None
         draft: list[int] = []
         while True:
@@ -284,15 +301,15 @@ class Engine:
                 token = choice.token
                 request.completion_tokens += 1
                 finish: FinishReason | None = None
-                if token in self.prompt.end_ids:
-                    text, finish = stops.flush(), "stop"
-                else:
-                    text, stopped = stops.feed(detokenizer.feed(token))
-                    if stopped:
-                        finish = "stop"
-                    elif request.completion_tokens >= limit:
-                        text, finish = text + stops.flush(), "length"
-                request.emit(text, choice, finish)
+                ended = token in self.prompt.end_ids
+                pieces, stopped = ([], False) if ended else output.feed(token)
+                if ended or stopped:
+                    finish = "stop"
+                elif request.completion_tokens >= limit:
+                    finish = "length"
+                if finish and not stopped:
+                    pieces += output.flush()
+                request.emit(pieces, choice, finish)
                 if drafter:
                     drafter.add(token)
                 if finish or token != guess:
@@ -312,7 +329,7 @@ class Engine:
                         break
             yield _Pass(np.asarray([token, *draft], dtype=np.int32))
             if request.is_cancelled():
-                request.emit(stops.flush(), finish_reason="cancelled")
+                request.emit(output.flush(), finish_reason="cancelled")
                 return
 
     def _prefill(self, slot: Slot, tokens: TokenIds) -> "Iterator[_Pass]":
@@ -391,23 +408,29 @@ class _Request:
         self._cancelled = self._cancelled or self.cancelled()
         return self._cancelled
 
-    def emit(self, text: str = "", choice: Choice | None = None, finish_reason: FinishReason | None = None) -> None:
-        """Add a chunk to what is handed over next."""
-        self.pending.append(
-            Chunk(
-                text=text,
-                prompt_tokens=self.prompt.size,
-                cached_tokens=self.cached_tokens,
-                prefilled_tokens=min(len(self.slot.tokens), self.prompt.size) if self.slot else 0,
-                completion_tokens=self.completion_tokens,
-                prefill_seconds=self.prefill_seconds,
-                decode_seconds=time.perf_counter() - self.started - self.prefill_seconds,
-                token_id=choice.token if choice else None,
-                finish_reason=finish_reason,
-                logprob=choice.logprob if choice else None,
-                top=choice.top if choice else (),
+    def emit(
+        self, pieces: Pieces | None = None, choice: Choice | None = None, finish_reason: FinishReason | None = None
+    ) -> None:
+        """Add a chunk for each piece of text to what is handed over next; the first one has the token."""
+        pieces = pieces or [("answer", "")]
+        for n, (kind, text) in enumerate(pieces, 1):
+            self.pending.append(
+                Chunk(
+                    text=text,
+                    prompt_tokens=self.prompt.size,
+                    cached_tokens=self.cached_tokens,
+                    prefilled_tokens=min(len(self.slot.tokens), self.prompt.size) if self.slot else 0,
+                    completion_tokens=self.completion_tokens,
+                    prefill_seconds=self.prefill_seconds,
+                    decode_seconds=time.perf_counter() - self.started - self.prefill_seconds,
+                    token_id=choice.token if choice else None,
+                    finish_reason=finish_reason if n == len(pieces) else None,
+                    logprob=choice.logprob if choice else None,
+                    top=choice.top if choice else (),
+                    kind=kind,
+                )
             )
-        )
+            choice = None
 
     def deliver(self) -> None:
         """Hand over what has gathered."""

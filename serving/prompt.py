@@ -5,22 +5,40 @@ files. Neither needs torch.
 """
 
 import json
+import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jinja2 import TemplateError
 from tokenizers import Tokenizer
-from tokenizers.decoders import DecodeStream
 from transformers.utils.chat_template_utils import render_jinja_template
 
-from serving.errors import ContextOverflow, InvalidRequest, ModelFolderError
+from serving.context import fit
+from serving.control_tokens import ControlTokens, Inputs
+from serving.detokenizer import Detokenizer
+from serving.errors import InvalidRequest, ModelFolderError
 from serving.prefix import TokenIds
-from serving.types import Message
+from serving.reasoning import Markers, ReasoningSplitter, find_markers
+from serving.types import Message, Policy, TemplateOptions
 
 _MARK = "\N{BLACK HEART SUIT}mark\N{BLACK HEART SUIT}"
+_NO_OPTIONS = TemplateOptions()
+# The renderer's own, which a client must not set.
+_RESERVED = {
+    "messages",
+    "conversations",
+    "tools",
+    "documents",
+    "chat_template",
+    "add_generation_prompt",
+    "continue_final_message",
+    "return_assistant_tokens_mask",
+}
+ANSWER_ROOM = 512  # tokens
+_TAIL = 16  # tokens at a prompt's end among which the template may have opened the reasoning
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +46,15 @@ class Prompt:
     """The tokenizer and chat template of one model folder.
 
     end_ids: every token id that ends an assistant turn; none of them is ever shown.
+    markers: what the model writes around its reasoning, if it writes any.
     """
 
     tokenizer: Tokenizer
     template: str
     special_tokens: dict[str, str]
     end_ids: frozenset[int]
+    controls: ControlTokens
+    markers: Markers | None
 
     @classmethod
     def load(cls, folder: Path) -> "Prompt":
@@ -50,46 +71,126 @@ class Prompt:
             if name.endswith("_token") and isinstance(value, str | dict)
         }
         declared = _declared_end_ids(folder, tokenizer, special_tokens)
-        prompt = cls(tokenizer, template, special_tokens, frozenset(declared))
-        return cls(tokenizer, template, special_tokens, frozenset(declared | prompt._end_of_turn_ids()))
+        added = {token.content: id for id, token in tokenizer.get_added_tokens_decoder().items()}
+        markers = find_markers(added, template)
+        controls = ControlTokens(tokenizer, template, markers)
+        prompt = cls(tokenizer, template, special_tokens, frozenset(declared), controls, markers)
+        return replace(prompt, end_ids=prompt.end_ids | prompt._end_of_turn_ids())
 
-    def render(self, messages: Sequence[Message], add_generation_prompt: bool = True) -> str:
+    def render(
+        self,
+        messages: Sequence[Message],
+        add_generation_prompt: bool = True,
+        template_options: TemplateOptions = _NO_OPTIONS,
+    ) -> str:
         """The conversation as text, up to where the assistant's answer begins.
 
-        Raises InvalidRequest where the template refuses the conversation (a system message, say, or two user turns).
+        Raises InvalidRequest where the template refuses the conversation (a system message, say, or two user turns),
+        or knows nothing of the tools or arguments it is given.
         """
-        if not messages:
-            raise InvalidRequest("the conversation is empty: send at least one message.")
-        conversation: list[dict[str, Any]] = [asdict(message) for message in messages]
-        try:
-            rendered, _ = render_jinja_template(
-                [conversation],
-                chat_template=self.template,
-                add_generation_prompt=add_generation_prompt,
-                **self.special_tokens,
-            )
-        except (TemplateError, TypeError, ValueError) as error:
-            roles = ", ".join(message.role for message in messages)
-            raise InvalidRequest(f"this model's chat template refuses the roles [{roles}]: {error}") from error
-        return str(rendered[0])
+        return self._render(self._inputs(messages, template_options), add_generation_prompt)
 
     def encode(self, text: str) -> TokenIds:
         """Token ids of rendered text [n]; special tokens are those that the text spells out."""
         return np.asarray(self.tokenizer.encode(text, add_special_tokens=False).ids, dtype=np.int32)
 
-    def tokens(self, messages: Sequence[Message], context_length: int) -> TokenIds:
-        """The rendered conversation as token ids [n]. Raises InvalidRequest; ContextOverflow if no answer would fit."""
-        token_ids = self.encode(self.render(messages))
-        if token_ids.size >= context_length:
-            raise ContextOverflow(
-                f"the conversation has {token_ids.size} tokens and the context window {context_length}: "
-                "shorten it, start a new chat, or serve a longer window with --context-length."
-            )
-        return token_ids
+    def conversation_ids(
+        self, messages: Sequence[Message], template_options: TemplateOptions = _NO_OPTIONS
+    ) -> TokenIds:
+        """The rendered conversation as token ids [n]; control tokens are those that the template wrote.
 
-    def detokenizer(self) -> "Detokenizer":
+        What a message, a tool or an argument spells out is encoded as text. Raises InvalidRequest.
+        """
+        inputs = self._inputs(messages, template_options)
+        marked = self.controls.mark(inputs)
+        if marked is None:
+            return self.encode(self._render(inputs))
+        return np.asarray(self.controls.encode(self._render(marked)), dtype=np.int32)
+
+    def count(self, messages: Sequence[Message], template_options: TemplateOptions = _NO_OPTIONS) -> int:
+        """How many tokens `conversation_ids` gives."""
+        return self.conversation_ids(messages, template_options).size
+
+    def tokens(
+        self,
+        messages: Sequence[Message],
+        context_length: int,
+        template_options: TemplateOptions = _NO_OPTIONS,
+        policy: Policy = "error",
+        max_tokens: int | None = None,
+    ) -> tuple[TokenIds, int]:
+        """`conversation_ids` of what fits, [n], and how many messages were left out for it.
+
+        Room for one token of the answer is enough, unless turns are left out anyway: then there is room for a longer
+        one, of `max_tokens` at most. Raises InvalidRequest; ContextOverflow where no answer would fit.
+        """
+        room = 1 if policy == "error" else min(max_tokens or ANSWER_ROOM, ANSWER_ROOM, context_length // 4)
+        encoded: dict[int, TokenIds] = {}
+
+        def count(part: Sequence[Message]) -> int:
+            encoded[len(part)] = self.conversation_ids(part, template_options)
+            return encoded[len(part)].size
+
+        fitted = fit(messages, count, context_length, room, policy)
+        left = encoded.get(len(fitted.messages))
+        return self.conversation_ids(fitted.messages, template_options) if left is None else left, fitted.dropped
+
+    def detokenizer(self) -> Detokenizer:
         """A fresh stream decoder for one answer."""
-        return Detokenizer(self.tokenizer)
+        return Detokenizer(self.tokenizer, self.controls.special_ids)
+
+    def splitter(self, token_ids: TokenIds) -> ReasoningSplitter:
+        """A fresh splitter for the answer to an encoded prompt [n]."""
+        return ReasoningSplitter(self.markers, self.starts_in_reasoning(token_ids))
+
+    def starts_in_reasoning(self, token_ids: TokenIds) -> bool:
+        """Whether an encoded prompt [n] ends with the opening marker, which templates of some models write."""
+        if self.markers is None:
+            return False
+        tail: list[int] = token_ids[-_TAIL:].tolist()
+        if self.markers.ids is None:
+            return self._text(tail).endswith(self.markers.opening)
+        opening = self.markers.ids[0]
+        return opening in tail and not self._text(tail[len(tail) - tail[::-1].index(opening) :])
+
+    def _text(self, token_ids: list[int]) -> str:
+        return str(self.tokenizer.decode(token_ids, skip_special_tokens=False)).rstrip()
+
+    def _inputs(self, messages: Sequence[Message], options: TemplateOptions) -> Inputs:
+        """What the template is given. Raises InvalidRequest for what it does not know of."""
+        if not messages:
+            raise InvalidRequest("the conversation is empty: send at least one message.")
+        for name in options.arguments:
+            if name in _RESERVED or name in self.special_tokens or name.endswith("_token"):
+                raise InvalidRequest(f"the template argument {name!r} is set by the server: leave it out.")
+        for name in (*options.arguments, *(("tools",) if options.tools else ())):
+            if not re.search(rf"\b{re.escape(name)}\b", self.template):
+                raise InvalidRequest(f"this model's chat template knows nothing of {name!r}: leave it out.")
+        conversation = [
+            {name: value for name, value in asdict(message).items() if value is not None} for message in messages
+        ]
+        tools = None if options.tools is None else list(options.tools)
+        inputs = Inputs(conversation, tools, dict(options.arguments))
+        try:
+            json.dumps([conversation, tools, inputs.arguments], ensure_ascii=False).encode()
+        except (TypeError, ValueError) as error:  # half of a surrogate pair among them
+            raise InvalidRequest(f"the conversation cannot be written as JSON in UTF-8: {error}.") from error
+        return inputs
+
+    def _render(self, inputs: Inputs, add_generation_prompt: bool = True) -> str:
+        try:
+            rendered, _ = render_jinja_template(
+                [inputs.conversation],
+                tools=inputs.tools,
+                chat_template=self.template,
+                add_generation_prompt=add_generation_prompt,
+                **self.special_tokens,
+                **inputs.arguments,
+            )
+        except (TemplateError, TypeError, ValueError) as error:
+            roles = ", ".join(message["role"] for message in inputs.conversation)
+            raise InvalidRequest(f"this model's chat template refuses the roles [{roles}]: {error}") from error
+        return str(rendered[0])
 
     def _end_of_turn_ids(self) -> set[int]:
         """The special token that the template itself writes after an assistant's turn, if it writes one.
@@ -104,18 +205,6 @@ class Prompt:
         special = {id for id, token in self.tokenizer.get_added_tokens_decoder().items() if token.special}
         following = [int(id) for id in self.encode(after)[:2]]
         return {id for id in following[:1] if id in special}
-
-
-class Detokenizer:
-    """Token ids in, whole characters out: bytes of a split character wait for the rest of it."""
-
-    def __init__(self, tokenizer: Tokenizer) -> None:
-        self._tokenizer = tokenizer
-        self._stream = DecodeStream(skip_special_tokens=True)
-
-    def feed(self, token_id: int) -> str:
-        """The text that this token completes; empty while a character is incomplete."""
-        return self._stream.step(self._tokenizer, token_id) or ""
 
 
 def read_json(path: Path) -> dict[str, Any]:

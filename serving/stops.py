@@ -22,7 +22,7 @@ class StopStrings:
         if found:
             self._held = ""
             return text[: min(found)], True
-        held = max((_overlap(text, stop) for stop in self.stop), default=0)
+        held = max((overlap(text, stop) for stop in self.stop), default=0)
         self._held = text[len(text) - held :]
         return text[: len(text) - held], False
 
@@ -32,7 +32,7 @@ class StopStrings:
         return held
 
 
-def _overlap(text: str, stop: str) -> int:
+def overlap(text: str, stop: str) -> int:
     """Length of the longest end of `text` that is a proper beginning of `stop`."""
     longest = min(len(text), len(stop) - 1)
     return next((n for n in range(longest, 0, -1) if text.endswith(stop[:n])), 0)

@@ -3,7 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 
 from serving.errors import InvalidRequest
@@ -14,14 +14,41 @@ if TYPE_CHECKING:
 Role = Literal["system", "user", "assistant", "tool"]
 FinishReason = Literal["stop", "length", "cancelled"]
 GrammarKind = Literal["json_object", "json_schema", "regex", "lark"]
+Kind = Literal["answer", "reasoning"]
+Policy = Literal["error", "trim"]
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One turn of a conversation."""
+    """One turn of a conversation. A field that is None is not there for the chat template.
+
+    reasoning_content: what an assistant thought before `content`.
+    tool_calls: what an assistant called, each {"type": "function", "function": {"name": …, "arguments": {…}}}.
+    tool_call_id, name: which call a tool's result answers, and which tool gave it.
+    """
 
     role: Role
     content: str
+    reasoning_content: str | None = None
+    tool_calls: tuple[dict[str, Any], ...] | None = None
+    tool_call_id: str | None = None
+    name: str | None = None
+
+    def __post_init__(self) -> None:
+        # Some templates write the role between the brackets of a control token.
+        _require("role", self.role, self.role in get_args(Role), f"one of {', '.join(get_args(Role))}")
+
+
+@dataclass(frozen=True, slots=True)
+class TemplateOptions:
+    """What a chat template takes besides the messages.
+
+    tools: JSON schemas of functions that the model may call, as transformers' templates read them.
+    arguments: the template's own variables, such as enable_thinking or reasoning_effort.
+    """
+
+    tools: tuple[dict[str, Any], ...] | None = None
+    arguments: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +148,9 @@ class EngineSettings:
     slots: conversations whose KV cache is kept; None takes as many as kv_memory allows, up to 16.
     batch: decode them in one forward pass, on the CPU; otherwise they take turns.
     kv_memory: bytes for the KV caches of all conversations; None takes half of what is free.
-    guess: check n-gram guesses at the next tokens. deterministic: an even number of rows in every forward pass.
+    guess: check n-gram guesses at the next tokens.
+    deterministic: an even number of tokens in every forward pass, so that logits do not depend on how text is cut.
+    overflow: refuse a conversation that outgrows the window, or leave out its oldest turns.
     """
 
     context_length: int | None = None
@@ -133,6 +162,7 @@ class EngineSettings:
     kv_memory: int | None = None
     guess: bool = True
     deterministic: bool = False
+    overflow: Policy = "error"
 
     def __post_init__(self) -> None:
         _require("--threads", self.threads, self.threads is None or self.threads >= 1, "1 or more")
@@ -168,6 +198,8 @@ class Chunk:
     `prefilled_tokens` are there now. completion_tokens: sampled so far, the end-of-turn token included.
     prefill_seconds, decode_seconds: time from the start of the request to the first logits, and from there on.
     finish_reason: set on the last chunk only. logprob, top: as in Choice.
+    kind: whether `text` is the model's reasoning or its answer.
+    dropped_messages: of the conversation, so that it fits the window.
     """
 
     text: str
@@ -181,6 +213,8 @@ class Chunk:
     finish_reason: FinishReason | None = None
     logprob: float | None = None
     top: tuple[tuple[int, float], ...] = ()
+    kind: Kind = "answer"
+    dropped_messages: int = 0
 
 
 Cancelled = Callable[[], bool]
@@ -201,29 +235,34 @@ class ChatEngine(Protocol):
         """The served window, in tokens."""
 
     def generate(
-        self, messages: Sequence[Message], options: SamplingOptions | None = None, cancelled: Cancelled = never
+        self,
+        messages: Sequence[Message],
+        options: SamplingOptions | None = None,
+        cancelled: Cancelled = never,
+        template: TemplateOptions | None = None,
     ) -> Iterator[Chunk]:
         """Stream the assistant's answer; closing the iterator cancels it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """A whole answer: the text, the sampled token ids, and the last chunk's counts."""
+    """A whole answer: its text, the sampled token ids, the last chunk's counts, and what was thought before it."""
 
     text: str
     token_ids: tuple[int, ...]
     last: Chunk
+    reasoning: str = ""
 
 
 def complete(chunks: Iterable[Chunk]) -> Completion:
     """Join a stream into one Completion."""
-    texts: list[str] = []
+    texts: dict[Kind, str] = {"answer": "", "reasoning": ""}
     token_ids: list[int] = []
     last: Chunk | None = None
     for last in chunks:
-        texts.append(last.text)
+        texts[last.kind] += last.text
         if last.token_id is not None:
             token_ids.append(last.token_id)
     if last is None:
         raise InvalidRequest("the stream ended without a single chunk.")
-    return Completion("".join(texts), tuple(token_ids), last)
+    return Completion(texts["answer"], tuple(token_ids), last, texts["reasoning"])

@@ -28,7 +28,17 @@ from serving import errors
 from serving.errors import Busy, EngineStopped, ServingError
 from serving.folder import ModelFolder
 from serving.prompt import Prompt
-from serving.types import Cancelled, Chunk, EngineSettings, Message, SamplingOptions, never, options_from
+from serving.types import (
+    Cancelled,
+    Chunk,
+    EngineSettings,
+    Message,
+    Policy,
+    SamplingOptions,
+    TemplateOptions,
+    never,
+    options_from,
+)
 
 _POLL_SECONDS = 0.1  # how often `cancelled` is asked while no chunk comes
 _IMPORT_ROOT = Path(__file__).parent.parent  # where `serving` is found, whatever the caller's working directory
@@ -45,6 +55,7 @@ class EngineProcess:
         self.folder = folder
         self.prompt = prompt
         self._setup = setup
+        self._overflow: Policy = setup["settings"]["overflow"]
         self._numbers = itertools.count()
         self._lock = threading.Lock()
         self._closed = False
@@ -67,11 +78,14 @@ class EngineProcess:
         messages: Sequence[Message],
         options: SamplingOptions | None = None,
         cancelled: Cancelled = never,
+        template: TemplateOptions | None = None,
     ) -> Iterator[Chunk]:
         """Stream the assistant's answer, as Engine.generate does. Raises EngineStopped if the process ends."""
-        token_ids = self.prompt.tokens(messages, self.context_length)
-        request = {"tokens": token_ids.tolist(), "options": asdict(options or SamplingOptions())}
-        return self._stream(request, cancelled)
+        options = options or SamplingOptions()
+        token_ids, dropped = self.prompt.tokens(
+            messages, self.context_length, template or TemplateOptions(), self._overflow, options.max_tokens
+        )
+        return self._stream({"tokens": token_ids.tolist(), "options": asdict(options)}, dropped, cancelled)
 
     def close(self) -> None:
         """End the process. Answers still being made end with EngineStopped."""
@@ -85,7 +99,7 @@ class EngineProcess:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _stream(self, request: Line, cancelled: Cancelled) -> Iterator[Chunk]:
+    def _stream(self, request: Line, dropped: int, cancelled: Cancelled) -> Iterator[Chunk]:
         number, child, stream = next(self._numbers), self._living(), Stream()
         child.send({"id": number, **request}, stream)
         ended = told = False
@@ -102,7 +116,8 @@ class EngineProcess:
                     ended = True
                     raise batch
                 ended = batch[-1].finish_reason is not None
-                yield from batch
+                for chunk in batch:
+                    yield replace(chunk, dropped_messages=dropped) if dropped else chunk
         finally:
             child.forget(number)
             if not ended and not told:

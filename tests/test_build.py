@@ -31,8 +31,9 @@ from builder.recipe import ExportTarget, QuantRecipe, recipe_hash
 from builder.source import locate, parse_source
 from builder.stage import run_stage
 from builder.verify import check_prompts, check_streamed_text
+from serving.detokenizer import Detokenizer
 from serving.engine import Engine
-from serving.prompt import Detokenizer, Prompt
+from serving.prompt import Prompt
 from serving.types import Message, SamplingOptions, complete
 from tests.conftest import RECIPE, STAGES_RECIPE, STAGES_TARGET, Stages
 
@@ -197,9 +198,7 @@ def stage_folder(work: Path, stage: str) -> Path:
 
 def test_an_export_that_shows_special_tokens_is_refused(exact_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     check_streamed_text(Prompt.load(exact_model))
-    from tokenizers.decoders import DecodeStream
-
-    monkeypatch.setattr("serving.prompt.DecodeStream", lambda **_: DecodeStream(skip_special_tokens=False))
+    monkeypatch.setattr(Prompt, "detokenizer", lambda prompt: Detokenizer(prompt.tokenizer, skipped=()))
     with pytest.raises(VerificationFailed, match=r"among special tokens, where its tokenizer decodes"):
         check_streamed_text(Prompt.load(exact_model))
 

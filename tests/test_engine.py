@@ -92,7 +92,7 @@ def test_max_tokens_and_the_window_both_end_an_answer_for_its_length(prompt: Pro
 
 def test_a_prompt_without_room_for_an_answer_is_refused_at_once(prompt: Prompt, scripted: ScriptedRuntime) -> None:
     scripted.context_length = 30
-    with Engine(scripted, prompt) as engine, pytest.raises(ContextOverflow, match="context window 30"):
+    with Engine(scripted, prompt) as engine, pytest.raises(ContextOverflow, match="context window of 30"):
         engine.generate(user("word " * 40))
 
 

@@ -1,0 +1,64 @@
+"""Token ids -> text while an answer is being made: whole characters only, and in the end what a whole decode gives.
+
+`tokenizers.DecodeStream` is not used: for a byte that no character can hold it gives no more text (byte-level
+decoders), or raises (byte fallback).
+"""
+
+import codecs
+import json
+from collections.abc import Container, Iterator
+from typing import Any
+
+from tokenizers import Tokenizer
+
+
+def _byte_alphabet() -> dict[str, int]:
+    """The byte that each character of a byte-level token stands for: printable Latin-1 itself, the others from 256."""
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(256) if byte not in printable]
+    return {chr(byte): byte for byte in printable} | {chr(256 + n): byte for n, byte in enumerate(others)}
+
+
+_ALPHABET = _byte_alphabet()
+_BYTES = {f"<0x{byte:02X}>": bytes([byte]) for byte in range(256)}
+
+
+class Detokenizer:
+    """Decodes one answer. The bytes of a split character wait for the rest of it.
+
+    skipped: token ids that are no text (the special tokens).
+    """
+
+    def __init__(self, tokenizer: Tokenizer, skipped: Container[int]) -> None:
+        self._tokenizer, self._skipped = tokenizer, skipped
+        state = json.loads(tokenizer.decoder.__getstate__()) if tokenizer.decoder else {}
+        kinds = set(_kinds(state))
+        self._byte_level, self._byte_fallback = "ByteLevel" in kinds, "ByteFallback" in kinds
+        self._before = tokenizer.encode("a", add_special_tokens=False).ids[-1:]
+        self._begun = False
+        self._utf8 = codecs.getincrementaldecoder("utf-8")(errors="replace")
+
+    def feed(self, token_id: int) -> str:
+        """The text that this token completes; empty while a character is incomplete."""
+        token = None if token_id in self._skipped else self._tokenizer.id_to_token(token_id)
+        return "" if token is None else self._utf8.decode(self._bytes(token_id, token))
+
+    def flush(self) -> str:
+        """What is left when the answer ends: U+FFFD for a character that was never completed."""
+        return self._utf8.decode(b"", final=True)
+
+    def _bytes(self, token_id: int, token: str) -> bytes:
+        if self._byte_level:
+            return bytes(map(_ALPHABET.__getitem__, token)) if _ALPHABET.keys() >= set(token) else token.encode()
+        # A decoder may treat the first token in its own way (it takes the blank off a word), so the others are
+        # decoded after one.
+        before = self._before if self._begun else []
+        self._begun = True
+        text = self._tokenizer.decode([*before, token_id])[len(self._tokenizer.decode(before)) :]
+        return _BYTES[token] if self._byte_fallback and token in _BYTES and text else text.encode()
+
+
+def _kinds(state: dict[str, Any]) -> Iterator[str]:
+    yield state.get("type", "")
+    for part in state.get("decoders", []):
+        yield from _kinds(part)

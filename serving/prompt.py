@@ -7,7 +7,7 @@ files. Neither needs torch.
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from serving.reasoning import Markers, ReasoningSplitter, find_markers
 from serving.types import Message, Policy, TemplateOptions
 
 _MARK = "\N{BLACK HEART SUIT}mark\N{BLACK HEART SUIT}"
+_FIELDS = tuple(field.name for field in fields(Message))
 _NO_OPTIONS = TemplateOptions()
 # The renderer's own, which a client must not set.
 _RESERVED = {
@@ -167,7 +168,7 @@ class Prompt:
             if not re.search(rf"\b{re.escape(name)}\b", self.template):
                 raise InvalidRequest(f"this model's chat template knows nothing of {name!r}: leave it out.")
         conversation = [
-            {name: value for name, value in asdict(message).items() if value is not None} for message in messages
+            {name: value for name in _FIELDS if (value := getattr(message, name)) is not None} for message in messages
         ]
         tools = None if options.tools is None else list(options.tools)
         inputs = Inputs(conversation, tools, dict(options.arguments))

@@ -43,7 +43,7 @@ def main() -> None:
     with ExitStack() as stack:
         folder = flags.folder or random_llama(Path(stack.enter_context(tempfile.TemporaryDirectory())))
         # No end-of-turn token: every answer has its 100 tokens.
-        prompt = replace(Prompt.load(folder), end_ids=frozenset())
+        prompt = replace(Prompt.load(folder), fixed_end_ids=frozenset())
         engine = stack.enter_context(Engine(OgaRuntime(ModelFolder.open(folder), None, usable_cores()), prompt))
         model = bare_model(folder)
         token_ids = prompt.encode(prompt.render(QUESTION))

@@ -1,20 +1,20 @@
 """Messages -> text, by the checkpoint's own chat template, -> token ids, by its own tokenizer; and back to text.
 
 `tokenizers` and transformers' template renderer are used instead of OGA's own, which refuse some valid Hugging Face
-files. Neither needs torch.
+files. Neither needs torch. The renderer takes longer to import than a small model to load, so it is imported when the
+first conversation is rendered, and a process that renders none never does.
 """
 
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import TemplateError
 from tokenizers import Tokenizer
-from transformers.utils.chat_template_utils import render_jinja_template
 
 from serving.context import fit
 from serving.control_tokens import ControlTokens, Inputs
@@ -42,20 +42,22 @@ ANSWER_ROOM = 512  # tokens
 _TAIL = 16  # tokens at a prompt's end among which the template may have opened the reasoning
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Prompt:
     """The tokenizer and chat template of one model folder.
 
-    end_ids: every token id that ends an assistant turn; none of them is ever shown.
+    declared_end_ids: what its files say ends an assistant turn.
     markers: what the model writes around its reasoning, if it writes any.
+    fixed_end_ids: what ends a turn, whatever files and template say.
     """
 
     tokenizer: Tokenizer
     template: str
     special_tokens: dict[str, str]
-    end_ids: frozenset[int]
+    declared_end_ids: frozenset[int]
     controls: ControlTokens
     markers: Markers | None
+    fixed_end_ids: frozenset[int] | None = None
 
     @classmethod
     def load(cls, folder: Path) -> "Prompt":
@@ -75,8 +77,14 @@ class Prompt:
         added = {token.content: id for id, token in tokenizer.get_added_tokens_decoder().items()}
         markers = find_markers(added, template)
         controls = ControlTokens(tokenizer, template, markers)
-        prompt = cls(tokenizer, template, special_tokens, frozenset(declared), controls, markers)
-        return replace(prompt, end_ids=prompt.end_ids | prompt._end_of_turn_ids())
+        return cls(tokenizer, template, special_tokens, frozenset(declared), controls, markers)
+
+    @cached_property
+    def end_ids(self) -> frozenset[int]:
+        """Every token id that ends an assistant turn; none of them is ever shown. Renders a conversation once."""
+        if self.fixed_end_ids is not None:
+            return self.fixed_end_ids
+        return self.declared_end_ids | self._end_of_turn_ids()
 
     def render(
         self,
@@ -179,6 +187,9 @@ class Prompt:
         return inputs
 
     def _render(self, inputs: Inputs, add_generation_prompt: bool = True) -> str:
+        from jinja2 import TemplateError
+        from transformers.utils.chat_template_utils import render_jinja_template
+
         try:
             rendered, _ = render_jinja_template(
                 [inputs.conversation],

@@ -73,6 +73,15 @@ class EngineProcess:
         """The served window, in tokens."""
         return self._child.context_length
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the device does otherwise than asked for, or cannot do; a sentence each."""
+        return self._child.notes
+
+    def warm_up(self) -> None:
+        """Do now what the first request would wait for: import the renderer of chat templates."""
+        self.prompt.end_ids  # noqa: B018
+
     def generate(
         self,
         messages: Sequence[Message],
@@ -130,6 +139,9 @@ class EngineProcess:
             if self._child.ended:
                 self._child.close()
                 self._child = _Child(self._setup)
+            if not self._child.told:  # it renders nothing, and so cannot find them itself
+                self._child.send({"end_ids": sorted(self.prompt.end_ids)})
+                self._child.told = True
             return self._child
 
 
@@ -137,12 +149,14 @@ class _Child:
     """One child process, from its start to its end, and the streams of the answers it is making."""
 
     def __init__(self, setup: Line) -> None:
-        self.ended = False
+        self.ended = self.told = False
         self._streams: dict[int, Stream] = {}
         self._lock = threading.Lock()
         self._process = subprocess.Popen(
             [sys.executable, "-m", "serving.worker"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding="utf-8", cwd=_IMPORT_ROOT,
+            # numpy multiplies no matrices there, and starting threads for that takes time and memory.
+            env={"OPENBLAS_NUM_THREADS": "1"} | os.environ,
         )  # fmt: skip
         self.send(setup)
         self._reader = threading.Thread(target=self._read, name="engine replies", daemon=True)
@@ -154,6 +168,7 @@ class _Child:
             self.close()
             raise _error(first) if first else EngineStopped(obituary)
         self.context_length = int(first["context_length"])
+        self.notes = tuple(first["notes"])
 
     def send(self, line: Line, stream: Stream | None = None) -> None:
         """Write one line; `stream` gets the answer. A process that has ended answers with EngineStopped."""
@@ -243,7 +258,7 @@ def main() -> None:
     except ServingError as error:
         send(_line(error))
         return
-    send({"context_length": engine.context_length})
+    send({"context_length": engine.context_length, "notes": engine.notes})
 
     cancelled: dict[int, threading.Event] = {}
 
@@ -266,7 +281,9 @@ def main() -> None:
 
     for line in sys.stdin:
         request = json.loads(line)
-        if "cancel" not in request:
+        if "end_ids" in request:
+            engine.prompt = replace(engine.prompt, fixed_end_ids=frozenset(request["end_ids"]))
+        elif "cancel" not in request:
             answer(request)
         elif stop := cancelled.get(request["cancel"]):
             stop.set()

@@ -61,7 +61,7 @@ class WatchedEngine(Engine):
     def watch(self, endless: bool) -> None:
         self.asked: list[Asked] = []
         if endless:
-            self.prompt = replace(self.prompt, end_ids=frozenset())
+            self.prompt = replace(self.prompt, fixed_end_ids=frozenset())
 
     def generate(
         self, messages: Sequence[Message], options: SamplingOptions | None = None, cancelled: Cancelled = never

@@ -170,7 +170,7 @@ def test_a_spoiled_export_is_refused(stages: Stages, export: Path, spoil: Callab
 
 
 def test_an_export_that_would_not_stop_is_refused(exact_model: Path) -> None:
-    endless = dataclasses.replace(Prompt.load(exact_model), end_ids=frozenset({0}))
+    endless = dataclasses.replace(Prompt.load(exact_model), fixed_end_ids=frozenset({0}))
     with pytest.raises(VerificationFailed, match=r"tokens \[2\]"):
         check_prompts(endless, CHECKPOINT)
 

@@ -29,7 +29,7 @@ def sample() -> list[Question]:
 def share(folder: Path, asked: list[Question], end_ids: frozenset[int] | None = None) -> float:
     """Share of right greedy answers of an exported folder; one that does not end by itself is wrong."""
     prompt = Prompt.load(folder)
-    prompt = prompt if end_ids is None else dataclasses.replace(prompt, end_ids=end_ids)
+    prompt = prompt if end_ids is None else dataclasses.replace(prompt, fixed_end_ids=end_ids)
     options = SamplingOptions(temperature=0.0, max_tokens=100)
     answers: list[str] = []
     with Engine(OgaRuntime(ModelFolder.open(folder), None, usable_cores()), prompt) as engine:

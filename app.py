@@ -6,6 +6,7 @@ import secrets
 import socket
 import sys
 from pathlib import Path
+from typing import get_args
 
 # Private unless asked for: set before any of the libraries is imported, and inherited by the build's child processes.
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
@@ -19,7 +20,7 @@ from builder.flags import add_build_flags, kebab, models_dir_from, recipe_from, 
 from builder.progress import terminal
 from builder.source import parse_source
 from serving.errors import InvalidRequest, ServingError
-from serving.types import EngineSettings
+from serving.types import EngineSettings, Provider
 from serving.worker import EngineProcess
 
 EXAMPLES = (
@@ -37,7 +38,7 @@ DEMO_NOTICE = (
 def parse_flags(argv: list[str] | None) -> argparse.Namespace:
     """Every flag of the program."""
     parser = argparse.ArgumentParser(prog="oga-chat", description=__doc__)
-    add_build_flags(parser)
+    add_build_flags(parser, get_args(Provider))
     parser.add_argument(
         "--rebuild", action="store_true", help="build anew; the old model stays until the new is proved"
     )
@@ -91,6 +92,10 @@ def run(flags: argparse.Namespace) -> None:
     """From flags to a chat that is being served."""
     # 1. What can be refused at once.
     settings = settings_from(flags)
+    if settings.provider not in ("auto", "cpu"):
+        from serving.oga import check_provider
+
+        check_provider(settings.provider)
     login = login_from(flags.auth, public=flags.share or not is_loopback(flags.host))
     check_address(flags.host, flags.port)
 
@@ -101,6 +106,8 @@ def run(flags: argparse.Namespace) -> None:
 
     # 3. The engine, then the page: importing Gradio takes seconds that a failed start need not spend.
     with EngineProcess.load(folder, settings) as engine:
+        for note in engine.notes:
+            print(f"note: {note}", file=sys.stderr)
         from serving.ui import build_chat, serve_chat
 
         page = build_chat(
@@ -115,6 +122,7 @@ def run(flags: argparse.Namespace) -> None:
             print(f"Shared at {served.share_url}", flush=True)
         if login:
             print(f"Login: user {login[0]}, password {login[1]}", flush=True)
+        engine.warm_up()
         try:
             served.wait()
         finally:
@@ -147,6 +155,7 @@ def model_folder(flags: argparse.Namespace) -> tuple[Path, bool]:
 def settings_from(flags: argparse.Namespace) -> EngineSettings:
     """How the engine is to run. Raises InvalidRequest."""
     return EngineSettings(
+        provider=flags.execution_provider,
         context_length=flags.context_length,
         threads=flags.threads,
         parallel=flags.parallel,

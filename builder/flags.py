@@ -1,7 +1,7 @@
 """The command-line flags that both `python -m builder` and `python app.py` take, and what they mean as data."""
 
 import argparse
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import get_args
 
@@ -21,6 +21,8 @@ from builder.recipe import (
 )
 from builder.source import Source
 
+PROVIDERS: tuple[ExecutionProvider, ...] = get_args(ExecutionProvider)
+
 
 def kebab(arguments: Iterable[str]) -> list[str]:
     """Let every long flag be written with underscores too, as Quark's own scripts do."""
@@ -31,8 +33,8 @@ def kebab(arguments: Iterable[str]) -> list[str]:
     return spelled
 
 
-def add_build_flags(parser: argparse.ArgumentParser) -> None:
-    """Source, place, and every knob of recipe and target."""
+def add_build_flags(parser: argparse.ArgumentParser, providers: Sequence[str] = PROVIDERS) -> None:
+    """Source, place, and every knob of recipe and target. providers: choices, of which the first is the default."""
     group = parser.add_argument_group("the model")
     group.add_argument("--model", default="demo", help="'demo' (bundled), a local folder, or a Hugging Face id")
     group.add_argument("--revision", help="branch, tag or commit on the Hub")
@@ -43,7 +45,7 @@ def add_build_flags(parser: argparse.ArgumentParser) -> None:
         help=f"where built models are kept (default: OGA_CHAT_HOME, else {default_models_dir()})",
     )
     add_quantization_flags(parser)
-    add_export_flags(parser)
+    add_export_flags(parser, providers)
     parser.add_argument(
         "--auto-quality",
         action="store_true",
@@ -84,13 +86,14 @@ def add_quantization_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--model-export", choices=["quark_safetensors"], default="quark_safetensors")
 
 
-def add_export_flags(parser: argparse.ArgumentParser) -> None:
+def add_export_flags(parser: argparse.ArgumentParser, providers: Sequence[str] = PROVIDERS) -> None:
     """The knobs of the target, by the names of OGA's model builder."""
     group = parser.add_argument_group("export (ONNX Runtime GenAI model builder)")
     group.add_argument("-p", "--precision", choices=["int4"], default="int4")
     group.add_argument(
-        "-e", "--execution-provider", choices=get_args(ExecutionProvider), default="cpu",
-        help="cpu: float32 activations; dml, cuda, webgpu: float16",
+        "-e", "--execution-provider", choices=providers, default=providers[0],
+        help="what to export for: cpu: float32 activations; dml, cuda, webgpu: float16"
+        + ("; and to compute on (auto: what the model was exported for, else the CPU)" if "auto" in providers else ""),
     )  # fmt: skip
     group.add_argument(
         "--accuracy-level", type=int, choices=get_args(AccuracyLevel), default=4,
@@ -132,7 +135,9 @@ def target_from(flags: argparse.Namespace, exclude_layers: tuple[str, ...]) -> E
             "without a name lets Quark quantize it to 4 bits: give one of the two."
         )
     bits: HeadBits = flags.lm_head_bits or (8 if exclude_layers else 4)
-    return ExportTarget(flags.execution_provider, flags.accuracy_level, bits)
+    # What is only for serving (auto, openvino) runs what is exported for the CPU.
+    provider: ExecutionProvider = flags.execution_provider if flags.execution_provider in PROVIDERS else "cpu"
+    return ExportTarget(provider, flags.accuracy_level, bits)
 
 
 def models_dir_from(flags: argparse.Namespace) -> Path:

@@ -53,7 +53,7 @@ def verify(job: Job, report: Report) -> Job:
     Path(job["output"]).mkdir()  # at once: whoever looks sees that this stage is at work
     try:
         folder = ModelFolder.open(Path(job["exported"]))
-        prompt, runtime = Prompt.load(folder.path), OgaRuntime(folder, None, usable_cores(), cpu=True)
+        prompt, runtime = Prompt.load(folder.path), OgaRuntime(folder, None, usable_cores(), provider="cpu")
     except ServingError as error:
         raise VerificationFailed(f"the export cannot be served, so nothing was published: {error}") from error
     check_prompts(prompt, Path(job["checkpoint"]))

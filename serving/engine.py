@@ -12,15 +12,16 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from queue import SimpleQueue
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from serving.drafts import Drafter
-from serving.errors import Busy, EngineStopped, OutOfMemory, ServingError
+from serving.errors import Busy, EngineStopped, InvalidRequest, OutOfMemory, ServingError
 from serving.folder import ModelFolder
-from serving.grammar import GrammarCompiler
 from serving.hardware import available_memory, usable_cores
 from serving.output import Output, Pieces
 from serving.prefix import SlotView, TokenIds, plan, prefill_cuts
@@ -38,6 +39,9 @@ from serving.types import (
     TemplateOptions,
     never,
 )
+
+if TYPE_CHECKING:
+    from serving.grammar import GrammarCompiler
 
 MOST_SLOTS = 16
 TYPICAL_CONVERSATION = 2048  # tokens
@@ -64,7 +68,6 @@ class Engine:
         self._runtime = runtime
         self._overflow = settings.overflow
         self._guess = settings.guess and runtime.continues
-        self._grammars = GrammarCompiler(prompt.tokenizer, runtime.vocab_size, prompt.end_ids)
         self._kv_budget = settings.kv_memory or available_memory() // 2
         typical = runtime.kv_bytes_per_token * min(runtime.context_length, TYPICAL_CONVERSATION)
         slots = settings.slots or slots_for(self._kv_budget, typical, settings.parallel)
@@ -94,6 +97,17 @@ class Engine:
     def context_length(self) -> int:
         """The served window, in tokens."""
         return self._runtime.context_length
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the device does otherwise than asked for, or cannot do; a sentence each."""
+        return self._runtime.notes
+
+    @cached_property
+    def _grammars(self) -> "GrammarCompiler":
+        from serving.grammar import GrammarCompiler  # at the first grammar: it loads a native library
+
+        return GrammarCompiler(self.prompt.tokenizer, self._runtime.vocab_size, self.prompt.end_ids)
 
     def generate(
         self,
@@ -445,15 +459,21 @@ def _view(slot: Slot) -> SlotView:
 
 
 def load_runtime(folder: ModelFolder, settings: EngineSettings) -> Runtime:
-    """The runtime that the settings ask for. Imported here: each of them loads a native library."""
+    """The runtime that the settings ask for. Imported here: each of them loads a native library.
+
+    Raises InvalidRequest for a provider that cannot be used; ModelFolderError.
+    """
     threads = usable_cores() if settings.threads is None else settings.threads
+    length, deterministic = settings.context_length, settings.deterministic
     if settings.batch:
+        if folder.provider != "cpu":
+            raise InvalidRequest(f"--batch needs a model that was built for the CPU, not for {folder.provider}.")
         from serving.ort import OrtRuntime
 
-        return OrtRuntime(folder, settings.context_length, threads, deterministic=settings.deterministic)
+        return OrtRuntime(folder, length, threads, deterministic=deterministic)
     from serving.oga import OgaRuntime
 
-    return OgaRuntime(folder, settings.context_length, threads, deterministic=settings.deterministic)
+    return OgaRuntime(folder, length, threads, deterministic=deterministic, provider=settings.provider)
 
 
 def slots_for(kv_memory: int, typical: int, parallel: int) -> int:

@@ -17,6 +17,7 @@ class ModelFolder:
     context_length, vocab_size: in tokens. kv_values_per_token: keys and values of all layers, for one token.
     shared_kv: whether the graph reads and writes its keys and values in place.
     manifest: what the builder recorded; empty for a folder made elsewhere.
+    provider: OGA's execution provider that it was exported for, in lower case: "cpu", "cuda" and so on.
     """
 
     path: Path
@@ -27,6 +28,7 @@ class ModelFolder:
     shared_kv: bool
     graph: Path
     manifest: dict[str, Any]
+    provider: str = "cpu"
 
     @classmethod
     def open(cls, path: Path) -> "ModelFolder":
@@ -47,14 +49,17 @@ class ModelFolder:
                 2 * int(decoder["num_hidden_layers"]) * int(decoder["num_key_value_heads"]) * head_size
             )
             shared_kv = bool(genai.get("search", {}).get("past_present_share_buffer"))
-        except (KeyError, TypeError, ValueError) as error:
+            provider = _provider(decoder.get("session_options", {}).get("provider_options", []))
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ModelFolderError(f"{path / 'genai_config.json'} lacks {error}: not an OGA decoder export.") from error
         if not graph.is_file():
             raise ModelFolderError(f"{graph} is missing: build the model again with --rebuild.")
         manifest = read_json(path / "manifest.json") if (path / "manifest.json").is_file() else {}
         for name, entry in manifest.get("files", {}).items():
             _check_size(path / name, entry["size"])
-        return cls(path, context_length, vocab_size, kv_values_per_token, head_size, shared_kv, graph, manifest)
+        return cls(
+            path, context_length, vocab_size, kv_values_per_token, head_size, shared_kv, graph, manifest, provider
+        )
 
     def window(self, context_length: int | None) -> int:
         """The window to serve, in tokens. Raises InvalidRequest for one that the model does not have."""
@@ -64,6 +69,12 @@ class ModelFolder:
                 f"not {context_length}."
             )
         return context_length or self.context_length
+
+
+def _provider(provider_options: list[dict[str, Any]]) -> str:
+    """The first that is named, each being {name: options}. OGA spells some in more than one way."""
+    names = [name for options in provider_options for name in options]
+    return names[0].lower().removesuffix("executionprovider") if names else "cpu"
 
 
 def _check_size(file: Path, expected: int) -> None:

@@ -63,7 +63,8 @@ class Slot(ABC):
 class Runtime(ABC):
     """A loaded model.
 
-    context_length: the served window, in tokens. continues: whether tokens can be added to a KV cache that holds some.
+    context_length: the served window, in tokens. continues: whether tokens can be added to a KV cache that holds some,
+    and taken off it again. notes: what is otherwise than was asked for, or than is usual; a sentence each.
     batches: whether one pass over several slots, one token each, costs less than one pass for each.
     copies: whether a slot can take over what another one holds.
     kv_bytes_per_token: of keys and values, over all layers.
@@ -76,6 +77,7 @@ class Runtime(ABC):
     continues: bool = True
     batches: bool = False
     copies: bool = False
+    notes: tuple[str, ...] = ()
 
     @abstractmethod
     def slot(self, index: int) -> Slot:

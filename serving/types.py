@@ -16,6 +16,7 @@ FinishReason = Literal["stop", "length", "cancelled"]
 GrammarKind = Literal["json_object", "json_schema", "regex", "lark"]
 Kind = Literal["answer", "reasoning"]
 Policy = Literal["error", "trim"]
+Provider = Literal["auto", "cpu", "cuda", "dml", "webgpu", "openvino"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +143,7 @@ def options_from(fields: Mapping[str, Any]) -> SamplingOptions:
 class EngineSettings:
     """How an engine runs.
 
+    provider: OGA's execution provider; auto takes the one that the folder was exported for, or else the CPU.
     context_length: serve a shorter window than the model has, in tokens.
     threads: to compute with; None takes the usable physical cores.
     parallel: answers that are made at the same time. queue: requests that may wait beyond them.
@@ -153,6 +155,7 @@ class EngineSettings:
     overflow: refuse a conversation that outgrows the window, or leave out its oldest turns.
     """
 
+    provider: Provider = "auto"
     context_length: int | None = None
     threads: int | None = None
     parallel: int = 4
@@ -165,6 +168,9 @@ class EngineSettings:
     overflow: Policy = "error"
 
     def __post_init__(self) -> None:
+        _require("--execution-provider", self.provider, self.provider in get_args(Provider), "one that we know")
+        on_cpu = self.provider in ("auto", "cpu")
+        _require("--execution-provider", self.provider, on_cpu or not self.batch, "auto or cpu with --batch")
         _require("--threads", self.threads, self.threads is None or self.threads >= 1, "1 or more")
         _require("--parallel", self.parallel, 1 <= self.parallel <= 64, "from 1 to 64")
         _require("--slots", self.slots, self.slots is None or 1 <= self.slots <= 64, "from 1 to 64")

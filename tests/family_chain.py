@@ -241,7 +241,7 @@ def measure(exported: Path, quantized: Path) -> Measured:
 
     with np.load(quantized / PROOF) as proof:
         token_ids, expected = proof["token_ids"].astype(np.int32), proof["logits"]
-    logits = OgaRuntime(ModelFolder.open(exported), None, 1, cpu=True).all_logits(token_ids)
+    logits = OgaRuntime(ModelFolder.open(exported), None, 1, provider="cpu").all_logits(token_ids)
     return Measured(
         max_difference=float(np.abs(logits - expected).max()),
         top1_agreement=float((logits.argmax(axis=1) == expected.argmax(axis=1)).mean()),

@@ -2,10 +2,11 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from serving.errors import InvalidRequest, ModelFolderError
 from serving.prompt import read_json
+from serving.types import Provider
 
 REQUIRED = ("genai_config.json", "tokenizer.json", "tokenizer_config.json")
 
@@ -17,7 +18,7 @@ class ModelFolder:
     context_length, vocab_size: in tokens. kv_values_per_token: keys and values of all layers, for one token.
     shared_kv: whether the graph reads and writes its keys and values in place.
     manifest: what the builder recorded; empty for a folder made elsewhere.
-    provider: OGA's execution provider that it was exported for, in lower case: "cpu", "cuda" and so on.
+    provider: OGA's execution provider that it was exported for; "cpu" if it names none.
     """
 
     path: Path
@@ -72,9 +73,10 @@ class ModelFolder:
 
 
 def _provider(provider_options: list[dict[str, Any]]) -> str:
-    """The first that is named, each being {name: options}. OGA spells some in more than one way."""
-    names = [name for options in provider_options for name in options]
-    return names[0].lower().removesuffix("executionprovider") if names else "cpu"
+    """The first that is named, each being {name: options}. OGA spells ours in more than one way."""
+    name = next((name for options in provider_options for name in options), "cpu")
+    known = name.lower().removesuffix("executionprovider")
+    return known if known in get_args(Provider) else name
 
 
 def _check_size(file: Path, expected: int) -> None:

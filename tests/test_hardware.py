@@ -147,10 +147,11 @@ def test_a_quota_counts_above_the_process_and_nowhere_else(tmp_path: Path) -> No
     files = {
         "cpu.max": "600000 100000",
         "app/cpu.max": "300000 100000",
-        "app/own/cpu.max": "max 100000",
+        "app/own/cpu.max": "700000 100000",
+        "app/own/below/cpu.max": "max 100000",
         "other/cpu.max": "100000 100000",
     }
-    assert cpu_quota(of_version_2(tmp_path, files, own="/app/own")) == 3.0
+    assert cpu_quota(of_version_2(tmp_path, files, own="/app/own/below")) == 3.0
     assert cpu_quota(of_version_2(tmp_path, files, own="/other")) == 1.0
     assert cpu_quota(of_version_2(tmp_path, files, own="/")) == 6.0
 
@@ -160,6 +161,11 @@ def test_a_quota_counts_above_the_process_and_nowhere_else(tmp_path: Path) -> No
 )
 def test_a_container_that_sees_its_own_group_as_the_topmost(tmp_path: Path, own: str, mounted: str) -> None:
     assert cpu_quota(of_version_2(tmp_path, {"cpu.max": "250000 100000"}, own, mounted)) == 2.5
+
+
+def test_a_group_inside_such_a_container(tmp_path: Path) -> None:
+    files = {"cpu.max": "250000 100000", "inner/cpu.max": "150000 100000"}
+    assert cpu_quota(of_version_2(tmp_path, files, "/docker/abc/inner", "/docker/abc")) == 1.5
 
 
 @pytest.mark.parametrize(("quota", "expected"), [("150000", 1.5), ("-1", None)])

@@ -23,7 +23,7 @@ from serving.folder import ModelFolder
 from serving.grammar import GrammarCompiler
 from serving.hardware import available_memory, usable_cores
 from serving.output import Output, Pieces
-from serving.prefix import SlotView, TokenIds, plan, prefill_cuts
+from serving.prefix import SlotView, TokenIds, longest_prefix, plan, prefill_cuts
 from serving.prompt import ANSWER_ROOM, Prompt
 from serving.runtime import PREFILL_CHUNK, Runtime, Slot
 from serving.sampler import Sampler
@@ -341,7 +341,7 @@ class Engine:
     def _share(self, slot: Slot, prompt: TokenIds) -> None:
         """Copy what another conversation has already computed of this prompt, where the runtime can."""
         others = [_view(other) for other in self._slots if other is not slot]
-        best = plan(prompt, others) if others and self._runtime.copies else None
+        best = longest_prefix(prompt, others) if others and self._runtime.copies else None
         if best and best.keep >= len(slot.tokens) + SHARED_PREFIX:
             slot.take(self._slots[best.index], best.keep)
 

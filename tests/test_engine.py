@@ -281,7 +281,7 @@ def test_greedy_answers_from_a_continued_cache_equal_those_of_a_fresh_engine(exa
     questions = ["hi", "My name is Anna.", "what is 17+25?", "tell me a story about a fox", "what is my name?"]
     asked: list[list[Message]] = []
     answers: list[Completion] = []
-    with Engine.load(exact_model) as engine:
+    with Engine.load(exact_model, EngineSettings(slots=1)) as engine:
         history: list[Message] = []
         for question in questions:
             history = [*history, Message("user", question)]

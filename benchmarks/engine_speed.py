@@ -86,15 +86,16 @@ def bare_speed(model: og.Model, token_ids: TokenIds) -> float:
     return TOKENS / (time.perf_counter() - begun)
 
 
-def random_llama(work: Path) -> Path:
-    """An exported llama of 60 M random parameters with the recipe's kernels; speed does not depend on the values."""
+def random_llama(work: Path, hidden: int = 512, layers: int = 16, window: int = 2048) -> Path:
+    """An exported llama of random parameters with the recipe's kernels; speed does not depend on the values."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(0)
     config = LlamaConfig(
-        vocab_size=8192, hidden_size=512, intermediate_size=1536, num_hidden_layers=16, num_attention_heads=8,
-        num_key_value_heads=4, max_position_embeddings=2048, bos_token_id=0, eos_token_id=2, tie_word_embeddings=False,
+        vocab_size=8192, hidden_size=hidden, intermediate_size=3 * hidden, num_hidden_layers=layers,
+        num_attention_heads=8, num_key_value_heads=4, max_position_embeddings=window, bos_token_id=0, eos_token_id=2,
+        tie_word_embeddings=False,
     )  # fmt: skip
     model = LlamaForCausalLM(config).half()
     print(f"random llama: {sum(p.numel() for p in model.parameters()) / 1e6:.1f} M parameters")

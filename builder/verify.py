@@ -98,7 +98,7 @@ def check_prompts(prompt: Prompt, checkpoint: Path) -> None:
         messages = [Message(role, content) for role, content in conversation]
         expected = _transformers_tokens(original, messages)
         try:
-            found = prompt.conversation_ids(messages).tolist()
+            found = prompt.encode(prompt.render(messages)).tolist()
         except InvalidRequest:
             found = None
         if found != expected:

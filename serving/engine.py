@@ -12,6 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import count
 from pathlib import Path
 from queue import SimpleQueue
 
@@ -177,8 +178,8 @@ class Engine:
 
     def _serve(self) -> None:
         waiting: deque[_Request] = deque()
-        active: deque[_Request] = deque()
-        while True:
+        active: list[_Request] = []
+        for turn in count():
             # 1. Requests come in, and go again if nobody waits for them any more.
             while not self._inbox.empty() or not (waiting or active):
                 arrived = self._inbox.get()
@@ -198,19 +199,20 @@ class Engine:
                 request = waiting.popleft()
                 request.slot = self._take_slot(request)
                 request.steps = self._answer(request, request.slot)
+                request.turn = turn - 2  # before one that has just had its turn, not before one that waits longer
                 active.append(request)
                 self._advance(request)
 
             # 3. One step for every answer that decodes, one chunk of prefill for one prompt, in turn.
             self._decode([request for request in active if request.wants and not request.wants.prefill])
-            prefilling = next((request for request in active if request.wants and request.wants.prefill), None)
+            prefilling = [request for request in active if request.wants and request.wants.prefill]
             if prefilling:
                 for request in active:
                     request.deliver()
-                self._compute([prefilling])
-                active.remove(prefilling)
-                active.append(prefilling)
-            active = deque(request for request in active if request.wants)
+                request = min(prefilling, key=lambda request: request.turn)
+                request.turn = turn
+                self._compute([request])
+            active = [request for request in active if request.wants]
 
     def _take_slot(self, request: "_Request") -> Slot:
         chosen = plan(request.prompt, [_view(slot) for slot in self._slots if not slot.busy])
@@ -396,6 +398,7 @@ class _Request:
     failure: Exception | None = None
     pending: list[Chunk] = field(default_factory=list)
     delivered: float = 0.0
+    turn: int = 0  # the round of its last pass of prefill
     keep: int = 0
     cached_tokens: int = 0
     completion_tokens: int = 0

@@ -43,7 +43,7 @@ class OrtRuntime(Runtime):
         self.batches = not deterministic
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
-        options.log_severity_level = 3
+        options.log_severity_level = 4  # what fails is raised
         try:
             self._session = ort.InferenceSession(str(folder.graph), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # ONNX Runtime's own kinds, which it does not export
@@ -130,7 +130,7 @@ class OrtRuntime(Runtime):
 
     def grow(self, tokens: int) -> None:
         """Room for `tokens` in every row; what the rows hold stays."""
-        rows = len(self._rows)
+        rows, tokens = len(self._rows), min(tokens, self.context_length + 1)
         if tokens > self._kv.capacity or rows > self._kv.rows:
             capacity = capacity_for(tokens, self.context_length + 1, max(CAPACITY_STEP, self._kv.capacity))
             self._bindings.clear()
@@ -160,11 +160,11 @@ class Row(Slot):
         return self._touched
 
     def kv_tokens_for(self, tokens: int) -> int:
-        return max(self._touched, -(-(tokens + 1) // KV_STEP) * KV_STEP)
+        return max(self._touched, -(-(tokens + 1) // KV_STEP) * KV_STEP)  # one more pads a pass
 
     def reserve(self, tokens: int) -> None:
         self._touched = self.kv_tokens_for(tokens)
-        self._runtime.grow(tokens + 1)  # one for the token that pads a pass
+        self._runtime.grow(self._touched)
 
     def drop(self) -> None:
         self.tokens = []

@@ -517,7 +517,8 @@ def test_a_seed_fixes_a_sampled_answer(exact_model: Path) -> None:
 
 
 def test_a_grammar_holds_and_the_cache_goes_on_with_it(engine: Engine) -> None:
-    schema = json.dumps({"type": "object", "properties": {"n": {"enum": [42, 50]}}, "required": ["n"]})
+    number = {"n": {"enum": [42, 50]}}
+    schema = json.dumps({"type": "object", "properties": number, "required": ["n"], "additionalProperties": False})
     talk = user("what is 17+25?")
     plain = complete(engine.generate(talk, GREEDY))
     talk += [Message("assistant", plain.text), Message("user", "and 20+30? Answer in JSON.")]

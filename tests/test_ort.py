@@ -4,6 +4,7 @@ import json
 import shutil
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -136,6 +137,10 @@ def test_a_system_prompt_is_computed_once_for_all(exact_model: Path) -> None:
     system = Message("system", "You are a helpful assistant who knows all about foxes. " * 10)
     with Engine.load(exact_model, EngineSettings(batch=True)) as engine:
         answers = [complete(engine.generate([system, Message("user", q)], GREEDY)) for q in QUESTIONS]
+        for question, answer in zip(QUESTIONS, answers, strict=True):  # none was given up for the next
+            talk = [system, Message("user", question), Message("assistant", answer.text), Message("user", "and?")]
+            follow_up = complete(engine.generate(talk, replace(GREEDY, max_tokens=1)))
+            assert follow_up.last.cached_tokens >= answer.last.prompt_tokens
     with Engine.load(exact_model, EngineSettings(slots=1)) as fresh:
         for question, answer in zip(QUESTIONS, answers, strict=True):
             assert answer.token_ids == complete(fresh.generate([system, Message("user", question)], GREEDY)).token_ids

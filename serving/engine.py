@@ -215,7 +215,7 @@ class Engine:
             active = [request for request in active if request.wants]
 
     def _take_slot(self, request: "_Request") -> Slot:
-        chosen = plan(request.prompt, [_view(slot) for slot in self._slots if not slot.busy])
+        chosen = plan(request.prompt, [_view(slot) for slot in self._slots if not slot.busy], self._runtime.copies)
         slot = self._slots[chosen.index]
         slot.busy = True
         request.keep = chosen.keep

@@ -37,15 +37,18 @@ def common_prefix(a: TokenIds, b: TokenIds) -> int:
     return int(different[0]) if different.size else n
 
 
-def plan(prompt: TokenIds, idle: Sequence[SlotView]) -> Plan:
+def plan(prompt: TokenIds, idle: Sequence[SlotView], copies: bool = False) -> Plan:
     """Pick the slot, of at least one, to use for a prompt [n].
 
     It is the one with the longest common prefix, unless that would throw away more of another conversation than it
-    saves, as where two have nothing but a system prompt in common; then it is the least recently used one.
+    saves, as where two have nothing but a system prompt in common; then it is the least recently used one. Where a
+    slot can copy what another holds, nothing needs to be thrown away but an answer that is to be made again.
     """
     best, oldest = longest_prefix(prompt, idle), min(idle, key=lambda slot: slot.last_used)
     otherwise = longest_prefix(prompt, [oldest])
     lost = sum(slot.tokens.size - best.keep for slot in idle if slot.index == best.index)
+    if copies:
+        return best if lost == 0 or best.keep == prompt.size - 1 else otherwise
     return best if best.keep - otherwise.keep >= RETURN_PROBABILITY * lost else otherwise
 
 

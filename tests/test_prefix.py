@@ -56,6 +56,16 @@ def test_an_edited_or_regenerated_turn_continues_its_own_conversation() -> None:
         assert plan(again, [talk, empty]) == Plan(0, kept)
 
 
+def test_where_prefixes_can_be_copied_a_conversation_is_given_up_for_its_own_answer_only() -> None:
+    talk, empty = SlotView(0, counting(first=0, size=900), 30), SlotView(1, ids(), 0)
+    for kept in (890, 400):
+        other = np.concatenate([counting(first=0, size=kept), counting(first=5000, size=20)])
+        assert plan(other, [talk, empty], copies=True) == Plan(1, 0)
+    regenerated, follow_up = counting(first=0, size=850), counting(first=0, size=950)
+    assert plan(regenerated, [talk, empty], copies=True) == Plan(0, 849)
+    assert plan(follow_up, [talk, empty], copies=True) == Plan(0, 900)
+
+
 def test_prefill_is_cut_into_even_pieces_that_cover_it() -> None:
     cuts = list(prefill_cuts(3, 300, 128))
     assert cuts == [(3, 131), (131, 259), (259, 300)]

@@ -233,16 +233,16 @@ class Engine:
     def _compute(self, requests: "list[_Request]") -> None:
         """One forward pass, and what follows from it. One that was cancelled meanwhile has nothing computed."""
         batch = [(r.slot, r.wants.tokens) for r in requests if r.slot and r.wants and not r.is_cancelled()]
-        failed: RuntimeError | None = None
+        failed: Exception | None = None
         try:
             if batch:
                 self._runtime.forward(batch)
-        except RuntimeError as error:  # what the runtimes raise, whatever the reason
+        except Exception as error:  # whatever it is, the other answers go on
             failed = error
         for request in requests:
             self._advance(request, failed)
 
-    def _advance(self, request: "_Request", failed: RuntimeError | None = None) -> None:
+    def _advance(self, request: "_Request", failed: Exception | None = None) -> None:
         """Let a request use its logits, up to the next forward pass that it wants; `wants` is None if it has ended."""
         try:
             request.wants = request.steps.throw(failed) if failed else next(request.steps)
@@ -268,9 +268,11 @@ class Engine:
         """One request from its first forward pass to its last; yields the passes that it wants."""
         try:
             yield from self._steps(request, slot)
-        except RuntimeError as error:
+        except ServingError:
+            raise
+        except Exception as error:
             slot.drop()
-            raise ServingError(f"ONNX Runtime failed on this request: {error}") from error
+            raise ServingError(f"ONNX Runtime failed on this request: {error!r}") from error
         finally:
             slot.release()  # before the client hears that the answer has ended
 

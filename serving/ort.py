@@ -107,10 +107,7 @@ class OrtRuntime(Runtime):
             positions = lengths[:, None] + np.arange(n)
             _bind(binding.bind_input, "position_ids", positions)
         _bind(binding.bind_output, "logits", logits)
-        try:
-            self._session.run_with_iobinding(binding)
-        except Exception as error:
-            raise RuntimeError(str(error)) from error
+        self._session.run_with_iobinding(binding)
         return logits
 
     def _gather(self, rows: Iterable["Row"]) -> None:

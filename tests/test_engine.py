@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -273,7 +274,8 @@ def test_a_short_question_waits_for_one_chunk_of_others_and_a_few_steps(
             time.sleep(0.001)
         before = len(scripted.forwards)
         go_on.set()
-        readers[2].join()
+        for reader in readers:
+            reader.join()
         size = prompt.count(user("hi"))
         passes = list(map(len, scripted.forwards[before:]))
         for stream in streams:
@@ -416,14 +418,15 @@ def test_more_requests_than_slots_wait_their_turn(prompt: Prompt, scripted: Scri
             assert answers[i].token_ids == complete(engine.generate(user(f"question {i}"), GREEDY)).token_ids
 
 
-def test_a_failing_device_fails_one_request_only(prompt: Prompt, scripted: ScriptedRuntime) -> None:
+@pytest.mark.parametrize("error", [RuntimeError("bad allocation"), MemoryError(), ValueError("odd")])
+def test_a_failing_device_fails_one_request_only(prompt: Prompt, scripted: ScriptedRuntime, error: Exception) -> None:
     def fail() -> None:
         scripted.before_forward = lambda: None
-        raise RuntimeError("bad allocation")
+        raise error
 
     with Engine(scripted, prompt) as engine:
         scripted.before_forward = fail
-        with pytest.raises(ServingError, match="bad allocation"):
+        with pytest.raises(ServingError, match=re.escape(repr(error))):
             complete(engine.generate(user("hi"), GREEDY))
         assert complete(engine.generate(user("hi"), GREEDY)).last.cached_tokens == 0
 

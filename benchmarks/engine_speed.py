@@ -22,13 +22,12 @@ from statistics import median
 import onnxruntime_genai as og
 
 from builder.demo import CHECKPOINT
-from serving.engine import Engine
+from serving.engine import Engine, load_runtime
 from serving.folder import ModelFolder
 from serving.hardware import usable_cores
-from serving.oga import OgaRuntime
 from serving.prefix import TokenIds
 from serving.prompt import Prompt
-from serving.types import Message, SamplingOptions
+from serving.types import EngineSettings, Message, SamplingOptions
 
 TOKENS = 100
 QUESTION = [Message("user", "Tell me a story about a fox.")]
@@ -39,14 +38,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, nargs="?", help="an exported model folder")
     parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--batch", action="store_true", help="the engine as with --batch")
     flags = parser.parse_args()
     with ExitStack() as stack:
         folder = flags.folder or random_llama(Path(stack.enter_context(tempfile.TemporaryDirectory())))
         # No end-of-turn token: every answer has its 100 tokens.
         prompt = replace(Prompt.load(folder), end_ids=frozenset())
-        engine = stack.enter_context(Engine(OgaRuntime(ModelFolder.open(folder), None, usable_cores()), prompt))
+        settings = EngineSettings(batch=flags.batch, guess=False)
+        engine = stack.enter_context(Engine(load_runtime(ModelFolder.open(folder), settings), prompt, settings))
         model = bare_model(folder)
-        token_ids = prompt.encode(prompt.render(QUESTION))
+        token_ids = prompt.conversation_ids(QUESTION)
         pairs = [(engine_speed(engine), bare_speed(model, token_ids)) for _ in range(flags.rounds + 1)][1:]
     print(f"decode tokens/s, {TOKENS}-token answers, {usable_cores()} threads, medians of {flags.rounds} rounds")
     print(f"  engine        {median(ours for ours, _ in pairs):8.1f}")

@@ -72,7 +72,8 @@ class Engine:
         self._slots = [runtime.slot(index) for index in range(slots)]
         self._parallel = min(settings.parallel, slots)
         self._most_open = self._parallel + settings.queue
-        self._open = 0
+        self._open = 0  # requests that have not ended
+        self._active = 0  # those of them that have a slot
         self._seconds_per_answer = 1.0
         self._lock = threading.Lock()
         self._inbox: SimpleQueue[_Request | None] = SimpleQueue()
@@ -204,6 +205,7 @@ class Engine:
                 self._advance(request)
 
             # 3. One step for every answer that decodes, one chunk of prefill for one prompt, in turn.
+            self._active = len(active)
             self._decode([request for request in active if request.wants and not request.wants.prefill])
             prefilling = [request for request in active if request.wants and request.wants.prefill]
             if prefilling:
@@ -323,7 +325,9 @@ class Engine:
                 slot.rewind(held)
             if finish:
                 return
-            draft = drafter.draft(limit - request.completion_tokens - 1) if drafter else []
+            draft = []
+            if drafter and not (self._runtime.batches and self._active > 1):  # a batch is the better use of a pass
+                draft = drafter.draft(limit - request.completion_tokens - 1)
             if slot.kv_tokens_for(held + 1 + len(draft)) > slot.kv_tokens:
                 tokens = np.asarray(slot.tokens, dtype=np.int32)
                 self._make_room(slot, tokens.size + ANSWER_ROOM)

@@ -22,6 +22,7 @@ from serving.runtime import Logits, Runtime, Slot
 
 CAPACITY_STEP = 1024  # rows begin with room for this many tokens, which costs memory only where it is used
 KV_STEP = 128  # memory is accounted for in steps of this many tokens
+KEPT_LOGITS = 16  # positions of the last pass; more than a guess has
 _TYPES: dict[str, np.dtype[Any]] = {"tensor(float)": np.dtype(np.float32), "tensor(float16)": np.dtype(np.float16)}
 
 
@@ -184,7 +185,9 @@ class Row(Slot):
     def extend(self, tokens: TokenIds, logits: Logits) -> None:
         """These tokens [n] are in the KV cache now; logits [n or more, vocab] came out."""
         self.tokens.extend(tokens.tolist())
-        self._logits = logits[: tokens.size]
+        logits = logits[: tokens.size]
+        # Those of a whole chunk of prefill are 39 MB for a vocabulary of 152,000, and nobody asks for them.
+        self._logits = logits if tokens.size <= KEPT_LOGITS else logits[-KEPT_LOGITS:].copy()
 
 
 class _KVRows:

@@ -1,4 +1,4 @@
-"""One answer by the engine, as a JSON line with prefill and decode tokens/s: for runs side by side with another program.
+"""One answer by the engine, as a JSON line with prefill and decode tokens/s: to hold against another program.
 
     python benchmarks/engine_once.py FOLDER [--batch]
 

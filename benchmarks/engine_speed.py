@@ -22,13 +22,12 @@ from statistics import median
 import onnxruntime_genai as og
 
 from builder.demo import CHECKPOINT
-from serving.engine import Engine
+from serving.engine import Engine, load_runtime
 from serving.folder import ModelFolder
 from serving.hardware import usable_cores
-from serving.oga import OgaRuntime
 from serving.prefix import TokenIds
 from serving.prompt import Prompt
-from serving.types import Message, SamplingOptions
+from serving.types import EngineSettings, Message, SamplingOptions
 
 TOKENS = 100
 QUESTION = [Message("user", "Tell me a story about a fox.")]
@@ -39,14 +38,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, nargs="?", help="an exported model folder")
     parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--batch", action="store_true", help="the engine as with --batch")
     flags = parser.parse_args()
     with ExitStack() as stack:
         folder = flags.folder or random_llama(Path(stack.enter_context(tempfile.TemporaryDirectory())))
         # No end-of-turn token: every answer has its 100 tokens.
         prompt = replace(Prompt.load(folder), fixed_end_ids=frozenset())
-        engine = stack.enter_context(Engine(OgaRuntime(ModelFolder.open(folder), None, usable_cores()), prompt))
+        settings = EngineSettings(batch=flags.batch, guess=False)
+        engine = stack.enter_context(Engine(load_runtime(ModelFolder.open(folder), settings), prompt, settings))
         model = bare_model(folder)
-        token_ids = prompt.encode(prompt.render(QUESTION))
+        token_ids = prompt.conversation_ids(QUESTION)
         pairs = [(engine_speed(engine), bare_speed(model, token_ids)) for _ in range(flags.rounds + 1)][1:]
     print(f"decode tokens/s, {TOKENS}-token answers, {usable_cores()} threads, medians of {flags.rounds} rounds")
     print(f"  engine        {median(ours for ours, _ in pairs):8.1f}")
@@ -86,15 +87,16 @@ def bare_speed(model: og.Model, token_ids: TokenIds) -> float:
     return TOKENS / (time.perf_counter() - begun)
 
 
-def random_llama(work: Path) -> Path:
-    """An exported llama of 60 M random parameters with the recipe's kernels; speed does not depend on the values."""
+def random_llama(work: Path, hidden: int = 512, layers: int = 16, window: int = 2048) -> Path:
+    """An exported llama of random parameters with the recipe's kernels; speed does not depend on the values."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(0)
     config = LlamaConfig(
-        vocab_size=8192, hidden_size=512, intermediate_size=1536, num_hidden_layers=16, num_attention_heads=8,
-        num_key_value_heads=4, max_position_embeddings=2048, bos_token_id=0, eos_token_id=2, tie_word_embeddings=False,
+        vocab_size=8192, hidden_size=hidden, intermediate_size=3 * hidden, num_hidden_layers=layers,
+        num_attention_heads=8, num_key_value_heads=4, max_position_embeddings=window, bos_token_id=0, eos_token_id=2,
+        tie_word_embeddings=False,
     )  # fmt: skip
     model = LlamaForCausalLM(config).half()
     print(f"random llama: {sum(p.numel() for p in model.parameters()) / 1e6:.1f} M parameters")

@@ -11,12 +11,18 @@ from serving.types import Chunk, Message, SamplingOptions
 Turn = dict[str, Any]  # one message as gr.Chatbot has it: role, content (a list of parts) and more
 
 BUSY = " …"  # ends the status line while an answer is being made
+REASONING = "Reasoning"
 LONGEST_ANSWER = 512  # tokens, where neither the caller nor the model says otherwise
 
 
 def turn(role: str, text: str) -> Turn:
     """One message for gr.Chatbot. A plain string would lose its indentation there."""
     return {"role": role, "content": [{"type": "text", "text": text}]}
+
+
+def thought(text: str) -> Turn:
+    """What a model thought before its answer, which gr.Chatbot folds away under a title."""
+    return {**turn("assistant", text), "metadata": {"title": REASONING}}
 
 
 def text_of(content: str | Sequence[Mapping[str, Any]]) -> str:
@@ -27,12 +33,13 @@ def text_of(content: str | Sequence[Mapping[str, Any]]) -> str:
 
 
 def to_messages(history: Sequence[Turn], system: str) -> list[Message]:
-    """The conversation for the engine.
+    """The conversation for the engine, without what the model thought: that is not for the next turn.
 
     Answers that were stopped before their first word are left out, and what then stands side by side is joined:
     most chat templates refuse two user turns in a row.
     """
-    said = [(said["role"], text_of(said["content"])) for said in history]
+    answers = [said for said in history if (said.get("metadata") or {}).get("title") != REASONING]
+    said = [(said["role"], text_of(said["content"])) for said in answers]
     messages = [
         Message(role, "\n\n".join(text for _, text in group))
         for role, group in groupby((pair for pair in said if pair[1]), key=lambda pair: pair[0])
@@ -126,6 +133,8 @@ def status_line(chunk: Chunk) -> str:
     )
     parts.append(f"{chunk.completion_tokens:,} tokens, the first after {wait}")
     parts.append(f"prompt {chunk.prompt_tokens:,} tokens, {chunk.cached_tokens:,} cached")
+    if chunk.dropped_messages:
+        parts.append(f"the oldest {chunk.dropped_messages:,} messages left out")
     if chunk.finish_reason == "length":
         parts.append("**cut off at the token limit**")
     if chunk.finish_reason == "cancelled":

@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import count
 from pathlib import Path
 from queue import SimpleQueue
 from typing import TYPE_CHECKING
@@ -24,7 +25,7 @@ from serving.errors import Busy, EngineStopped, InvalidRequest, OutOfMemory, Ser
 from serving.folder import ModelFolder
 from serving.hardware import available_memory, usable_cores
 from serving.output import Output, Pieces
-from serving.prefix import SlotView, TokenIds, plan, prefill_cuts
+from serving.prefix import SlotView, TokenIds, longest_prefix, plan, prefill_cuts
 from serving.prompt import ANSWER_ROOM, Prompt
 from serving.runtime import PREFILL_CHUNK, Runtime, Slot
 from serving.sampler import Sampler
@@ -74,7 +75,8 @@ class Engine:
         self._slots = [runtime.slot(index) for index in range(slots)]
         self._parallel = min(settings.parallel, slots)
         self._most_open = self._parallel + settings.queue
-        self._open = 0
+        self._open = 0  # requests that have not ended
+        self._active = 0  # those of them that have a slot
         self._seconds_per_answer = 1.0
         self._lock = threading.Lock()
         self._inbox: SimpleQueue[_Request | None] = SimpleQueue()
@@ -191,8 +193,8 @@ class Engine:
 
     def _serve(self) -> None:
         waiting: deque[_Request] = deque()
-        active: deque[_Request] = deque()
-        while True:
+        active: list[_Request] = []
+        for turn in count():
             # 1. Requests come in, and go again if nobody waits for them any more.
             while not self._inbox.empty() or not (waiting or active):
                 arrived = self._inbox.get()
@@ -212,22 +214,24 @@ class Engine:
                 request = waiting.popleft()
                 request.slot = self._take_slot(request)
                 request.steps = self._answer(request, request.slot)
+                request.turn = turn - 2  # before one that has just had its turn, not before one that waits longer
                 active.append(request)
                 self._advance(request)
 
             # 3. One step for every answer that decodes, one chunk of prefill for one prompt, in turn.
+            self._active = len(active)
             self._decode([request for request in active if request.wants and not request.wants.prefill])
-            prefilling = next((request for request in active if request.wants and request.wants.prefill), None)
+            prefilling = [request for request in active if request.wants and request.wants.prefill]
             if prefilling:
                 for request in active:
                     request.deliver()
-                self._compute([prefilling])
-                active.remove(prefilling)
-                active.append(prefilling)
-            active = deque(request for request in active if request.wants)
+                request = min(prefilling, key=lambda request: request.turn)
+                request.turn = turn
+                self._compute([request])
+            active = [request for request in active if request.wants]
 
     def _take_slot(self, request: "_Request") -> Slot:
-        chosen = plan(request.prompt, [_view(slot) for slot in self._slots if not slot.busy])
+        chosen = plan(request.prompt, [_view(slot) for slot in self._slots if not slot.busy], self._runtime.copies)
         slot = self._slots[chosen.index]
         slot.busy = True
         request.keep = chosen.keep
@@ -245,16 +249,16 @@ class Engine:
     def _compute(self, requests: "list[_Request]") -> None:
         """One forward pass, and what follows from it. One that was cancelled meanwhile has nothing computed."""
         batch = [(r.slot, r.wants.tokens) for r in requests if r.slot and r.wants and not r.is_cancelled()]
-        failed: RuntimeError | None = None
+        failed: Exception | None = None
         try:
             if batch:
                 self._runtime.forward(batch)
-        except RuntimeError as error:  # what the runtimes raise, whatever the reason
+        except Exception as error:  # whatever it is, the other answers go on
             failed = error
         for request in requests:
             self._advance(request, failed)
 
-    def _advance(self, request: "_Request", failed: RuntimeError | None = None) -> None:
+    def _advance(self, request: "_Request", failed: Exception | None = None) -> None:
         """Let a request use its logits, up to the next forward pass that it wants; `wants` is None if it has ended."""
         try:
             request.wants = request.steps.throw(failed) if failed else next(request.steps)
@@ -280,9 +284,11 @@ class Engine:
         """One request from its first forward pass to its last; yields the passes that it wants."""
         try:
             yield from self._steps(request, slot)
-        except RuntimeError as error:
+        except ServingError:
+            raise
+        except Exception as error:
             slot.drop()
-            raise ServingError(f"ONNX Runtime failed on this request: {error}") from error
+            raise ServingError(f"ONNX Runtime failed on this request: {error!r}") from error
         finally:
             slot.release()  # before the client hears that the answer has ended
 
@@ -333,7 +339,9 @@ class Engine:
                 slot.rewind(held)
             if finish:
                 return
-            draft = drafter.draft(limit - request.completion_tokens - 1) if drafter else []
+            draft = []
+            if drafter and not (self._runtime.batches and self._active > 1):  # a batch is the better use of a pass
+                draft = drafter.draft(limit - request.completion_tokens - 1)
             if slot.kv_tokens_for(held + 1 + len(draft)) > slot.kv_tokens:
                 tokens = np.asarray(slot.tokens, dtype=np.int32)
                 self._make_room(slot, tokens.size + ANSWER_ROOM)
@@ -355,7 +363,7 @@ class Engine:
     def _share(self, slot: Slot, prompt: TokenIds) -> None:
         """Copy what another conversation has already computed of this prompt, where the runtime can."""
         others = [_view(other) for other in self._slots if other is not slot]
-        best = plan(prompt, others) if others and self._runtime.copies else None
+        best = longest_prefix(prompt, others) if others and self._runtime.copies else None
         if best and best.keep >= len(slot.tokens) + SHARED_PREFIX:
             slot.take(self._slots[best.index], best.keep)
 
@@ -410,6 +418,7 @@ class _Request:
     failure: Exception | None = None
     pending: list[Chunk] = field(default_factory=list)
     delivered: float = 0.0
+    turn: int = 0  # the round of its last pass of prefill
     keep: int = 0
     cached_tokens: int = 0
     completion_tokens: int = 0

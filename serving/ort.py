@@ -22,6 +22,7 @@ from serving.runtime import Logits, Runtime, Slot
 
 CAPACITY_STEP = 1024  # rows begin with room for this many tokens, which costs memory only where it is used
 KV_STEP = 128  # memory is accounted for in steps of this many tokens
+KEPT_LOGITS = 16  # positions of the last pass; more than a guess has
 _TYPES: dict[str, np.dtype[Any]] = {"tensor(float)": np.dtype(np.float32), "tensor(float16)": np.dtype(np.float16)}
 
 
@@ -43,7 +44,7 @@ class OrtRuntime(Runtime):
         self.batches = not deterministic
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
-        options.log_severity_level = 3
+        options.log_severity_level = 4  # what fails is raised
         try:
             self._session = ort.InferenceSession(str(folder.graph), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # ONNX Runtime's own kinds, which it does not export
@@ -107,10 +108,7 @@ class OrtRuntime(Runtime):
             positions = lengths[:, None] + np.arange(n)
             _bind(binding.bind_input, "position_ids", positions)
         _bind(binding.bind_output, "logits", logits)
-        try:
-            self._session.run_with_iobinding(binding)
-        except Exception as error:
-            raise RuntimeError(str(error)) from error
+        self._session.run_with_iobinding(binding)
         return logits
 
     def _gather(self, rows: Iterable["Row"]) -> None:
@@ -130,7 +128,7 @@ class OrtRuntime(Runtime):
 
     def grow(self, tokens: int) -> None:
         """Room for `tokens` in every row; what the rows hold stays."""
-        rows = len(self._rows)
+        rows, tokens = len(self._rows), min(tokens, self.context_length + 1)
         if tokens > self._kv.capacity or rows > self._kv.rows:
             capacity = capacity_for(tokens, self.context_length + 1, max(CAPACITY_STEP, self._kv.capacity))
             self._bindings.clear()
@@ -160,11 +158,11 @@ class Row(Slot):
         return self._touched
 
     def kv_tokens_for(self, tokens: int) -> int:
-        return max(self._touched, -(-(tokens + 1) // KV_STEP) * KV_STEP)
+        return max(self._touched, -(-(tokens + 1) // KV_STEP) * KV_STEP)  # one more pads a pass
 
     def reserve(self, tokens: int) -> None:
         self._touched = self.kv_tokens_for(tokens)
-        self._runtime.grow(tokens + 1)  # one for the token that pads a pass
+        self._runtime.grow(self._touched)
 
     def drop(self) -> None:
         self.tokens = []
@@ -187,7 +185,9 @@ class Row(Slot):
     def extend(self, tokens: TokenIds, logits: Logits) -> None:
         """These tokens [n] are in the KV cache now; logits [n or more, vocab] came out."""
         self.tokens.extend(tokens.tolist())
-        self._logits = logits[: tokens.size]
+        logits = logits[: tokens.size]
+        # Those of a whole chunk of prefill are 39 MB for a vocabulary of 152,000, and nobody asks for them.
+        self._logits = logits if tokens.size <= KEPT_LOGITS else logits[-KEPT_LOGITS:].copy()
 
 
 class _KVRows:

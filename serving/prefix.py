@@ -9,6 +9,10 @@ from numpy.typing import NDArray
 TokenIds = NDArray[np.int32]
 
 
+# That a conversation goes on which has just been answered: what is lost of it counts so much.
+RETURN_PROBABILITY = 0.5
+
+
 @dataclass(frozen=True, slots=True)
 class SlotView:
     """What planning needs to know of an idle slot: the tokens in its KV cache, and when it was last used."""
@@ -33,14 +37,28 @@ def common_prefix(a: TokenIds, b: TokenIds) -> int:
     return int(different[0]) if different.size else n
 
 
-def plan(prompt: TokenIds, idle: Sequence[SlotView]) -> Plan:
-    """Pick the slot, of at least one, that saves the most work.
+def plan(prompt: TokenIds, idle: Sequence[SlotView], copies: bool = False) -> Plan:
+    """Pick the slot, of at least one, to use for a prompt [n].
 
-    The last prompt token is always computed anew, because its logits are needed. Where two slots save the same, the
-    least recently used one is taken, so a new conversation does not push out the one just left.
+    It is the one with the longest common prefix, unless that would throw away more of another conversation than it
+    saves, as where two have nothing but a system prompt in common; then it is the least recently used one. Where a
+    slot can copy what another holds, nothing needs to be thrown away but an answer that is to be made again.
     """
-    kept = {slot.index: min(common_prefix(prompt, slot.tokens), prompt.size - 1) for slot in idle}
-    best = min(idle, key=lambda slot: (-kept[slot.index], slot.last_used))
+    best, oldest = longest_prefix(prompt, idle), min(idle, key=lambda slot: slot.last_used)
+    otherwise = longest_prefix(prompt, [oldest])
+    lost = sum(slot.tokens.size - best.keep for slot in idle if slot.index == best.index)
+    if copies:
+        return best if lost == 0 or best.keep == prompt.size - 1 else otherwise
+    return best if best.keep - otherwise.keep >= RETURN_PROBABILITY * lost else otherwise
+
+
+def longest_prefix(prompt: TokenIds, slots: Sequence[SlotView]) -> Plan:
+    """The slot, of at least one, that has most of a prompt's beginning; of several, the least recently used one.
+
+    The last prompt token is always computed anew, because its logits are needed.
+    """
+    kept = {slot.index: min(common_prefix(prompt, slot.tokens), prompt.size - 1) for slot in slots}
+    best = min(slots, key=lambda slot: (-kept[slot.index], slot.last_used))
     return Plan(best.index, kept[best.index])
 
 

@@ -87,5 +87,5 @@ class Runtime(ABC):
     def forward(self, batch: Sequence[tuple[Slot, TokenIds]]) -> None:
         """Append tokens [n] to each slot, which has room for them. Several slots: one token each.
 
-        Raises RuntimeError where the model fails; the slots of the batch are then to be dropped.
+        Raises what the library raises where the model fails; the slots of the batch are then to be dropped.
         """

@@ -36,6 +36,7 @@ from serving.chat import (
     status_line,
     suggested_options,
     text_of,
+    thought,
     to_messages,
     to_options,
     turn,
@@ -45,7 +46,7 @@ from serving.chat import (
 )
 from serving.errors import ServingError
 from serving.prompt import read_json
-from serving.types import ChatEngine, SamplingOptions
+from serving.types import ChatEngine, Kind, SamplingOptions
 
 ASSETS = Path(__file__).parent / "assets"
 REFRESH_SECONDS = 0.04  # the page is redrawn at most this often, however fast the model is
@@ -136,14 +137,16 @@ def answer(
     if not history or history[-1]["role"] != "user":
         return
     closed = threading.Event()
-    text, drawn = "", 0.0
+    texts: dict[Kind, str] = {"reasoning": "", "answer": ""}
+    drawn = 0.0
 
     def shown(ended: bool) -> list[Turn]:
-        return [*history, turn("assistant", text)] if text or ended else list(history)
+        thoughts = [thought(texts["reasoning"])] if texts["reasoning"] else []
+        return [*history, *thoughts, *([turn("assistant", texts["answer"])] if texts["answer"] or ended else [])]
 
     try:
         for chunk in engine.generate(to_messages(history, system), to_options(*controls), closed.is_set):
-            text += chunk.text
+            texts[chunk.kind] += chunk.text
             now = time.perf_counter()
             if chunk.finish_reason is not None or now - drawn >= REFRESH_SECONDS:
                 drawn = now

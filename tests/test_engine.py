@@ -1,5 +1,8 @@
 """The decoding loop: on a scripted model for what can be counted, on the real demo model for what must be equal."""
 
+import hashlib
+import json
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -12,12 +15,21 @@ import pytest
 
 from builder.demo import CHECKPOINT
 from serving.engine import Engine
-from serving.errors import ContextOverflow, EngineStopped, InvalidRequest, ModelFolderError, ServingError
+from serving.errors import (
+    Busy,
+    ContextOverflow,
+    EngineStopped,
+    InvalidRequest,
+    ModelFolderError,
+    OutOfMemory,
+    ServingError,
+)
 from serving.folder import ModelFolder
 from serving.oga import CAPACITY_STEP, OgaRuntime
 from serving.prompt import Prompt
+from serving.reasoning import Markers
 from serving.runtime import PREFILL_CHUNK
-from serving.types import Chunk, Completion, EngineSettings, Message, SamplingOptions, complete
+from serving.types import Chunk, Completion, EngineSettings, Grammar, Message, SamplingOptions, complete
 from tests.scripted import NextToken, ScriptedRuntime, by_hash
 
 GREEDY = SamplingOptions(temperature=0.0, max_tokens=60)
@@ -234,6 +246,162 @@ def test_a_short_question_is_not_held_up_by_a_long_prompt(prompt: Prompt, script
     assert sizes.index(1) < 6 < sizes.count(PREFILL_CHUNK)  # decoding while the long prompt is still being read
 
 
+def test_a_short_question_waits_for_one_chunk_of_others_and_a_few_steps(
+    prompt: Prompt, scripted: ScriptedRuntime
+) -> None:
+    """One request streams, another prefills 4,000 tokens, and then somebody asks."""
+    scripted.context_length = 8192
+    reached, go_on = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        if sum(len(forward) == PREFILL_CHUNK for forward in scripted.forwards) == 5 and not go_on.is_set():
+            reached.set()
+            assert go_on.wait(30)
+
+    scripted.before_forward = hold
+    with Engine(scripted, prompt) as engine:
+        streams = [
+            engine.generate(user("stream"), replace(GREEDY, max_tokens=None)),
+            engine.generate(user("word " * 4000), GREEDY),
+            engine.generate(user("hi"), GREEDY),
+        ]
+        readers = [threading.Thread(target=next, args=(stream,)) for stream in streams]
+        for reader in readers[:2]:
+            reader.start()
+        assert reached.wait(30)
+        readers[2].start()
+        while engine._inbox.empty():  # until the question has arrived
+            time.sleep(0.001)
+        before = len(scripted.forwards)
+        go_on.set()
+        for reader in readers:
+            reader.join()
+        size = prompt.count(user("hi"))
+        passes = list(map(len, scripted.forwards[before:]))
+        for stream in streams:
+            stream.close()  # type: ignore[attr-defined]
+    waited = passes[: passes.index(size) + 1]
+    assert waited.count(PREFILL_CHUNK) <= 1 and len(waited) <= 5
+
+
+def test_beyond_the_queue_the_engine_is_busy_and_says_when_to_come_back(
+    prompt: Prompt, scripted: ScriptedRuntime
+) -> None:
+    with Engine(scripted, prompt, EngineSettings(parallel=1, queue=1)) as engine:
+        streams = [engine.generate(user(f"{i}"), replace(GREEDY, max_tokens=None)) for i in range(2)]
+        readers = [threading.Thread(target=next, args=(stream,)) for stream in streams]
+        readers[0].start()
+        readers[0].join()
+        readers[1].start()
+        while engine._open < 2:
+            time.sleep(0.001)
+        with pytest.raises(Busy, match="1 answers are being made and 1 wait: try again in about") as busy:
+            next(engine.generate(user("hi"), GREEDY))
+        assert busy.value.retry_after > 0
+        streams[0].close()  # type: ignore[attr-defined]
+        readers[1].join()
+        streams[1].close()  # type: ignore[attr-defined]
+        while engine._open:
+            time.sleep(0.001)
+        assert complete(engine.generate(user("hi"), GREEDY)).token_ids
+
+
+def test_a_request_that_waits_can_be_cancelled(prompt: Prompt, scripted: ScriptedRuntime) -> None:
+    scripted.before_forward = lambda: time.sleep(0.001)
+    with Engine(scripted, prompt, EngineSettings(parallel=1)) as engine:
+        first = engine.generate(user("endless"), replace(GREEDY, max_tokens=None))
+        next(first)
+        waiting = complete(engine.generate(user("hi"), GREEDY, cancelled=lambda: True))
+        assert (waiting.last.finish_reason, waiting.last.prefilled_tokens) == ("cancelled", 0)
+        assert len(scripted.forwards) < 1000  # the first one goes on until there are 4,000
+        first.close()  # type: ignore[attr-defined]
+
+
+def test_idle_conversations_make_room_oldest_first(prompt: Prompt, scripted: ScriptedRuntime) -> None:
+    scripted.kv_bytes_per_token = 1
+    settings = EngineSettings(slots=3, parallel=2, kv_memory=2 * CAPACITY_STEP)  # for two of the three
+    with Engine(scripted, prompt, settings) as engine:
+        answers = {name: complete(engine.generate(user(name * 20), GREEDY)) for name in ("anna ", "bob ", "carl ")}
+
+        def follow_up(name: str) -> int:
+            messages = user(name * 20, answers[name].text, "and then?")
+            return complete(engine.generate(messages, replace(GREEDY, max_tokens=1))).last.cached_tokens
+
+        assert follow_up("bob ") > 20 and follow_up("carl ") > 20
+        assert follow_up("anna ") < 10
+
+
+def test_a_conversation_too_large_for_the_kv_memory_is_refused_and_others_go_on(
+    prompt: Prompt, scripted: ScriptedRuntime
+) -> None:
+    scripted.kv_bytes_per_token = 1
+    with Engine(scripted, prompt, EngineSettings(kv_memory=CAPACITY_STEP)) as engine:
+        with pytest.raises(OutOfMemory, match="2,048 tokens needs 0 MiB, and --kv-memory leaves"):
+            complete(engine.generate(user("word " * 1500), GREEDY))
+        assert complete(engine.generate(user("hi"), GREEDY)).token_ids
+
+
+def test_guesses_save_passes_and_change_nothing(prompt: Prompt) -> None:
+    text = "one two three four five six seven eight nine ten. " * 8
+    passes: dict[bool, int] = {}
+    answers = []
+    for guess in (False, True):
+        runtime = ScriptedRuntime(saying(prompt, text), vocab_size(prompt))
+        with Engine(runtime, prompt, EngineSettings(guess=guess)) as engine:
+            answers.append(complete(engine.generate(user("count"), replace(GREEDY, max_tokens=500))))
+        passes[guess] = len(runtime.forwards)
+    assert answers[0].text == answers[1].text == text
+    assert answers[0].token_ids == answers[1].token_ids
+    assert passes[True] < passes[False] / 2
+
+
+def test_wrong_guesses_change_nothing(prompt: Prompt) -> None:
+    """A model that mostly repeats itself, and says something else where a guess does not expect it."""
+
+    def number(tokens: tuple[int, ...]) -> int:
+        return int.from_bytes(hashlib.sha256(repr(tokens).encode()).digest()[:4], "big")
+
+    def next_token(tokens: tuple[int, ...]) -> int:
+        surprise = number(tokens)
+        return 100 + (surprise // 8 if surprise % 8 == 0 else number(tokens[-2:])) % 6
+
+    options = replace(GREEDY, max_tokens=600)
+    answers, sizes = [], []
+    for guess in (False, True):
+        runtime = ScriptedRuntime(next_token, vocab_size(prompt))
+        with Engine(runtime, prompt, EngineSettings(guess=guess)) as engine:
+            answers.append(complete(engine.generate(user("hi"), options)))
+        sizes = [len(forward) for forward in runtime.forwards[1:]]
+    assert answers[0].token_ids == answers[1].token_ids
+    assert len(answers[1].token_ids) == answers[1].last.completion_tokens == 600
+    assert sum(sizes) - 20 > 600  # guesses, and wrong ones among them
+
+
+def test_a_conversation_that_outgrows_the_window_is_refused_or_trimmed(
+    prompt: Prompt, scripted: ScriptedRuntime
+) -> None:
+    scripted.context_length = 150
+    talk = [Message("system", "Be brief.")]
+    for turn in range(8):
+        talk += user(f"question {turn} is a long one", f"answer {turn} is long too")
+    talk += user("and the last?")
+    with Engine(scripted, prompt) as engine, pytest.raises(ContextOverflow):
+        engine.generate(talk, GREEDY)
+    with Engine(scripted, prompt, EngineSettings(overflow="trim")) as engine:
+        chunks = list(engine.generate(talk, GREEDY))
+    dropped = chunks[-1].dropped_messages
+    assert 0 < dropped < len(talk) - 2 and {chunk.dropped_messages for chunk in chunks} == {dropped}
+    assert chunks[-1].prompt_tokens == prompt.count([talk[0], *talk[1 + dropped :]])
+
+
+def test_reasoning_comes_as_its_own_kind_of_chunk(prompt: Prompt) -> None:
+    thinking = replace(prompt, markers=Markers("<think>", "</think>"))
+    runtime = ScriptedRuntime(saying(prompt, "<think>\nhm, so\n</think>\n\nyes, END no"), vocab_size(prompt))
+    with Engine(runtime, thinking) as engine:
+        answer = complete(engine.generate(user("hi"), replace(GREEDY, stop=("END", "so"))))
+    assert (answer.reasoning, answer.text, answer.last.finish_reason) == ("hm, so\n", "yes, ", "stop")
+
+
 def test_more_requests_than_slots_wait_their_turn(prompt: Prompt, scripted: ScriptedRuntime) -> None:
     with Engine(scripted, prompt, EngineSettings(slots=2)) as engine:
         answers: dict[int, Completion] = {}
@@ -250,14 +418,15 @@ def test_more_requests_than_slots_wait_their_turn(prompt: Prompt, scripted: Scri
             assert answers[i].token_ids == complete(engine.generate(user(f"question {i}"), GREEDY)).token_ids
 
 
-def test_a_failing_device_fails_one_request_only(prompt: Prompt, scripted: ScriptedRuntime) -> None:
+@pytest.mark.parametrize("error", [RuntimeError("bad allocation"), MemoryError(), ValueError("odd")])
+def test_a_failing_device_fails_one_request_only(prompt: Prompt, scripted: ScriptedRuntime, error: Exception) -> None:
     def fail() -> None:
         scripted.before_forward = lambda: None
-        raise RuntimeError("bad allocation")
+        raise error
 
     with Engine(scripted, prompt) as engine:
         scripted.before_forward = fail
-        with pytest.raises(ServingError, match="bad allocation"):
+        with pytest.raises(ServingError, match=re.escape(repr(error))):
             complete(engine.generate(user("hi"), GREEDY))
         assert complete(engine.generate(user("hi"), GREEDY)).last.cached_tokens == 0
 
@@ -281,7 +450,7 @@ def test_greedy_answers_from_a_continued_cache_equal_those_of_a_fresh_engine(exa
     questions = ["hi", "My name is Anna.", "what is 17+25?", "tell me a story about a fox", "what is my name?"]
     asked: list[list[Message]] = []
     answers: list[Completion] = []
-    with Engine.load(exact_model) as engine:
+    with Engine.load(exact_model, EngineSettings(slots=1)) as engine:
         history: list[Message] = []
         for question in questions:
             history = [*history, Message("user", question)]
@@ -354,6 +523,30 @@ def test_a_seed_fixes_a_sampled_answer(exact_model: Path) -> None:
         again = complete(engine.generate(user("tell me a story about a fox"), options))
         other = complete(engine.generate(user("tell me a story about a fox"), replace(options, seed=8)))
     assert first.token_ids == again.token_ids != other.token_ids
+
+
+def test_a_grammar_holds_and_the_cache_goes_on_with_it(engine: Engine) -> None:
+    number = {"n": {"enum": [42, 50]}}
+    schema = json.dumps({"type": "object", "properties": number, "required": ["n"], "additionalProperties": False})
+    talk = user("what is 17+25?")
+    plain = complete(engine.generate(talk, GREEDY))
+    talk += [Message("assistant", plain.text), Message("user", "and 20+30? Answer in JSON.")]
+    options = replace(GREEDY, grammar=Grammar("json_schema", schema), seed=1, temperature=0.7, max_tokens=300)
+    made = complete(engine.generate(talk, options))
+    assert json.loads(made.text)["n"] in (42, 50)
+    assert made.last.cached_tokens >= plain.last.prompt_tokens
+    with pytest.raises(InvalidRequest, match="regex cannot be used"):
+        next(engine.generate(talk, replace(GREEDY, grammar=Grammar("regex", "("))))
+
+
+def test_logprobs_come_with_every_token_and_a_bias_counts(engine: Engine) -> None:
+    options = replace(GREEDY, max_tokens=5, logprobs=2)
+    chunks = [chunk for chunk in engine.generate(user("hi"), options) if chunk.token_id is not None]
+    assert all(chunk.top[0] == (chunk.token_id, chunk.logprob) and len(chunk.top) == 2 for chunk in chunks)
+    banned = replace(options, logit_bias=((chunks[0].token_id, -100.0),))
+    assert complete(engine.generate(user("hi"), banned)).token_ids[0] != chunks[0].token_id
+    with pytest.raises(InvalidRequest, match="logit_bias names token 999999"):
+        next(engine.generate(user("hi"), replace(options, logit_bias=((999_999, 1.0),))))
 
 
 def test_the_chunks_count_what_happened(engine: Engine) -> None:

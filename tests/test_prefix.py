@@ -38,6 +38,34 @@ def test_a_new_conversation_takes_the_least_recently_used_slot() -> None:
     assert plan(ids(1, 2), idle) == Plan(1, 0)
 
 
+def counting(*, first: int, size: int) -> np.ndarray:
+    return np.arange(first, first + size, dtype=np.int32)
+
+
+def test_a_system_prompt_in_common_is_no_reason_to_give_up_a_conversation() -> None:
+    talk = SlotView(0, counting(first=0, size=900), 30)
+    new = np.concatenate([counting(first=0, size=60), counting(first=5000, size=20)])
+    assert plan(new, [talk, SlotView(1, ids(), 0)]) == Plan(1, 0)
+    assert plan(new, [talk, SlotView(1, counting(first=7000, size=500), 10)]) == Plan(1, 0)
+
+
+def test_an_edited_or_regenerated_turn_continues_its_own_conversation() -> None:
+    talk, empty = SlotView(0, counting(first=0, size=900), 30), SlotView(1, ids(), 0)
+    for kept in (890, 400):
+        again = np.concatenate([counting(first=0, size=kept), counting(first=5000, size=20)])
+        assert plan(again, [talk, empty]) == Plan(0, kept)
+
+
+def test_where_prefixes_can_be_copied_a_conversation_is_given_up_for_its_own_answer_only() -> None:
+    talk, empty = SlotView(0, counting(first=0, size=900), 30), SlotView(1, ids(), 0)
+    for kept in (890, 400):
+        other = np.concatenate([counting(first=0, size=kept), counting(first=5000, size=20)])
+        assert plan(other, [talk, empty], copies=True) == Plan(1, 0)
+    regenerated, follow_up = counting(first=0, size=850), counting(first=0, size=950)
+    assert plan(regenerated, [talk, empty], copies=True) == Plan(0, 849)
+    assert plan(follow_up, [talk, empty], copies=True) == Plan(0, 900)
+
+
 def test_prefill_is_cut_into_even_pieces_that_cover_it() -> None:
     cuts = list(prefill_cuts(3, 300, 128))
     assert cuts == [(3, 131), (131, 259), (259, 300)]

@@ -414,6 +414,16 @@ def test_a_prompt_that_fills_the_window_is_refused(folder: Path) -> None:
         prompt.tokens(said, size)
 
 
+def test_where_turns_are_left_out_there_is_room_for_the_answer(folder: Path) -> None:
+    prompt = Prompt.load(folder)
+    talk = [Message("user" if i % 2 == 0 else "assistant", f"message {i} of some length") for i in range(41)]
+    for window in range(60, 300, 7):
+        for max_tokens, room in ((None, window // 4), (10, 10)):
+            token_ids, dropped = prompt.tokens(talk, window, policy="trim", max_tokens=max_tokens)
+            assert token_ids.size <= window - room
+            assert token_ids.tolist() == prompt.conversation_ids(talk[dropped:]).tolist()
+
+
 # Answers as they stream
 
 

@@ -19,6 +19,7 @@ from serving.chat import (
     settled,
     status_line,
     suggested_options,
+    text_of,
     to_messages,
     to_options,
     turn,
@@ -29,7 +30,7 @@ from serving.chat import (
 from serving.engine import Cancelled, never
 from serving.errors import EngineStopped, InvalidRequest, ServingError
 from serving.folder import ModelFolder
-from serving.types import Chunk, Message, SamplingOptions
+from serving.types import Chunk, Kind, Message, SamplingOptions
 from serving.ui import answer, build_chat, serve_chat
 from tests.pages import served, tidy
 
@@ -60,7 +61,8 @@ class Speaker:
         yield Chunk("", 10, 4, 10)
         for n, piece in enumerate(self.pieces, 1):
             last = n == len(self.pieces) and not self.error
-            yield Chunk(piece, 10, 4, 10, n, 0.5, 0.1 * n, finish_reason="stop" if last else None)
+            kind: Kind = "reasoning" if piece.startswith("hm") else "answer"
+            yield Chunk(piece, 10, 4, 10, n, 0.5, 0.1 * n, finish_reason="stop" if last else None, kind=kind)
         if self.error:
             raise self.error
 
@@ -173,6 +175,17 @@ def test_an_answer_streams_and_its_options_are_the_controls() -> None:
     messages, options = speaker.asked[0]
     assert messages == [Message("system", "be brief"), Message("user", "hello")]
     assert options == SamplingOptions(0.5, 40, 0.9, 0.05, 1.1, None, 100)
+
+
+def test_what_was_thought_is_folded_away_and_not_said_again() -> None:
+    *_, (history, _) = answer(Speaker("hm", "hm, so", "yes"), [HELLO], *CONTROLS)
+    assert [(text_of(said["content"]), "metadata" in said) for said in history] == [
+        ("hello", False),
+        ("hmhm, so", True),
+        ("yes", False),
+    ]
+    assert to_messages(history, "") == [Message("user", "hello"), Message("assistant", "yes")]
+    assert without_answer(history) == [HELLO]
 
 
 def test_no_question_no_answer() -> None:

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from serving.engine import Engine
-from serving.errors import ContextOverflow, EngineStopped, InvalidRequest, ModelFolderError
-from serving.types import EngineSettings, Message, SamplingOptions, complete
+from serving.errors import Busy, ContextOverflow, EngineStopped, InvalidRequest, ModelFolderError
+from serving.types import EngineSettings, Grammar, Message, SamplingOptions, complete
 from serving.worker import EngineProcess
 
 GREEDY = SamplingOptions(temperature=0.0, max_tokens=60)
@@ -118,6 +118,26 @@ def test_a_closed_engine_refuses(exact_model: Path) -> None:
     worker.close()
     with pytest.raises(EngineStopped, match="closed"):
         complete(worker.generate(user("hi"), GREEDY))
+
+
+def test_settings_and_options_reach_the_engine_and_all_of_a_chunk_comes_back(exact_model: Path) -> None:
+    settings = EngineSettings(batch=True, parallel=1, queue=0, overflow="trim")
+    long = [Message("user" if i % 2 == 0 else "assistant", "word " * 100) for i in range(41)]
+    options = SamplingOptions(temperature=0.0, max_tokens=3, logprobs=2, grammar=Grammar("regex", "[0-9]{3}"))
+    with EngineProcess.load(exact_model, settings) as worker, Engine.load(exact_model, settings) as engine:
+        chunks, expected = (list(one.generate(long, options)) for one in (worker, engine))
+        assert [(c.token_id, c.top, c.dropped_messages) for c in chunks if c.token_id is not None] == [
+            (c.token_id, c.top, c.dropped_messages) for c in expected if c.token_id is not None
+        ]
+        assert chunks[-1].dropped_messages > 0 and "".join(c.text for c in chunks).isdecimal()
+        with pytest.raises(InvalidRequest, match="logit_bias names token"):
+            complete(worker.generate(user("hi"), SamplingOptions(logit_bias=((10**6, 1.0),))))
+        endless = worker.generate(user("hi"), ENDLESS)
+        next(endless)
+        with pytest.raises(Busy, match="try again in about") as busy:
+            complete(worker.generate(user("hi"), GREEDY))
+        assert busy.value.retry_after > 0
+        endless.close()  # type: ignore[attr-defined]
 
 
 def test_the_engine_does_not_outlive_its_parent(exact_model: Path) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 import psutil
 
 from serving.engine import Engine
-from serving.types import Chunk, EngineSettings, Message, SamplingOptions, complete
+from serving.types import Chunk, EngineSettings, Message, SamplingOptions
 
 SYSTEMS = ("", "You are a helpful assistant.", "Answer in capitals.", "You are a pirate. " * 12)
 QUESTIONS = (
@@ -38,21 +38,32 @@ class Asked:
     def tokens(self) -> tuple[int, ...]:
         return tuple(chunk.token_id for chunk in self.chunks if chunk.token_id is not None)
 
+    def differs_from(self, chunks: Sequence[Chunk], tolerance: float = 1e-3) -> str:
+        """In what another engine's answer differs: tokens, or a logprob by more than `tolerance`; empty if nothing."""
+        mine, others = ([chunk for chunk in made if chunk.token_id is not None] for made in (self.chunks, chunks))
+        others = others[: len(mine)] if self.stopped else others
+        if [chunk.token_id for chunk in mine] != [chunk.token_id for chunk in others]:
+            return f"tokens {self.tokens} and {tuple(chunk.token_id for chunk in others)}"
+        worst = max((abs((a.logprob or 0) - (b.logprob or 0)) for a, b in zip(mine, others, strict=True)), default=0.0)
+        return f"logprobs by {worst}" if worst > tolerance else ""
 
-def converse(engine: Engine, seed: int, conversations: int, requests: Iterator[int], longest: int = 24) -> list[Asked]:
+
+def converse(engine: Engine, seed: int, conversations: int, requests: Iterator[int], longest: int = 16) -> list[Asked]:
     """Take requests until there are none left, in conversations of one person's own."""
     rng = np.random.default_rng(seed)
     asked: list[Asked] = []
     histories = [begin(rng) for _ in range(conversations)]
+    which = 0
     for number in requests:
-        which = int(rng.integers(conversations))
+        if rng.random() < 0.5:  # people mostly stay with what they talk about
+            which = int(rng.integers(conversations))
         history, kind = histories[which], rng.random()
         if kind < 0.15 and len(history) > 3:  # edit an earlier question
             at = int(rng.choice([i for i, message in enumerate(history) if message.role == "user"]))
             history = [*history[:at], Message("user", f"{rng.choice(QUESTIONS)} ({number})")]
         elif kind < 0.2 or len(history) > 12:
             history = begin(rng)
-        options = SamplingOptions(temperature=0.0, max_tokens=int(rng.integers(1, longest)))
+        options = SamplingOptions(temperature=0.0, max_tokens=int(rng.integers(1, longest)), logprobs=0)
         if rng.random() < 0.25:
             options = replace(options, temperature=0.9, top_p=0.95, seed=number)
         stop_after = int(rng.integers(1, 6)) if rng.random() < 0.15 else None
@@ -130,16 +141,6 @@ def main() -> None:
                 f"{done + size:>7,} requests, {tokens:,} tokens in the last {size:,}, {now / 2**20:.1f} MiB "
                 f"({now / warm - 1:+.1%}), {time.perf_counter() - began:.0f} s", flush=True,
             )  # fmt: skip
-
-
-def replay(engine: Engine, asked: Asked) -> tuple[int, ...]:
-    """The tokens that another engine gives for the same request."""
-    return complete(engine.generate(asked.messages, asked.options)).token_ids
-
-
-def same(asked: Asked, tokens: Sequence[int]) -> bool:
-    """Whether that is what was answered, as far as it was."""
-    return asked.tokens == tuple(tokens[: len(asked.tokens)] if asked.stopped else tokens)
 
 
 if __name__ == "__main__":

@@ -266,15 +266,16 @@ def test_a_short_question_waits_for_one_chunk_of_others_and_a_few_steps(
             engine.generate(user("hi"), GREEDY),
         ]
         readers = [threading.Thread(target=next, args=(stream,)) for stream in streams]
-        for reader in readers[:2]:
-            reader.start()
+        readers[0].start()
+        readers[0].join()  # it streams
+        readers[1].start()
         assert reached.wait(30)
         readers[2].start()
         while engine._inbox.empty():  # until the question has arrived
             time.sleep(0.001)
         before = len(scripted.forwards)
         go_on.set()
-        for reader in readers:
+        for reader in readers[1:]:
             reader.join()
         size = prompt.count(user("hi"))
         passes = list(map(len, scripted.forwards[before:]))

@@ -32,7 +32,7 @@ TEXT = (
     "bread, 17 apple cakes and 9 lemon tarts. Her neighbours say that nobody in the whole town bakes better. On "
     "Sundays she closes early and walks along the canal with her two dogs, Rufus and Daisy."
 )
-COPY = [Message("user", f"Repeat this text.\n\n{TEXT}"), Message("assistant", TEXT), Message("user", "Once more.")]
+COPY = [Message("user", f"Repeat the following text exactly, word for word:\n\n{TEXT}")]
 PLAIN = [Message("user", "Tell me a long story about a fox.")]
 
 

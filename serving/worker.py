@@ -15,7 +15,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, fields, replace
 from pathlib import Path
@@ -27,6 +27,7 @@ import numpy as np
 from serving import errors
 from serving.errors import Busy, EngineStopped, ServingError
 from serving.folder import ModelFolder
+from serving.prefix import TokenIds
 from serving.prompt import Prompt
 from serving.types import (
     Cancelled,
@@ -45,7 +46,8 @@ _IMPORT_ROOT = Path(__file__).parent.parent  # where `serving` is found, whateve
 _CHUNK_FIELDS = tuple(field.name for field in fields(Chunk))
 
 Line = dict[str, Any]
-Stream = SimpleQueue["list[Chunk] | ServingError"]
+Batch = list[Chunk] | ServingError
+Sink = Callable[[Batch], None]
 
 
 class EngineProcess:
@@ -82,10 +84,29 @@ class EngineProcess:
     ) -> Iterator[Chunk]:
         """Stream the assistant's answer, as Engine.generate does. Raises EngineStopped if the process ends."""
         options = options or SamplingOptions()
-        token_ids, dropped = self.prompt.tokens(
+        token_ids, dropped = self.tokens(messages, options, template)
+        return self._stream(token_ids, options, dropped, cancelled)
+
+    def tokens(
+        self, messages: Sequence[Message], options: SamplingOptions, template: TemplateOptions | None = None
+    ) -> tuple[TokenIds, int]:
+        """The encoded prompt [n] of a conversation, and how many messages were left out so that it fits.
+
+        Raises InvalidRequest, ContextOverflow.
+        """
+        return self.prompt.tokens(
             messages, self.context_length, template or TemplateOptions(), self._overflow, options.max_tokens
         )
-        return self._stream({"tokens": token_ids.tolist(), "options": asdict(options)}, dropped, cancelled)
+
+    def start(self, token_ids: TokenIds, options: SamplingOptions, sink: Sink) -> Callable[[], None]:
+        """Ask for the answer to an encoded prompt [n] without waiting for it; what is returned cancels it.
+
+        `sink` gets every chunk, in order and a few at a time; last comes one with a finish reason, or an error. It is
+        called on another thread and must not block. Raises EngineStopped for a closed engine.
+        """
+        number, child = next(self._numbers), self._living()
+        child.send({"id": number, "tokens": token_ids.tolist(), "options": asdict(options)}, sink)
+        return lambda: child.send({"cancel": number})
 
     def close(self) -> None:
         """End the process. Answers still being made end with EngineStopped."""
@@ -99,29 +120,29 @@ class EngineProcess:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _stream(self, request: Line, dropped: int, cancelled: Cancelled) -> Iterator[Chunk]:
-        number, child, stream = next(self._numbers), self._living(), Stream()
-        child.send({"id": number, **request}, stream)
+    def _stream(
+        self, token_ids: TokenIds, options: SamplingOptions, dropped: int, cancelled: Cancelled
+    ) -> Iterator[Chunk]:
+        batches: SimpleQueue[Batch] = SimpleQueue()
+        cancel = self.start(token_ids, options, batches.put)
         ended = told = False
         try:
             while not ended:
                 if not told and cancelled():
                     told = True
-                    child.send({"cancel": number})
+                    cancel()
                 try:
-                    batch = stream.get(timeout=_POLL_SECONDS)
+                    batch = batches.get(timeout=_POLL_SECONDS)
                 except Empty:
                     continue
+                ended = is_last(batch)
                 if isinstance(batch, ServingError):
-                    ended = True
                     raise batch
-                ended = batch[-1].finish_reason is not None
                 for chunk in batch:
                     yield replace(chunk, dropped_messages=dropped) if dropped else chunk
         finally:
-            child.forget(number)
             if not ended and not told:
-                child.send({"cancel": number})
+                cancel()
 
     def _living(self) -> "_Child":
         with self._lock:
@@ -133,12 +154,17 @@ class EngineProcess:
             return self._child
 
 
+def is_last(batch: Batch) -> bool:
+    """Whether nothing comes after this."""
+    return isinstance(batch, ServingError) or batch[-1].finish_reason is not None
+
+
 class _Child:
-    """One child process, from its start to its end, and the streams of the answers it is making."""
+    """One child process, from its start to its end, and the sinks of the answers it is making."""
 
     def __init__(self, setup: Line) -> None:
         self.ended = False
-        self._streams: dict[int, Stream] = {}
+        self._sinks: dict[int, Sink] = {}
         self._lock = threading.Lock()
         self._process = subprocess.Popen(
             [sys.executable, "-m", "serving.worker"],
@@ -155,24 +181,20 @@ class _Child:
             raise _error(first) if first else EngineStopped(obituary)
         self.context_length = int(first["context_length"])
 
-    def send(self, line: Line, stream: Stream | None = None) -> None:
-        """Write one line; `stream` gets the answer. A process that has ended answers with EngineStopped."""
+    def send(self, line: Line, sink: Sink | None = None) -> None:
+        """Write one line; `sink` gets the answer. A process that has ended answers with EngineStopped."""
         assert self._process.stdin
         with self._lock:
-            if stream is not None:
-                self._streams[line["id"]] = stream
+            if sink is not None:
+                self._sinks[line["id"]] = sink
             try:
                 self._process.stdin.write(json.dumps(line) + "\n")
                 self._process.stdin.flush()
             except (OSError, ValueError):
                 self.ended = True
-                if stream is not None:
-                    stream.put(EngineStopped(self._obituary()))
-
-    def forget(self, number: int) -> None:
-        """Drop what still comes for this answer."""
-        with self._lock:
-            self._streams.pop(number, None)
+                if sink is not None:
+                    del self._sinks[line["id"]]
+                    sink(EngineStopped(self._obituary()))
 
     def close(self) -> None:
         """End the process and wait for it."""
@@ -189,13 +211,19 @@ class _Child:
         assert self._process.stdout
         for line in self._process.stdout:
             reply = json.loads(line)
-            stream = self._streams.get(reply["id"])
-            if stream is not None:
-                stream.put(_error(reply) if "error" in reply else [_chunk(values) for values in reply["chunks"]])
+            sink = self._sinks.get(reply["id"])
+            if sink is not None:
+                batch: Batch = _error(reply) if "error" in reply else [_chunk(values) for values in reply["chunks"]]
+                if is_last(batch):
+                    with self._lock:
+                        self._sinks.pop(reply["id"], None)
+                sink(batch)
         with self._lock:
             self.ended = True
-            for stream in self._streams.values():
-                stream.put(EngineStopped(self._obituary()))
+            left = list(self._sinks.values())
+            self._sinks.clear()
+        for sink in left:
+            sink(EngineStopped(self._obituary()))
 
     def _obituary(self) -> str:
         code = self._process.wait()

@@ -4,7 +4,9 @@ import asyncio
 import json
 import secrets
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import accumulate, groupby
 from typing import Any, ClassVar, Protocol
@@ -70,11 +72,38 @@ class Gathered:
         self.last = chunks[-1]
 
 
-class Api:
-    """The endpoints of one engine. name: the model's, as clients ask for it."""
+class Places:
+    """How many answers each client has or waits for, of `limit` at most; None lets everybody have all."""
 
-    def __init__(self, engine: AnswerEngine, name: str) -> None:
+    def __init__(self, limit: int | None) -> None:
+        self.limit = limit
+        self._taken: Counter[str] = Counter()
+
+    @contextmanager
+    def taken(self, client: str, places: int) -> Iterator[None]:
+        """Places for as long as the answers take. Raises Problem where the client has too many."""
+        if self.limit is not None and self._taken[client] + places > self.limit:
+            message = (
+                f"one client may have {self.limit} answers at a time, those that wait included: wait for one to end."
+            )
+            raise Problem(429, message, "rate_limit_exceeded", headers={"retry-after": "1"})
+        self._taken[client] += places
+        try:
+            yield
+        finally:
+            self._taken[client] -= places
+            self._taken += Counter()  # drops those who have none
+
+
+class Api:
+    """The endpoints of one engine.
+
+    name: the model's, as clients ask for it. client_limit: answers that one client may have at a time; None for all.
+    """
+
+    def __init__(self, engine: AnswerEngine, name: str, client_limit: int | None = None) -> None:
         self.engine, self.name = engine, name
+        self.places = Places(client_limit)
         self.started = int(time.time())
         generation = engine.folder.path / "generation_config.json"
         self.defaults = defaults_from(read_json(generation) if generation.is_file() else {})
@@ -97,7 +126,7 @@ class Api:
             lambda: self.engine.tokens(wire.conversation(), options, wire.template())
         )
         shape = ChatShape(self.name, self.engine.prompt, 1, wire.include_usage, bool(wire.logprobs))
-        return Reply(self.engine, _choices(token_ids, options, wire.n or 1), shape, bool(wire.stream))
+        return Reply(self, _choices(token_ids, options, wire.n or 1), shape, bool(wire.stream))
 
     async def completions(self, request: Request) -> Response:
         """POST /v1/completions."""
@@ -111,7 +140,7 @@ class Api:
         )
         wanted = [each for ids in encoded for each in _choices(ids, options, wire.n or 1)]
         shape = TextShape(self.name, prompt, len(encoded), wire.include_usage, wire.logprobs is not None)
-        return Reply(self.engine, wanted, shape, bool(wire.stream))
+        return Reply(self, wanted, shape, bool(wire.stream))
 
     async def models(self, _: Request) -> Response:
         """GET /v1/models."""
@@ -157,18 +186,24 @@ class Reply(Response):
 
     def __init__(
         self,
-        engine: AnswerEngine,
+        api: Api,
         wanted: Sequence[tuple[TokenIds, SamplingOptions]],
         shape: Shape,
         stream: bool,
     ) -> None:
-        self._engine, self._wanted, self._shape, self._stream = engine, wanted, shape, stream
+        self._engine, self._places, self._wanted, self._shape, self._stream = (
+            api.engine,
+            api.places,
+            wanted,
+            shape,
+            stream,
+        )
         self.background = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer."""
-        work = self._streamed(send) if self._stream else self._whole(scope, receive, send)
-        await while_there(receive, work)
+        with self._places.taken(scope.get("state", {}).get("client", ""), len(self._wanted)):
+            await while_there(receive, self._streamed(send) if self._stream else self._whole(scope, receive, send))
 
     async def _whole(self, scope: Scope, receive: Receive, send: Send) -> None:
         gathered = [Gathered() for _ in self._wanted]

@@ -306,9 +306,10 @@ def _path(fault: ErrorDetails, content: Any) -> list[str]:
     """The steps that lead to a fault through the content: pydantic's own go through the members of a union too."""
     steps, path = fault["loc"], []
     for n, step in enumerate(steps, 1):
-        if (isinstance(content, dict) and step in content) or (isinstance(content, list) and isinstance(step, int)):
+        try:
             content = content[step]
-        elif n < len(steps) or fault["type"] not in {"missing", "extra_forbidden"}:
-            continue
+        except (LookupError, TypeError):
+            if n < len(steps) or fault["type"] not in {"missing", "extra_forbidden"}:
+                continue
         path.append(str(step))
     return path

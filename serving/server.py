@@ -22,15 +22,12 @@ _PATIENCE = 2  # seconds that open connections have when the server is closed
 
 def make_app(routes: Sequence[BaseRoute], middleware: Sequence[Middleware] = ()) -> Starlette:
     """The application; whatever goes wrong in it is answered in OpenAI's shape."""
-    handlers: dict[Any, Any] = {Exception: _failed, Problem: _refused, ServingError: _refused, HTTPException: _http}
+    handlers: dict[Any, Any] = {Exception: refused, Problem: refused, ServingError: refused, HTTPException: _http}
     return Starlette(routes=list(routes), middleware=list(middleware), exception_handlers=handlers)
 
 
-async def _refused(_: Request, error: Exception) -> Response:
-    return Problem.of(error).response()
-
-
-async def _failed(_: Request, error: Exception) -> Response:
+async def refused(_: Request, error: Exception) -> Response:
+    """The answer to what went wrong."""
     return Problem.of(error).response()
 
 

@@ -2,22 +2,25 @@
 
 import http.client
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
-from starlette.middleware import Middleware
-
+from serving.access import Access
 from serving.answers import AnswerEngine
 from serving.api import Api
 from serving.server import Server, make_app
 
 
 @contextmanager
-def api_served(engine: AnswerEngine, name: str = "demo", middleware: Sequence[Middleware] = ()) -> Iterator[str]:
+def api_served(
+    engine: AnswerEngine, name: str = "demo", access: Access | None = None, client_limit: int | None = None
+) -> Iterator[str]:
     """Serve the API alone on a free port of this machine; gives its address."""
-    server = Server(make_app(Api(engine, name).routes(), middleware), "127.0.0.1", 0)
+    server = Server(
+        make_app(Api(engine, name, client_limit).routes(), (access or Access()).middleware()), "127.0.0.1", 0
+    )
     try:
         yield server.url.rstrip("/")
     finally:

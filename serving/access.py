@@ -43,8 +43,8 @@ class Access:
     reached by, besides localhost, this machine's own name and plain addresses.
     """
 
-    login: tuple[str, str] | None = None
-    keys: tuple[str, ...] = ()
+    login: tuple[str, str] | None = field(default=None, repr=False)
+    keys: tuple[str, ...] = field(default=(), repr=False)
     origins: tuple[str, ...] = ()
     hosts: set[str] = field(default_factory=set)
     secret: bytes = field(default_factory=lambda: secrets.token_bytes(32), repr=False)
@@ -63,14 +63,17 @@ class Access:
 
     def knows_host(self, host: str) -> bool:
         """Whether a Host header names this server. A plain address cannot have been rebound."""
-        name = (urlsplit(f"//{host}").hostname or "").rstrip(".")
+        try:
+            name = (urlsplit(f"//{host}").hostname or "").rstrip(".")
+        except ValueError:
+            return False
         return name in {"localhost", *self.hosts} or name.endswith(".localhost") or _is_address(name)
 
     def knows_origin(self, headers: Headers) -> bool:
         """Whether a request comes from this server's own page, from no page, or from one that is allowed."""
         origin, host = headers.get("origin"), headers.get("host", "")
         if origin is not None:
-            return origin in self.origins or urlsplit(origin).netloc == host
+            return origin in self.origins or origin in (f"http://{host}", f"https://{host}")
         # A browser that sends no Origin (an image, a link) says by this whose page it was; links may be followed.
         site, mode = headers.get("sec-fetch-site", "none"), headers.get("sec-fetch-mode")
         return site in {"none", "same-origin"} or mode == "navigate"

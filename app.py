@@ -23,6 +23,7 @@ from builder.source import parse_source
 from serving.access import Access, hosts_of
 from serving.api import Api
 from serving.errors import InvalidRequest, ServingError
+from serving.metrics import Metrics
 from serving.server import Server, make_app
 from serving.types import EngineSettings
 from serving.worker import EngineProcess
@@ -121,9 +122,10 @@ def run(flags: argparse.Namespace) -> None:
         check_files(folder)
 
     # 3. The engine, the API, and the page: importing Gradio takes seconds that a failed start need not spend.
-    with EngineProcess.load(folder, settings) as engine, ExitStack() as ending:
+    metrics = Metrics()
+    with EngineProcess.load(folder, settings, metrics.watch) as engine, ExitStack() as ending:
         name = str(engine.folder.manifest.get("source", {}).get("name", folder.name))
-        application = make_app(Api(engine, name, limit).routes(), access.middleware())
+        application = make_app(Api(engine, name, limit, metrics).routes(), access.middleware())
         if not flags.no_ui:
             from serving.ui import build_chat, mount_chat
 

@@ -11,7 +11,7 @@ from starlette.types import Receive
 from serving.errors import ServingError
 from serving.prefix import TokenIds
 from serving.prompt import Prompt
-from serving.types import ChatEngine, Chunk, Message, SamplingOptions, TemplateOptions
+from serving.types import ChatEngine, Chunk, EngineStatus, Message, SamplingOptions, TemplateOptions
 
 Batch = list[Chunk] | ServingError
 Result = TypeVar("Result")
@@ -29,6 +29,9 @@ class AnswerEngine(ChatEngine, Protocol):
 
     def start(self, token_ids: TokenIds, options: SamplingOptions, sink: Callable[[Batch], None]) -> Callable[[], None]:
         """Ask for an answer without waiting for it; what is returned cancels it."""
+
+    def status(self) -> EngineStatus:
+        """How busy it is. May take seconds."""
 
 
 class Answers:

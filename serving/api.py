@@ -15,9 +15,11 @@ from anyio import to_thread
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Message as AsgiMessage
 
 from serving.answers import AnswerEngine, Answers, while_there
+from serving.metrics import CONTENT_TYPE, Metrics
 from serving.openai import ChatRequest, CompletionRequest, Model, defaults_from, parse
 from serving.prefix import TokenIds
 from serving.problems import Problem
@@ -99,10 +101,14 @@ class Api:
     """The endpoints of one engine.
 
     name: the model's, as clients ask for it. client_limit: answers that one client may have at a time; None for all.
+    metrics: those that watch the engine.
     """
 
-    def __init__(self, engine: AnswerEngine, name: str, client_limit: int | None = None) -> None:
+    def __init__(
+        self, engine: AnswerEngine, name: str, client_limit: int | None = None, metrics: Metrics | None = None
+    ) -> None:
         self.engine, self.name = engine, name
+        self.metrics = metrics or Metrics()
         self.places = Places(client_limit)
         self.started = int(time.time())
         generation = engine.folder.path / "generation_config.json"
@@ -110,13 +116,17 @@ class Api:
 
     def routes(self) -> list[BaseRoute]:
         """What the API answers to."""
-        return [
+        routes = [
             Route("/v1/chat/completions", self.chat, methods=["POST"]),
             Route("/v1/completions", self.completions, methods=["POST"]),
             Route("/v1/models", self.models, methods=["GET"]),
             Route("/v1/models/{model:path}", self.model, methods=["GET"]),
             Route("/health", self.health, methods=["GET"]),
+            Route("/metrics", self.text_metrics, methods=["GET"]),
         ]
+        for route in routes:
+            route.app = _Counted(route.app, route.path, self.metrics)
+        return list(routes)
 
     async def chat(self, request: Request) -> Response:
         """POST /v1/chat/completions."""
@@ -152,8 +162,16 @@ class Api:
         return JSONResponse(self._model())
 
     async def health(self, _: Request) -> Response:
-        """GET /health: the process answers, and so does the engine."""
-        return JSONResponse({"status": "ok", "model": self.name, "context_length": self.engine.context_length})
+        """GET /health: alive, ready, and how busy. 503 where the engine does not reply."""
+        status = await to_thread.run_sync(self.engine.status)
+        queue = {"running": status.running, "waiting": status.waiting}
+        window = self.engine.context_length
+        return JSONResponse({"status": "ok", "model": self.name, "context_length": window, "queue": queue})
+
+    async def text_metrics(self, _: Request) -> Response:
+        """GET /metrics."""
+        status = await to_thread.run_sync(self.engine.status)
+        return Response(self.metrics.text(status), media_type=CONTENT_TYPE)
 
     def _model(self) -> Json:
         return {
@@ -173,6 +191,21 @@ class Api:
     def _check_model(self, name: str | None) -> None:
         if name != self.name:
             raise Problem(404, f"there is no model {name!r} here, only {self.name!r}.", "model_not_found", "model")
+
+
+class _Counted:
+    """Counts the answers of one route by their status."""
+
+    def __init__(self, app: ASGIApp, path: str, metrics: Metrics) -> None:
+        self._app, self._path, self._metrics = app, path, metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def counting(message: AsgiMessage) -> None:
+            if message["type"] == "http.response.start":
+                self._metrics.requested(self._path, message["status"])
+            await send(message)
+
+        await self._app(scope, receive, counting)
 
 
 def _choices(token_ids: TokenIds, options: SamplingOptions, n: int) -> list[tuple[TokenIds, SamplingOptions]]:

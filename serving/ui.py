@@ -22,7 +22,6 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 import gradio as gr
-from fastapi import FastAPI
 from gradio import networking
 from starlette.applications import Starlette
 from starlette.datastructures import MutableHeaders
@@ -221,7 +220,7 @@ def _wire(
 def mount_chat(app: Starlette, blocks: gr.Blocks) -> Callable[[], None]:
     """Put the page at `/` of an application, behind the application's own routes; what is returned ends its streams."""
     gr.mount_gradio_app(
-        cast(FastAPI, app),
+        cast(Any, app),
         blocks,
         path="/",
         show_error=False,

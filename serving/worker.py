@@ -33,6 +33,7 @@ from serving.types import (
     Cancelled,
     Chunk,
     EngineSettings,
+    EngineStatus,
     Message,
     Policy,
     SamplingOptions,
@@ -41,6 +42,7 @@ from serving.types import (
     options_from,
 )
 
+STATUS_SECONDS = 10.0  # a forward pass of a large model, during which nothing else can reply, is shorter
 _POLL_SECONDS = 0.1  # how often `cancelled` is asked while no chunk comes
 _IMPORT_ROOT = Path(__file__).parent.parent  # where `serving` is found, whatever the caller's working directory
 _CHUNK_FIELDS = tuple(field.name for field in fields(Chunk))
@@ -53,10 +55,13 @@ Sink = Callable[[Batch], None]
 class EngineProcess:
     """What Engine is to its callers, with the model in a child process. Safe to use from any number of threads."""
 
-    def __init__(self, setup: Line, folder: ModelFolder, prompt: Prompt) -> None:
+    def __init__(
+        self, setup: Line, folder: ModelFolder, prompt: Prompt, watch: Callable[[Sink], Sink] | None = None
+    ) -> None:
         self.folder = folder
         self.prompt = prompt
         self._setup = setup
+        self._watch = watch
         self._overflow: Policy = setup["settings"]["overflow"]
         self._numbers = itertools.count()
         self._lock = threading.Lock()
@@ -64,11 +69,16 @@ class EngineProcess:
         self._child = _Child(setup)
 
     @classmethod
-    def load(cls, path: Path | str, settings: EngineSettings | None = None) -> "EngineProcess":
-        """Start the process and load a model folder in it. Raises what Engine.load raises."""
+    def load(
+        cls, path: Path | str, settings: EngineSettings | None = None, watch: Callable[[Sink], Sink] | None = None
+    ) -> "EngineProcess":
+        """Start the process and load a model folder in it. Raises what Engine.load raises.
+
+        watch: is given what takes an answer's chunks, and returns what shall take them in its place.
+        """
         folder = ModelFolder.open(Path(path).resolve())  # the child has another working directory
         setup = {"path": str(folder.path), "settings": asdict(settings or EngineSettings())}
-        return cls(setup, folder, Prompt.load(folder.path))
+        return cls(setup, folder, Prompt.load(folder.path), watch)
 
     @property
     def context_length(self) -> int:
@@ -105,8 +115,22 @@ class EngineProcess:
         called on another thread and must not block. Raises EngineStopped for a closed engine.
         """
         number, child = next(self._numbers), self._living()
+        sink = self._watch(sink) if self._watch else sink
         child.send({"id": number, "tokens": token_ids.tolist(), "options": asdict(options)}, sink)
         return lambda: child.send({"cancel": number})
+
+    def status(self) -> EngineStatus:
+        """How busy it is. Raises EngineStopped where no reply comes within STATUS_SECONDS."""
+        number, child = next(self._numbers), self._living()
+        replies: SimpleQueue[EngineStatus | ServingError] = SimpleQueue()
+        child.send({"status": True, "id": number}, replies.put)
+        try:
+            reply = replies.get(timeout=STATUS_SECONDS)
+        except Empty:
+            raise EngineStopped(f"the engine has not replied for {STATUS_SECONDS:g} s.") from None
+        if isinstance(reply, ServingError):
+            raise reply
+        return reply
 
     def close(self) -> None:
         """End the process. Answers still being made end with EngineStopped."""
@@ -154,9 +178,9 @@ class EngineProcess:
             return self._child
 
 
-def is_last(batch: Batch) -> bool:
+def is_last(content: Batch | EngineStatus) -> bool:
     """Whether nothing comes after this."""
-    return isinstance(batch, ServingError) or batch[-1].finish_reason is not None
+    return not isinstance(content, list) or content[-1].finish_reason is not None
 
 
 class _Child:
@@ -164,7 +188,7 @@ class _Child:
 
     def __init__(self, setup: Line) -> None:
         self.ended = False
-        self._sinks: dict[int, Sink] = {}
+        self._sinks: dict[int, Callable[[Any], None]] = {}
         self._lock = threading.Lock()
         self._process = subprocess.Popen(
             [sys.executable, "-m", "serving.worker"],
@@ -181,7 +205,7 @@ class _Child:
             raise _error(first) if first else EngineStopped(obituary)
         self.context_length = int(first["context_length"])
 
-    def send(self, line: Line, sink: Sink | None = None) -> None:
+    def send(self, line: Line, sink: Callable[[Any], None] | None = None) -> None:
         """Write one line; `sink` gets the answer. A process that has ended answers with EngineStopped."""
         assert self._process.stdin
         with self._lock:
@@ -213,11 +237,11 @@ class _Child:
             reply = json.loads(line)
             sink = self._sinks.get(reply["id"])
             if sink is not None:
-                batch: Batch = _error(reply) if "error" in reply else [_chunk(values) for values in reply["chunks"]]
-                if is_last(batch):
+                content = _content(reply)
+                if is_last(content):
                     with self._lock:
                         self._sinks.pop(reply["id"], None)
-                sink(batch)
+                sink(content)
         with self._lock:
             self.ended = True
             left = list(self._sinks.values())
@@ -229,6 +253,12 @@ class _Child:
         code = self._process.wait()
         why = "was killed, most likely because memory ran out" if code == -9 else f"ended with exit code {code}"
         return f"the engine process {why}; the next message starts it again."
+
+
+def _content(reply: Line) -> Batch | EngineStatus:
+    if "status" in reply:
+        return EngineStatus(**reply["status"])
+    return _error(reply) if "error" in reply else [_chunk(values) for values in reply["chunks"]]
 
 
 def _chunk(values: Sequence[Any]) -> Chunk:
@@ -294,7 +324,9 @@ def main() -> None:
 
     for line in sys.stdin:
         request = json.loads(line)
-        if "cancel" not in request:
+        if "status" in request:
+            send({"id": request["id"], "status": asdict(engine.status())})
+        elif "cancel" not in request:
             answer(request)
         elif stop := cancelled.get(request["cancel"]):
             stop.set()

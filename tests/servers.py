@@ -10,16 +10,21 @@ from urllib.parse import urlsplit
 from serving.access import Access
 from serving.answers import AnswerEngine
 from serving.api import Api
+from serving.metrics import Metrics
 from serving.server import Server, make_app
 
 
 @contextmanager
 def api_served(
-    engine: AnswerEngine, name: str = "demo", access: Access | None = None, client_limit: int | None = None
+    engine: AnswerEngine,
+    name: str = "demo",
+    access: Access | None = None,
+    client_limit: int | None = None,
+    metrics: Metrics | None = None,
 ) -> Iterator[str]:
     """Serve the API alone on a free port of this machine; gives its address."""
     server = Server(
-        make_app(Api(engine, name, client_limit).routes(), (access or Access()).middleware()), "127.0.0.1", 0
+        make_app(Api(engine, name, client_limit, metrics).routes(), (access or Access()).middleware()), "127.0.0.1", 0
     )
     try:
         yield server.url.rstrip("/")

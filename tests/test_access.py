@@ -43,8 +43,9 @@ def walk(routes: Iterable[BaseRoute]) -> Iterator[tuple[str, str]]:
 def running() -> Iterator[tuple[str, list[tuple[str, str]]]]:
     """The address of page and API that ask for credentials, and every route that they have."""
     engine = Speaker("a")
-    application = make_app(Api(cast(AnswerEngine, engine), "demo").routes(), ACCESS.middleware())
-    close = mount_chat(application, build_chat(engine, name="m", examples=["x"]))
+    with tidy():
+        application = make_app(Api(cast(AnswerEngine, engine), "demo").routes(), ACCESS.middleware())
+        close = mount_chat(application, build_chat(engine, name="m", examples=["x"]))
     server = Server(application, "127.0.0.1", 0)
     try:
         yield server.url.rstrip("/"), sorted(set(walk(application.routes)))

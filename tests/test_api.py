@@ -13,6 +13,7 @@ from openai import AsyncOpenAI, OpenAI
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from openai.types.completion import Completion
 
+from serving.metrics import Metrics
 from serving.types import EngineSettings, Message, SamplingOptions, complete
 from serving.worker import EngineProcess
 from tests.servers import api_served, asked, error_of, events_of
@@ -20,18 +21,19 @@ from tests.servers import api_served, asked, error_of, events_of
 MESSAGES: Any = [{"role": "user", "content": "what is 17+25?"}]
 GREEDY: Any = {"model": "demo", "messages": MESSAGES, "temperature": 0, "max_tokens": 40}
 STORY: Any = {**GREEDY, "messages": [{"role": "user", "content": "tell me a story about a fox"}]}
+METRICS = Metrics()
 CHAT, TEXT = "/v1/chat/completions", "/v1/completions"
 
 
 @pytest.fixture(scope="module")
 def worker(exact_model: Path) -> Iterator[EngineProcess]:
-    with EngineProcess.load(exact_model, EngineSettings(queue=8)) as worker:
+    with EngineProcess.load(exact_model, EngineSettings(queue=8), METRICS.watch) as worker:
         yield worker
 
 
 @pytest.fixture(scope="module")
 def url(worker: EngineProcess) -> Iterator[str]:
-    with api_served(worker) as url:
+    with api_served(worker, metrics=METRICS) as url:
         yield url
 
 
@@ -233,8 +235,33 @@ def test_too_many_requests_are_told_when_to_come_back(exact_model: Path) -> None
                 assert time.monotonic() < deadline
 
 
+def values(url: str) -> dict[str, float]:
+    """What /metrics says, by name and labels."""
+    text = asked(url, "/metrics")[2].decode()
+    return {n: float(v) for n, v in (line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))}
+
+
+def test_metrics_count_what_was_answered(url: str) -> None:
+    before = values(url)
+    content = asked(url, CHAT, GREEDY)[2]
+    usage = json.loads(content)["usage"]
+    assert error_of(url, CHAT, {**GREEDY, "n": 0})[0] == 400
+    after = values(url)
+    names = ["answers_total{outcome=\"stop\"}", "completion_tokens_total", "prompt_tokens_total", "cached_tokens_total",
+             "time_to_first_token_seconds_count", "time_per_token_seconds_count"]  # fmt: skip
+    grown = [after[f"oga_chat_{name}"] - before.get(f"oga_chat_{name}", 0) for name in names]
+    cached = usage["prompt_tokens_details"]["cached_tokens"]
+    assert grown == [1, usage["completion_tokens"], usage["prompt_tokens"], cached, 1, 1]
+    for status in ("200", "400"):
+        name = f'oga_chat_http_requests_total{{path="{CHAT}",status="{status}"}}'
+        assert after[name] == before.get(name, 0) + 1
+    assert 0 < after["oga_chat_kv_bytes"] <= after["oga_chat_kv_limit_bytes"]
+    assert after["oga_chat_running"] == after["oga_chat_waiting"] == 0
+
+
 def test_other_addresses_and_methods(url: str) -> None:
-    assert json.loads(asked(url, "/health")[2])["status"] == "ok"
+    health = json.loads(asked(url, "/health")[2])
+    assert (health["status"], health["model"], health["queue"]) == ("ok", "demo", {"running": 0, "waiting": 0})
     status, error = error_of(url, "/v1/nothing", None)
     assert (status, error["message"]) == (404, "there is nothing at /v1/nothing.")
     status, error = error_of(url, CHAT, None)

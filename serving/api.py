@@ -2,14 +2,12 @@
 
 import asyncio
 import json
-import secrets
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from itertools import accumulate, groupby
-from typing import Any, ClassVar, Protocol
+from dataclasses import replace
+from importlib.metadata import version
 
 from anyio import to_thread
 from starlette.requests import Request
@@ -19,59 +17,21 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.types import Message as AsgiMessage
 
 from serving.answers import AnswerEngine, Answers, while_there
+from serving.document import document
 from serving.metrics import CONTENT_TYPE, Metrics
-from serving.openai import ChatRequest, CompletionRequest, Model, defaults_from, parse
+from serving.openai import ChatRequest, CompletionRequest, Model, ResponsesRequest, defaults_from, parse
 from serving.prefix import TokenIds
 from serving.problems import Problem
-from serving.prompt import Prompt, read_json
-from serving.types import Chunk, Kind, SamplingOptions
+from serving.prompt import read_json
+from serving.responses import ResponsesShape
+from serving.shapes import ChatShape, Event, Gathered, Json, Shape, TextShape
+from serving.types import Chunk, SamplingOptions
 
 HEARTBEAT_SECONDS = 5.0  # without a sign of life, proxies and clients give up after 30 to 100
 # An error that comes this soon still has a status of its own: after it the stream has begun.
 GRACE_SECONDS = 1.0
 # Proxies are told not to hold the stream back, nor to compress it.
 STREAM_HEADERS = {"cache-control": "no-cache, no-transform", "x-accel-buffering": "no"}
-
-Json = dict[str, Any]
-Event = Json | str  # what an event of a stream carries
-
-
-class Shape(Protocol):
-    """How one endpoint writes answers."""
-
-    def begin(self) -> list[Event]:
-        """The events before anything is there."""
-
-    def piece(self, index: int, chunks: Sequence[Chunk]) -> list[Event]:
-        """The events of what is new in an answer."""
-
-    def end(self, answers: "Sequence[Gathered]") -> list[Event]:
-        """The events after the last piece."""
-
-    def whole(self, answers: "Sequence[Gathered]") -> Json:
-        """The body, where nothing is streamed."""
-
-
-@dataclass(slots=True)
-class Gathered:
-    """What there is of one answer."""
-
-    text: str = ""
-    texts: dict[Kind, str] = field(default_factory=lambda: {"answer": "", "reasoning": ""})  # the same, apart
-    chunks: list[Chunk] = field(default_factory=list)  # those with a token
-    reasoning_tokens: int = 0
-    last: Chunk | None = None
-
-    def add(self, chunks: Sequence[Chunk], keep_tokens: bool) -> None:
-        """Take what is new."""
-        for chunk in chunks:
-            self.text += chunk.text
-            self.texts[chunk.kind] += chunk.text
-            if chunk.token_id is not None:
-                self.reasoning_tokens += chunk.kind == "reasoning"
-                if keep_tokens:
-                    self.chunks.append(chunk)
-        self.last = chunks[-1]
 
 
 class Places:
@@ -119,10 +79,12 @@ class Api:
         routes = [
             Route("/v1/chat/completions", self.chat, methods=["POST"]),
             Route("/v1/completions", self.completions, methods=["POST"]),
+            Route("/v1/responses", self.responses, methods=["POST"]),
             Route("/v1/models", self.models, methods=["GET"]),
             Route("/v1/models/{model:path}", self.model, methods=["GET"]),
             Route("/health", self.health, methods=["GET"]),
             Route("/metrics", self.text_metrics, methods=["GET"]),
+            Route("/openapi.json", self.openapi, methods=["GET"]),
         ]
         for route in routes:
             route.app = _Counted(route.app, route.path, self.metrics)
@@ -152,6 +114,14 @@ class Api:
         shape = TextShape(self.name, prompt, len(encoded), wire.include_usage, wire.logprobs is not None)
         return Reply(self, wanted, shape, bool(wire.stream))
 
+    async def responses(self, request: Request) -> Response:
+        """POST /v1/responses."""
+        wire = await self._read(request, ResponsesRequest)
+        options, messages = wire.sampling(self.defaults), wire.conversation()
+        token_ids, _ = await to_thread.run_sync(lambda: self.engine.tokens(messages, options, wire.template()))
+        shape = ResponsesShape(self.name, wire, options.temperature, options.top_p)
+        return Reply(self, [(token_ids, options)], shape, bool(wire.stream))
+
     async def models(self, _: Request) -> Response:
         """GET /v1/models."""
         return JSONResponse({"object": "list", "data": [self._model()]})
@@ -172,6 +142,10 @@ class Api:
         """GET /metrics."""
         status = await to_thread.run_sync(self.engine.status)
         return Response(self.metrics.text(status), media_type=CONTENT_TYPE)
+
+    async def openapi(self, _: Request) -> Response:
+        """GET /openapi.json."""
+        return JSONResponse(document(version("oga-chat")))
 
     def _model(self) -> Json:
         return {
@@ -268,7 +242,7 @@ class Reply(Response):
                         await write(_lines(events))
                 await write(_lines(self._shape.end(gathered)))
             except Exception as error:
-                await write(_lines([Problem.of(error).body]))
+                await write(_lines(self._shape.failed(Problem.of(error))))
             await send({"type": "http.response.body", "body": b""})
 
 
@@ -305,179 +279,12 @@ def _shows(chunks: Sequence[Chunk]) -> bool:
 
 
 def _lines(events: Sequence[Event]) -> str:
-    """Server-sent events; JSON has no line breaks that could end one early."""
-    return "".join(
-        f"data: {event if isinstance(event, str) else json.dumps(event, ensure_ascii=False, separators=(',', ':'))}\n\n"
-        for event in events
-    )
-
-
-def _usage(answers: Sequence[Gathered], prompts: int) -> Json:
-    """Token counts. A prompt that has several answers counts once."""
-    each = len(answers) // prompts
-    lasts = [answer.last for answer in answers if answer.last]
-    prompt = sum(last.prompt_tokens for last in lasts[::each])
-    completion = sum(last.completion_tokens for last in lasts)
-    return {
-        "prompt_tokens": prompt,
-        "completion_tokens": completion,
-        "total_tokens": prompt + completion,
-        "prompt_tokens_details": {"cached_tokens": sum(last.cached_tokens for last in lasts[::each])},
-        "completion_tokens_details": {"reasoning_tokens": sum(answer.reasoning_tokens for answer in answers)},
-    }
-
-
-def _finish(last: Chunk | None) -> str | None:
-    reason = last.finish_reason if last else None
-    return "stop" if reason == "cancelled" else reason
-
-
-@dataclass(slots=True)
-class _Endpoint:
-    """What the two completion endpoints have in common."""
-
-    model: str
-    prompt: Prompt
-    prompts: int
-    include_usage: bool
-    logprobs: bool
-    prefix: ClassVar[str]
-    stream_object: ClassVar[str]
-    object: ClassVar[str]
-    id: str = field(init=False)
-    created: int = field(default_factory=lambda: int(time.time()))
-
-    def __post_init__(self) -> None:
-        self.id = f"{self.prefix}-{secrets.token_hex(12)}"
-
-    def begin(self) -> list[Event]:
-        """Nothing: the first event is the first token."""
-        return []
-
-    def end(self, answers: Sequence[Gathered]) -> list[Event]:
-        """The usage, if it was asked for, and the end."""
-        usage: list[Event] = []
-        if self.include_usage:
-            usage = [{**self._head(self.stream_object), "choices": [], "usage": _usage(answers, self.prompts)}]
-        return [*usage, "[DONE]"]
-
-    def whole(self, answers: Sequence[Gathered]) -> Json:
-        """The body."""
-        choices = [self.choice(index, answer) for index, answer in enumerate(answers)]
-        return {**self._head(self.object), "choices": choices, "usage": _usage(answers, self.prompts)}
-
-    def choice(self, index: int, answer: Gathered) -> Json:
-        """A whole answer."""
-        raise NotImplementedError
-
-    def _event(self, choice: Json) -> Json:
-        return {
-            **self._head(self.stream_object),
-            "choices": [choice],
-            **({"usage": None} if self.include_usage else {}),
-        }
-
-    def _head(self, kind: str) -> Json:
-        return {"id": self.id, "object": kind, "created": self.created, "model": self.model}
-
-    def _token(self, token: int) -> str:
-        return str(self.prompt.tokenizer.decode([token], skip_special_tokens=False))
-
-    def _tokens(self, chunks: Sequence[Chunk]) -> list[Chunk]:
-        """The chunks whose tokens are part of the text: the end of the turn is not."""
-        if not self.logprobs:
-            return []
-        return [c for c in chunks if c.token_id is not None and c.token_id not in self.prompt.end_ids]
-
-
-@dataclass(slots=True)
-class ChatShape(_Endpoint):
-    """/v1/chat/completions."""
-
-    prefix = "chatcmpl"
-    stream_object = "chat.completion.chunk"
-    object = "chat.completion"
-    begun: set[int] = field(default_factory=set)
-
-    def piece(self, index: int, chunks: Sequence[Chunk]) -> list[Event]:
-        """A delta for each stretch of reasoning or answer; then one with the reason why it ended."""
-        stretches = [(kind, "".join(c.text for c in group)) for kind, group in groupby(chunks, key=lambda c: c.kind)]
-        deltas: list[Json] = [{_FIELDS[kind]: text} for kind, text in stretches if text]
-        finish, logprobs = _finish(chunks[-1]), self._logprobs(chunks)
-        if not deltas and ((finish and index not in self.begun) or logprobs):
-            deltas = [{"content": ""}]
-        if deltas and index not in self.begun:
-            self.begun.add(index)
-            deltas[0] = {"role": "assistant", **deltas[0]}
-        events: list[Json] = [
-            {"index": index, "delta": delta, "logprobs": None, "finish_reason": None} for delta in deltas
-        ]
-        if logprobs:
-            events[0]["logprobs"] = logprobs
-        if finish:
-            events.append({"index": index, "delta": {}, "logprobs": None, "finish_reason": finish})
-        return [self._event(event) for event in events]
-
-    def choice(self, index: int, answer: Gathered) -> Json:
-        """A whole answer."""
-        reasoning = {"reasoning_content": answer.texts["reasoning"]} if answer.texts["reasoning"] else {}
-        message = {"role": "assistant", "content": answer.texts["answer"], **reasoning, "refusal": None}
-        logprobs = (self._logprobs(answer.chunks) or {"content": [], "refusal": None}) if self.logprobs else None
-        return {"index": index, "message": message, "logprobs": logprobs, "finish_reason": _finish(answer.last)}
-
-    def _logprobs(self, chunks: Sequence[Chunk]) -> Json | None:
-        content = [
-            {
-                **self._scored(chunk.token_id, chunk.logprob),
-                "top_logprobs": [self._scored(token, logprob) for token, logprob in chunk.top],
-            }
-            for chunk in self._tokens(chunks)
-            if chunk.token_id is not None and chunk.logprob is not None
-        ]
-        return {"content": content, "refusal": None} if content else None
-
-    def _scored(self, token: int, logprob: float) -> Json:
-        text = self._token(token)
-        # A token that is a piece of a character has bytes of its own, which no text can show.
-        return {"token": text, "logprob": logprob, "bytes": None if "\ufffd" in text else list(text.encode())}
-
-
-@dataclass(slots=True)
-class TextShape(_Endpoint):
-    """/v1/completions. Reasoning and answer are one text there."""
-
-    prefix = "cmpl"
-    stream_object = "text_completion"
-    object = "text_completion"
-    shown: dict[int, int] = field(default_factory=dict)
-
-    def piece(self, index: int, chunks: Sequence[Chunk]) -> list[Event]:
-        """The new text, and the reason why it ended."""
-        text, finish = "".join(chunk.text for chunk in chunks), _finish(chunks[-1])
-        logprobs = self._logprobs(chunks, self.shown.get(index, 0))
-        self.shown[index] = self.shown.get(index, 0) + len(text)
-        if not (text or finish or logprobs):
-            return []
-        return [self._event({"index": index, "text": text, "logprobs": logprobs, "finish_reason": finish})]
-
-    def choice(self, index: int, answer: Gathered) -> Json:
-        """A whole answer."""
-        logprobs = self._logprobs(answer.chunks, 0) if self.logprobs else None
-        return {"index": index, "text": answer.text, "logprobs": logprobs, "finish_reason": _finish(answer.last)}
-
-    def _logprobs(self, chunks: Sequence[Chunk], offset: int) -> Json | None:
-        scored = self._tokens(chunks)
-        if not scored:
-            return None
-        texts = [self._token(chunk.token_id) for chunk in scored if chunk.token_id is not None]
-        offsets = list(accumulate((len(text) for text in texts), initial=offset))[:-1]
-        top = [{self._token(token): logprob for token, logprob in chunk.top} for chunk in scored]
-        return {
-            "tokens": texts,
-            "token_logprobs": [chunk.logprob for chunk in scored],
-            "top_logprobs": top if any(top) else None,
-            "text_offset": offsets,
-        }
-
-
-_FIELDS: dict[Kind, str] = {"answer": "content", "reasoning": "reasoning_content"}
+    """Server-sent events, with their name where they have a type. JSON has no line breaks that could end one early."""
+    lines = []
+    for event in events:
+        if isinstance(event, str):
+            lines.append(f"data: {event}\n\n")
+            continue
+        name = f"event: {event['type']}\n" if "type" in event else ""
+        lines.append(f"{name}data: {json.dumps(event, ensure_ascii=False, separators=(',', ':'))}\n\n")
+    return "".join(lines)

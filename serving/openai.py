@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic.json_schema import models_json_schema
 from pydantic_core import ErrorDetails, from_json, to_json
 
 from serving.errors import InvalidRequest
@@ -245,6 +246,155 @@ class CompletionRequest(Sampled):
     def sampling(self, defaults: SamplingOptions) -> SamplingOptions:
         """The sampling options. Raises Problem, InvalidRequest."""
         return self.options(defaults, logprobs=self.logprobs)
+
+
+class InputText(Wire):
+    """A piece of what was said to the model."""
+
+    type: Literal["input_text"]
+    text: str
+
+
+class OutputText(Wire):
+    """A piece of what the model said, as it came from here."""
+
+    type: Literal["output_text"]
+    text: str
+    annotations: Annotated[list[JsonValue], Field(max_length=0)] | None = None
+    logprobs: Annotated[list[JsonValue], Field(max_length=0)] | None = None
+
+
+class InputMessage(Wire):
+    """One turn. id and status are those of an answer that is sent back."""
+
+    type: Literal["message"] = "message"
+    role: Literal["system", "developer", "user", "assistant"]
+    content: str | Annotated[list[Annotated[InputText | OutputText, Field(discriminator="type")]], Field(min_length=1)]
+    id: str | None = None
+    status: Literal["completed", "incomplete"] | None = None
+    phase: None = None
+
+
+class ReasoningText(Wire):
+    """A piece of what the model thought."""
+
+    type: Literal["reasoning_text"]
+    text: str
+
+
+class ReasoningItem(Wire):
+    """What the model thought before the answer that follows it."""
+
+    type: Literal["reasoning"]
+    id: str | None = None
+    summary: Annotated[list[JsonValue], Field(max_length=0)]
+    content: list[ReasoningText] | None = None
+    encrypted_content: None = None
+    status: Literal["completed", "incomplete"] | None = None
+
+
+class SchemaFormat(Wire):
+    """JSON that follows a schema, as /v1/responses writes it."""
+
+    type: Literal["json_schema"]
+    name: str = Field(pattern=r"^[\w-]{1,64}$")
+    description: str | None = None
+    schema_: dict[str, JsonValue] = Field(alias="schema")
+    strict: bool | None = None
+
+
+class TextConfig(Wire):
+    """What the text must be."""
+
+    format: Annotated[TextFormat | JsonObjectFormat | SchemaFormat, Field(discriminator="type")] | None = None
+
+
+class Reasoning(Wire):
+    """How much to think."""
+
+    effort: str | None = None
+    summary: None = None
+
+
+class ResponseStreamOptions(Wire):
+    """What a stream carries besides the text."""
+
+    include_obfuscation: Literal[False] | None = None
+
+
+class ResponsesRequest(Wire):
+    """POST /v1/responses."""
+
+    model: str = Field(description="the name that /v1/models gives")
+    input: str | Annotated[list[InputMessage | ReasoningItem], Field(min_length=1)] = Field(
+        description="a question, or the conversation so far; text only"
+    )
+    instructions: str | None = Field(None, description="a system message before it")
+    stream: bool | None = Field(None, description="send the answer as it is made, as server-sent events")
+    stream_options: ResponseStreamOptions | None = Field(None, description="only that nothing is padded")
+    temperature: Temperature | None = Field(None, description="0 is greedy; the model's own suggestion, else 1")
+    top_p: TopP | None = Field(None, description="nucleus sampling; the model's own suggestion, else 1")
+    max_output_tokens: Count | None = Field(None, description="at most so many new tokens; the window's end without it")
+    text: TextConfig | None = Field(None, description="`format`: `text`, `json_object` or `json_schema`")
+    reasoning: Reasoning | None = Field(None, description="`effort`, where the model's chat template knows of it")
+    metadata: dict[str, str] | None = Field(None, description="given back as it came")
+    store: Literal[False] | None = Field(None, description="only false: nothing is stored, without it either")
+    truncation: Literal["disabled"] | None = Field(None, description="only `disabled`; see --on-overflow")
+    user: str | None = Field(None, description="whom a request is made for; nothing is done with it")
+
+    def conversation(self) -> list[Message]:
+        """The messages for the engine. Raises Problem for a thought that no answer follows."""
+        said = [Message("system", self.instructions)] if self.instructions is not None else []
+        if isinstance(self.input, str):
+            return [*said, Message("user", self.input)]
+        thought: str | None = None
+        for item in self.input:
+            if isinstance(item, ReasoningItem):
+                thought = (thought or "") + "".join(part.text for part in item.content or ())
+                continue
+            if thought is not None and item.role != "assistant":
+                break
+            text = item.content if isinstance(item.content, str) else "".join(part.text for part in item.content)
+            said.append(Message("system" if item.role == "developer" else item.role, text, thought or None))
+            thought = None
+        if thought is not None:
+            raise Problem.invalid("a reasoning item must stand before a message of the assistant.", "input")
+        return said
+
+    def sampling(self, defaults: SamplingOptions) -> SamplingOptions:
+        """The sampling options."""
+        wanted = self.text.format if self.text else None
+        if isinstance(wanted, SchemaFormat):
+            grammar: Grammar | None = Grammar("json_schema", to_json(wanted.schema_).decode())
+        else:
+            grammar = grammar_of(wanted)
+        given: dict[str, Any] = {
+            "temperature": self.temperature,
+            "top_p": self.top_p,
+            "max_tokens": self.max_output_tokens,
+            "grammar": grammar,
+        }
+        return replace(defaults, **{name: value for name, value in given.items() if value is not None})
+
+    def template(self) -> TemplateOptions:
+        """What the chat template is given besides the messages."""
+        effort = self.reasoning.effort if self.reasoning else None
+        return TemplateOptions(arguments={} if effort is None else {"reasoning_effort": effort})
+
+
+REQUESTS: dict[str, type[Wire]] = {
+    "/v1/chat/completions": ChatRequest,
+    "/v1/completions": CompletionRequest,
+    "/v1/responses": ResponsesRequest,
+}
+
+
+def schemas(template: str) -> tuple[dict[str, str], dict[str, Any]]:
+    """For each path the reference to its schema, and all schemas by name. template: of references, with {model}."""
+    refs, definitions = models_json_schema(
+        [(model, "validation") for model in REQUESTS.values()], by_alias=True, ref_template=template
+    )
+    return {path: refs[model, "validation"]["$ref"] for path, model in REQUESTS.items()}, definitions["$defs"]
 
 
 def text_of(content: Content) -> str:

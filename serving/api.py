@@ -145,7 +145,7 @@ class Api:
 
     async def openapi(self, _: Request) -> Response:
         """GET /openapi.json."""
-        return JSONResponse(document(version("oga-chat")))
+        return JSONResponse(document(version("oga-chat"), self.name))
 
     def _model(self) -> Json:
         return {

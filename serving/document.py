@@ -30,7 +30,7 @@ _REASONS = {
     "429": "this client has too many answers being made",
     "503": "too many requests wait, or the engine is not there: Retry-After says when to come back",
 }
-_SUMMARIES = {
+SUMMARIES = {
     "/v1/chat/completions": "the answer to a conversation",
     "/v1/completions": "what follows a text",
     "/v1/responses": "the answer to a conversation, in items",
@@ -41,11 +41,14 @@ _SUMMARIES = {
 }
 
 
-def document(version: str) -> Json:
-    """The OpenAPI document."""
+def document(version: str, served: str) -> Json:
+    """The OpenAPI document. served: the name of the one model."""
     refs, models = schemas("#/components/schemas/{model}")
+    name = {"type": "string", "enum": [served]}
+    for ref in refs.values():
+        models[ref.rpartition("/")[2]]["properties"]["model"].update(name)
     paths: Json = {}
-    for path, summary in _SUMMARIES.items():
+    for path, summary in SUMMARIES.items():
         if path in refs:
             body = {"required": True, "content": {"application/json": {"schema": {"$ref": refs[path]}}}}
             streams = {"text/event-stream": {"schema": {"type": "string"}}}
@@ -53,7 +56,7 @@ def document(version: str) -> Json:
         else:
             media: Json = {"text/plain": {"schema": {"type": "string"}}} if path == "/metrics" else {}
             paths[path] = {"get": {"summary": summary, "responses": _responses(media, json=not media)}}
-    model = {"name": "model", "in": "path", "required": True, "schema": {"type": "string"}}
+    model = {"name": "model", "in": "path", "required": True, "schema": name}
     paths["/v1/models/{model}"]["get"]["parameters"] = [model]
     return {
         "openapi": "3.1.0",

@@ -1,6 +1,9 @@
 """Bodies that nobody means well with: each is answered, and the next request too."""
 
 import json
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -104,3 +107,23 @@ def test_ten_thousand_messages(url: str) -> None:
 def test_a_long_prompt_leaves_the_server_answering(url: str) -> None:
     status, _, content = asked(url, CHAT, {**GOOD, "messages": [{"role": "user", "content": "word " * 500_000}]})
     assert (status, json.loads(content)["error"]["code"]) == (400, "context_length_exceeded")
+
+
+def test_schemathesis_finds_no_server_error_and_no_hang(url: str, tmp_path: Path) -> None:
+    checks = (
+        "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance,"
+        "negative_data_rejection,unsupported_method"
+    )
+    command = [
+        "schemathesis", "run", f"{url}/openapi.json", "--checks", checks, "--phases", "fuzzing", "--seed", "1",
+        "--max-examples", "20", "--request-timeout", str(SECONDS), "--generation-database", "none", "--no-color",
+    ]  # fmt: skip
+    scripts = str(Path(sys.executable).parent)
+    result = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}"},
+    )
+    assert result.returncode == 0, result.stdout
+    assert "Tested: 7" in result.stdout

@@ -49,20 +49,86 @@ class UserMessage(Wire):
     content: Content
 
 
+class CalledFunction(Wire):
+    """Which function was called, and with which arguments: a JSON object, as text."""
+
+    name: str
+    arguments: str
+
+
+class ToolCall(Wire):
+    """A call that the model made."""
+
+    id: str
+    type: Literal["function"]
+    function: CalledFunction
+
+
+class ToolMessage(Wire):
+    """What a tool gave."""
+
+    role: Literal["tool"]
+    content: Content
+    tool_call_id: str
+    name: str | None = None
+
+
 class AssistantMessage(Wire):
     """What the model said before. The fields that can only be null are those that OpenAI's own answers carry."""
 
     role: Literal["assistant"]
-    content: Content
+    content: Content | None = None
     reasoning_content: str | None = None
     refusal: None = None
     audio: None = None
     function_call: None = None
     annotations: Annotated[list[JsonValue], Field(max_length=0)] | None = None
-    tool_calls: None = None
+    tool_calls: Annotated[list[ToolCall], Field(min_length=1)] | None = None
+
+    def message(self) -> Message:
+        """For the engine. Raises Problem for arguments that are no JSON object."""
+        calls = [
+            {
+                "id": call.id,
+                "type": "function",
+                "function": {"name": call.function.name, "arguments": _arguments(call.function.arguments)},
+            }
+            for call in self.tool_calls or ()
+        ]
+        text = "" if self.content is None else text_of(self.content)
+        return Message("assistant", text, self.reasoning_content, tuple(calls) or None)
 
 
-ChatMessage = Annotated[SystemMessage | UserMessage | AssistantMessage, Field(discriminator="role")]
+ChatMessage = Annotated[SystemMessage | UserMessage | AssistantMessage | ToolMessage, Field(discriminator="role")]
+
+
+class Function(Wire):
+    """A function that the model may call."""
+
+    name: str = Field(pattern=r"^[\w.-]{1,64}$")
+    description: str | None = None
+    parameters: dict[str, JsonValue] | None = Field(None, description="JSON schema of its arguments")
+    strict: bool | None = Field(None, description="true only where `tool_choice` makes the model call")
+
+
+class Tool(Wire):
+    """Only functions."""
+
+    type: Literal["function"]
+    function: Function
+
+
+class ChosenName(Wire):
+    """A function's name."""
+
+    name: str
+
+
+class ChosenTool(Wire):
+    """This function and no other."""
+
+    type: Literal["function"]
+    function: ChosenName
 
 
 class StreamOptions(Wire):
@@ -188,21 +254,45 @@ class ChatRequest(Sampled):
         None, description="variables of the model's own chat template, such as enable_thinking"
     )
     reasoning_effort: str | None = Field(None, description="where the model's chat template knows of it")
+    tools: Annotated[list[Tool], Field(min_length=1, max_length=128)] | None = Field(
+        None, description="functions that the model may call, where its chat template knows of tools"
+    )
+    tool_choice: Literal["none", "auto", "required"] | ChosenTool | None = Field(
+        None, description="`auto`, `none`, `required`, or one function by name; the last two always give one valid call"
+    )
+    parallel_tool_calls: Literal[True] | None = Field(None, description="only true")
     modalities: Annotated[list[Literal["text"]], Field(min_length=1, max_length=1)] | None = Field(
         None, description="only `text`"
     )
     store: Literal[False] | None = Field(None, description="only false: nothing is stored")
 
     def conversation(self) -> list[Message]:
-        """The messages for the engine."""
-        return [
-            Message(
-                "system" if said.role == "developer" else said.role,
-                text_of(said.content),
-                reasoning_content=said.reasoning_content if isinstance(said, AssistantMessage) else None,
-            )
-            for said in self.messages
-        ]
+        """The messages for the engine. Raises Problem."""
+        return [_message(said) for said in self.messages]
+
+    def callable(self) -> list[Tool]:
+        """The tools that the model is told of. Raises Problem."""
+        if self.tool_choice is not None and not self.tools:
+            raise Problem.invalid("tool_choice needs tools.", "tool_choice")
+        tools = [] if self.tool_choice == "none" else list(self.tools or ())
+        if isinstance(self.tool_choice, ChosenTool):
+            name = self.tool_choice.function.name
+            tools = [tool for tool in tools if tool.function.name == name]
+            if not tools:
+                raise Problem.invalid(f"tool_choice names {name!r}, which is not among the tools.", "tool_choice")
+        names = [tool.function.name for tool in tools]
+        if len(set(names)) < len(names):
+            raise Problem.invalid("two tools have the same name.", "tools")
+        if not self.must_call and any(tool.function.strict for tool in tools):
+            raise Problem.invalid("strict can be kept only where tool_choice makes the model call.", "tools")
+        if self.must_call and self.response_format and self.response_format.type != "text":
+            raise Problem.invalid("an answer that must be a call cannot have a format too.", "response_format")
+        return tools
+
+    @property
+    def must_call(self) -> bool:
+        """Whether the answer has to be a call."""
+        return self.tool_choice == "required" or isinstance(self.tool_choice, ChosenTool)
 
     def sampling(self, defaults: SamplingOptions) -> SamplingOptions:
         """The sampling options. Raises Problem, InvalidRequest."""
@@ -217,7 +307,8 @@ class ChatRequest(Sampled):
     def template(self) -> TemplateOptions:
         """What the chat template is given besides the messages."""
         effort = {} if self.reasoning_effort is None else {"reasoning_effort": self.reasoning_effort}
-        return TemplateOptions(arguments={**(self.chat_template_kwargs or {}), **effort})
+        tools = tuple(tool.model_dump(exclude_none=True, exclude={"function": {"strict"}}) for tool in self.callable())
+        return TemplateOptions(tools or None, {**(self.chat_template_kwargs or {}), **effort})
 
 
 class CompletionRequest(Sampled):
@@ -400,6 +491,24 @@ def schemas(template: str) -> tuple[dict[str, str], dict[str, Any]]:
 def text_of(content: Content) -> str:
     """A message's text."""
     return content if isinstance(content, str) else "".join(part.text for part in content)
+
+
+def _message(said: SystemMessage | UserMessage | AssistantMessage | ToolMessage) -> Message:
+    if isinstance(said, AssistantMessage):
+        return said.message()
+    if isinstance(said, ToolMessage):
+        return Message("tool", text_of(said.content), tool_call_id=said.tool_call_id, name=said.name)
+    return Message("system" if said.role == "developer" else said.role, text_of(said.content))
+
+
+def _arguments(text: str) -> dict[str, Any]:
+    try:
+        arguments = from_json(text, allow_inf_nan=False)
+    except ValueError:
+        arguments = None
+    if not isinstance(arguments, dict):
+        raise Problem.invalid("the arguments of a tool call must be a JSON object, as text.", "messages")
+    return arguments
 
 
 def grammar_of(wanted: TextFormat | JsonObjectFormat | JsonSchemaFormat | None) -> Grammar | None:

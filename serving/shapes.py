@@ -2,6 +2,7 @@
 
 import secrets
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate, groupby
@@ -9,6 +10,7 @@ from typing import Any, ClassVar, Protocol
 
 from serving.problems import Problem
 from serving.prompt import Prompt
+from serving.tools import Call, CallReader, Style, read_calls
 from serving.types import Chunk, Kind
 
 Json = dict[str, Any]
@@ -140,18 +142,28 @@ class _Endpoint:
 
 @dataclass(slots=True)
 class ChatShape(_Endpoint):
-    """/v1/chat/completions."""
+    """/v1/chat/completions. calls: how the model writes them, and the functions that there are."""
 
+    calls: tuple[Style, set[str]] | None = None
     prefix = "chatcmpl"
     stream_object = "chat.completion.chunk"
     object = "chat.completion"
     begun: set[int] = field(default_factory=set)
+    readers: dict[int, CallReader] = field(default_factory=dict)
+    called: Counter[int] = field(default_factory=Counter)
 
     def piece(self, index: int, chunks: Sequence[Chunk]) -> list[Event]:
         """A delta for each stretch of reasoning or answer; then one with the reason why it ended."""
-        stretches = [(kind, "".join(c.text for c in group)) for kind, group in groupby(chunks, key=lambda c: c.kind)]
-        deltas: list[Json] = [{_FIELDS[kind]: text} for kind, text in stretches if text]
         finish, logprobs = finish_of(chunks[-1]), self._logprobs(chunks)
+        deltas = [
+            delta
+            for kind, group in groupby(chunks, key=lambda c: c.kind)
+            for delta in self._deltas(index, kind, "".join(c.text for c in group))
+        ]
+        if finish and index in self.readers:
+            deltas += self._parts(index, self.readers[index].flush())
+        if finish and self.called[index]:
+            finish = "tool_calls" if finish == "stop" else finish
         if not deltas and ((finish and index not in self.begun) or logprobs):
             deltas = [{"content": ""}]
         if deltas and index not in self.begun:
@@ -169,9 +181,33 @@ class ChatShape(_Endpoint):
     def choice(self, index: int, answer: Gathered) -> Json:
         """A whole answer."""
         reasoning = {"reasoning_content": answer.texts["reasoning"]} if answer.texts["reasoning"] else {}
-        message = {"role": "assistant", "content": answer.texts["answer"], **reasoning, "refusal": None}
+        text, calls = answer.texts["answer"], list[Call]()
+        if self.calls:
+            text, calls = read_calls(*self.calls, text)
+        message: Json = {"role": "assistant", "content": text, **reasoning, "refusal": None}
+        finish = finish_of(answer.last)
+        if calls:
+            message |= {"content": text or None, "tool_calls": [_written(call) for call in calls]}
+            finish = "tool_calls" if finish == "stop" else finish
         logprobs = (self._logprobs(answer.chunks) or {"content": [], "refusal": None}) if self.logprobs else None
-        return {"index": index, "message": message, "logprobs": logprobs, "finish_reason": finish_of(answer.last)}
+        return {"index": index, "message": message, "logprobs": logprobs, "finish_reason": finish}
+
+    def _deltas(self, index: int, kind: Kind, text: str) -> list[Json]:
+        if kind == "reasoning" or not self.calls:
+            return [{_FIELDS[kind]: text}] if text else []
+        if index not in self.readers:
+            self.readers[index] = CallReader(*self.calls)
+        return self._parts(index, self.readers[index].feed(text))
+
+    def _parts(self, index: int, parts: Sequence[str | Call]) -> list[Json]:
+        deltas: list[Json] = []
+        for part in parts:
+            if isinstance(part, str):
+                deltas.append({"content": part})
+            else:
+                deltas.append({"tool_calls": [{"index": self.called[index], **_written(part)}]})
+                self.called[index] += 1
+        return deltas
 
     def _logprobs(self, chunks: Sequence[Chunk]) -> Json | None:
         content = [
@@ -226,6 +262,11 @@ class TextShape(_Endpoint):
             "top_logprobs": top if any(top) else None,
             "text_offset": offsets,
         }
+
+
+def _written(call: Call) -> Json:
+    function = {"name": call.name, "arguments": call.arguments}
+    return {"id": f"call_{secrets.token_hex(12)}", "type": "function", "function": function}
 
 
 _FIELDS: dict[Kind, str] = {"answer": "content", "reasoning": "reasoning_content"}

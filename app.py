@@ -20,7 +20,7 @@ from builder.errors import BuildError
 from builder.flags import add_build_flags, kebab, models_dir_from, recipe_from, target_from
 from builder.progress import terminal
 from builder.source import parse_source
-from serving.access import Access, hosts_of
+from serving.access import Access, Places, hosts_of
 from serving.api import Api
 from serving.errors import InvalidRequest, ServingError
 from serving.metrics import Metrics
@@ -113,7 +113,7 @@ def main(argv: list[str] | None = None) -> int:
 def run(flags: argparse.Namespace) -> None:
     """From flags to a chat that is being served."""
     # 1. What can be refused at once.
-    settings, access, limit = settings_from(flags), access_from(flags), client_limit(flags)
+    settings, access, places = settings_from(flags), access_from(flags), Places(client_limit(flags))
     check_address(flags.host, flags.port)
 
     # 2. The model folder: as named, or found, or built.
@@ -125,12 +125,12 @@ def run(flags: argparse.Namespace) -> None:
     metrics = Metrics()
     with EngineProcess.load(folder, settings, metrics.watch) as engine, ExitStack() as ending:
         name = str(engine.folder.manifest.get("source", {}).get("name", folder.name))
-        application = make_app(Api(engine, name, limit, metrics).routes(), access.middleware())
+        application = make_app(Api(engine, name, places, metrics).routes(), access.middleware())
         if not flags.no_ui:
             from serving.ui import build_chat, mount_chat
 
             examples, notice = (DEMO_EXAMPLES, DEMO_NOTICE) if is_demo else (EXAMPLES, "")
-            page = build_chat(engine, name=name, examples=examples, notice=notice)
+            page = build_chat(engine, name=name, examples=examples, notice=notice, places=places)
             ending.callback(mount_chat(application, page))
         server = Server(application, flags.host, flags.port)
         ending.push(lambda *_: server.close())

@@ -5,6 +5,8 @@
 2. Origin: a page elsewhere may not use the reader's browser, or login, to ask this server.
 3. Credentials: an API key, or a login that a cookie remembers until the server ends.
 4. How long a body may be.
+
+And, where answers are made, how many of them one client may have at a time.
 """
 
 import hashlib
@@ -12,7 +14,9 @@ import hmac
 import ipaddress
 import secrets
 import socket
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from html import escape
 from typing import Literal
@@ -25,6 +29,7 @@ from starlette.requests import HTTPConnection, Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from serving.errors import LimitReached
 from serving.problems import Problem
 
 MOST_BYTES = 8 << 20  # a body; a conversation that fills a window of a million tokens is shorter
@@ -136,6 +141,33 @@ def _same(a: str, b: str) -> bool:
 
 def _bytes(text: str) -> bytes:
     return text.encode(errors="surrogatepass")
+
+
+class Places:
+    """How many answers each client has or waits for, of `limit` at most; None lets everybody have all."""
+
+    def __init__(self, limit: int | None = None) -> None:
+        self.limit = limit
+        self._taken: Counter[str] = Counter()
+
+    @contextmanager
+    def taken(self, client: str, places: int) -> Iterator[None]:
+        """Places for as long as the answers take. Raises LimitReached where the client has too many."""
+        if self.limit is not None and self._taken[client] + places > self.limit:
+            raise LimitReached(
+                f"one client may have {self.limit} answers at a time, those that wait included: wait for one to end."
+            )
+        self._taken[client] += places
+        try:
+            yield
+        finally:
+            self._taken[client] -= places
+            self._taken += Counter()  # drops those who have none
+
+
+def client_of(scope: Scope) -> str:
+    """The name that `Access.client` gave whoever made a request."""
+    return str(scope.get("state", {}).get("client", ""))
 
 
 class _Place:

@@ -3,9 +3,7 @@
 import asyncio
 import json
 import time
-from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 
@@ -16,6 +14,7 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.types import Message as AsgiMessage
 
+from serving.access import Places, client_of
 from serving.answers import AnswerEngine, Answers, while_there
 from serving.document import document
 from serving.metrics import CONTENT_TYPE, Metrics
@@ -35,42 +34,18 @@ GRACE_SECONDS = 1.0
 STREAM_HEADERS = {"cache-control": "no-cache, no-transform", "x-accel-buffering": "no"}
 
 
-class Places:
-    """How many answers each client has or waits for, of `limit` at most; None lets everybody have all."""
-
-    def __init__(self, limit: int | None) -> None:
-        self.limit = limit
-        self._taken: Counter[str] = Counter()
-
-    @contextmanager
-    def taken(self, client: str, places: int) -> Iterator[None]:
-        """Places for as long as the answers take. Raises Problem where the client has too many."""
-        if self.limit is not None and self._taken[client] + places > self.limit:
-            message = (
-                f"one client may have {self.limit} answers at a time, those that wait included: wait for one to end."
-            )
-            raise Problem(429, message, "rate_limit_exceeded", headers={"retry-after": "1"})
-        self._taken[client] += places
-        try:
-            yield
-        finally:
-            self._taken[client] -= places
-            self._taken += Counter()  # drops those who have none
-
-
 class Api:
     """The endpoints of one engine.
 
-    name: the model's, as clients ask for it. client_limit: answers that one client may have at a time; None for all.
-    metrics: those that watch the engine.
+    name: the model's, as clients ask for it. places: of its clients. metrics: those that watch the engine.
     """
 
     def __init__(
-        self, engine: AnswerEngine, name: str, client_limit: int | None = None, metrics: Metrics | None = None
+        self, engine: AnswerEngine, name: str, places: Places | None = None, metrics: Metrics | None = None
     ) -> None:
         self.engine, self.name = engine, name
         self.metrics = metrics or Metrics()
-        self.places = Places(client_limit)
+        self.places = places or Places()
         self.started = int(time.time())
         generation = engine.folder.path / "generation_config.json"
         self.defaults = defaults_from(read_json(generation) if generation.is_file() else {})
@@ -219,7 +194,7 @@ class Reply(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer."""
-        with self._places.taken(scope.get("state", {}).get("client", ""), len(self._wanted)):
+        with self._places.taken(client_of(scope), len(self._wanted)):
             await while_there(receive, self._streamed(send) if self._stream else self._whole(scope, receive, send))
 
     async def _whole(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from starlette.responses import JSONResponse
 
-from serving.errors import Busy, ContextOverflow, EngineStopped, InvalidRequest, OutOfMemory, ServingError
+from serving.errors import Busy, ContextOverflow, EngineStopped, InvalidRequest, LimitReached, OutOfMemory, ServingError
 
 
 class Problem(Exception):
@@ -39,6 +39,10 @@ class Problem(Exception):
                 return cls(400, str(error), "context_length_exceeded", "messages")
             case InvalidRequest():
                 return cls(400, str(error), "invalid_value")
+            case LimitReached():
+                return cls(
+                    429, str(error), "rate_limit_exceeded", headers={"retry-after": str(math.ceil(error.retry_after))}
+                )
             case Busy():
                 return cls(503, str(error), "busy", headers={"retry-after": str(math.ceil(error.retry_after))})
             case OutOfMemory():

@@ -29,6 +29,7 @@ from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.types import Message as AsgiMessage
 
+from serving.access import Places, client_of
 from serving.chat import (
     Turn,
     edited,
@@ -46,7 +47,7 @@ from serving.chat import (
     without_answer,
     without_question,
 )
-from serving.errors import ServingError
+from serving.errors import LimitReached, ServingError
 from serving.problems import Problem
 from serving.prompt import read_json
 from serving.server import refused
@@ -76,11 +77,13 @@ def build_chat(
     examples: Sequence[str],
     notice: str = "",
     defaults: SamplingOptions | None = None,
+    places: Places | None = None,
 ) -> gr.Blocks:
     """The chat page of one engine.
 
     name: of the model. examples: prompts to click. notice: a line of markdown under the title.
     defaults: where the controls begin; without them, what the model folder's generation_config.json suggests.
+    places: of those who read it.
     """
     generation = engine.folder.path / "generation_config.json"
     defaults = defaults or suggested_options(read_json(generation) if generation.is_file() else {})
@@ -114,7 +117,7 @@ def build_chat(
             elem_id="box",
         )
         status = gr.Markdown(elem_id="status")
-        _wire(engine, chatbot, box, status, controls)
+        _wire(engine, chatbot, box, status, controls, places or Places())
         blocks.load(None, None, None, js=OPEN_PANEL_WHERE_IT_FITS)
     page: gr.Blocks = blocks
     return page
@@ -172,6 +175,7 @@ def _wire(
     box: gr.Textbox,
     status: gr.Markdown,
     controls: list[gr.components.Component],
+    places: Places,
 ) -> None:
     """What each event of the page does. Four of them end in an answer, which stop cuts short."""
 
@@ -185,8 +189,12 @@ def _wire(
     def example(data: gr.SelectData) -> list[Turn]:
         return [turn("user", data.value["text"])]
 
-    def stream(history: list[Turn], *values: Any) -> Iterator[tuple[list[Turn], str]]:
-        yield from answer(engine, history, *values)
+    def stream(history: list[Turn], request: gr.Request, *values: Any) -> Iterator[tuple[list[Turn], str]]:
+        try:
+            with places.taken(client_of(request.request.scope if request.request else {}), 1):
+                yield from answer(engine, history, *values)
+        except LimitReached as error:
+            yield history, error_line(error)
 
     def busy() -> gr.Textbox:
         return gr.Textbox(interactive=False, submit_btn=False, stop_btn=True)

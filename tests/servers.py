@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
-from serving.access import Access
+from serving.access import Access, Places
 from serving.answers import AnswerEngine
 from serving.api import Api
 from serving.metrics import Metrics
@@ -19,12 +19,12 @@ def api_served(
     engine: AnswerEngine,
     name: str = "demo",
     access: Access | None = None,
-    client_limit: int | None = None,
+    places: Places | None = None,
     metrics: Metrics | None = None,
 ) -> Iterator[str]:
     """Serve the API alone on a free port of this machine; gives its address."""
     server = Server(
-        make_app(Api(engine, name, client_limit, metrics).routes(), (access or Access()).middleware()), "127.0.0.1", 0
+        make_app(Api(engine, name, places, metrics).routes(), (access or Access()).middleware()), "127.0.0.1", 0
     )
     try:
         yield server.url.rstrip("/")

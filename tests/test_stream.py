@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import pytest
 
 import serving.api
+from serving.access import Places
 from serving.answers import AnswerEngine, Batch
 from serving.errors import Busy, EngineStopped
 from serving.prefix import TokenIds
@@ -150,6 +151,20 @@ def test_an_error_has_its_status_before_the_stream_and_is_an_event_in_it(puppet:
     *_, last = events_of(content)
     assert status == 200 and last["error"]["message"] == "the engine ended." and last["error"]["code"]
     assert not puppet.cancelled_ones.is_set()
+
+
+def test_one_client_may_have_so_many_answers(puppet: Puppet) -> None:
+    with api_served(cast(AnswerEngine, puppet), places=Places(2)) as url:
+        connection = opened(url)
+        assert puppet.asked_for.wait(5)
+        status, headers, content = asked(url, CHAT, {**BODY, "n": 2})
+        error = json.loads(content)["error"]
+        assert (status, error["type"], error["code"]) == (429, "rate_limit_error", "rate_limit_exceeded")
+        assert headers["retry-after"] == "1"
+        connection.close()
+        assert puppet.cancelled_ones.wait(1)
+        puppet.immediately = [[piece("so", "stop")]]
+        assert asked(url, CHAT, {**BODY, "n": 2})[0] == 200
 
 
 def test_one_of_several_that_fails_ends_the_others(puppet: Puppet, url: str) -> None:

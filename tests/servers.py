@@ -56,6 +56,7 @@ def error_of(url: str, path: str, body: Any) -> tuple[int, dict[str, Any]]:
 
 def events_of(content: bytes) -> list[Any]:
     """What the events of a stream carry; comments are left out."""
-    lines = content.decode().split("\n\n")
-    data = [line.removeprefix("data: ") for line in lines if line.startswith("data: ")]
+    blocks = content.decode().split("\n\n")
+    assert blocks.pop() == "" and all(block.startswith((": ", "data: ")) and "\n" not in block for block in blocks)
+    data = [block.removeprefix("data: ") for block in blocks if block.startswith("data: ")]
     return [line if line == "[DONE]" else json.loads(line) for line in data]

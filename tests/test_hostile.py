@@ -62,6 +62,8 @@ BODIES = {
     b'"json_schema": {"name": "n", "schema": {"a": ' + nested(5000) + b"}}}}",
     "deep objects": b'{"a":' * 5000 + b"1" + b"}" * 5000,
     "NaN": b'{"model": "demo", "messages": [' + USER + b'], "temperature": NaN}',
+    "NaN in a schema": b'{"model": "demo", "messages": [' + USER + b'], "response_format": {"type": "json_schema", '
+    b'"json_schema": {"name": "n", "schema": {"maximum": NaN}}}}',
     "infinity": b'{"model": "demo", "messages": [' + USER + b'], "temperature": 1e999}',
     "minus infinity": b'{"model": "demo", "messages": [' + USER + b'], "top_p": -Infinity}',
     "a huge number": b'{"model": "demo", "messages": [' + USER + b'], "seed": ' + b"9" * 5000 + b"}",

@@ -5,11 +5,13 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, cast
 from urllib.parse import urlsplit
 
 import pytest
+from openai import OpenAI
 
 import serving.api
 from serving.access import Places
@@ -186,6 +188,29 @@ def test_reasoning_has_a_field_of_its_own(puppet: Puppet, url: str) -> None:
     ]  # fmt: skip
     message = json.loads(asked(url, CHAT, {**BODY, "stream": False})[2])["choices"][0]["message"]
     assert message["reasoning_content"] == "hm" and message["content"] == "so\n\n\u2028data: x \U0001f98a"
+
+
+def test_a_proxy_that_holds_everything_back_changes_nothing(puppet: Puppet, url: str) -> None:
+    class Proxy(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["content-length"]))
+            status, headers, content = asked(url, self.path, body)
+            self.send_response(status)
+            self.send_header("content-type", headers["content-type"])
+            self.send_header("content-length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    puppet.immediately = [[piece("so ")], [READING], [piece("on"), piece(".", "stop")]]
+    with ThreadingHTTPServer(("127.0.0.1", 0), Proxy) as proxy:
+        threading.Thread(target=proxy.serve_forever, daemon=True).start()
+        with OpenAI(base_url=f"http://127.0.0.1:{proxy.server_port}/v1", api_key="none", max_retries=0) as client:
+            texts = [chunk.choices[0].delta.content for chunk in client.chat.completions.create(**BODY)]
+        proxy.shutdown()
+    assert texts == ["so ", "on.", None]
 
 
 def test_the_server_ends_while_an_answer_is_made(puppet: Puppet) -> None:

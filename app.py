@@ -5,8 +5,10 @@ import os
 import secrets
 import socket
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import get_args
+from urllib.parse import urlsplit
 
 # Private unless asked for: set before any of the libraries is imported, and inherited by the build's child processes.
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
@@ -19,7 +21,11 @@ from builder.errors import BuildError
 from builder.flags import add_build_flags, kebab, models_dir_from, recipe_from, target_from
 from builder.progress import terminal
 from builder.source import parse_source
+from serving.access import Access, Places, hosts_of
+from serving.api import Api
 from serving.errors import InvalidRequest, ServingError
+from serving.metrics import Metrics
+from serving.server import Server, make_app
 from serving.types import EngineSettings, Provider
 from serving.worker import EngineProcess
 
@@ -61,10 +67,27 @@ def parse_flags(argv: list[str] | None) -> argparse.Namespace:
     group.add_argument(
         "--deterministic", action="store_true", help="same seed, same text, whatever else is computed at the time"
     )
+    group = parser.add_argument_group("who may use it")
     group.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine only)")
     group.add_argument("--port", type=int, default=7860)
+    group.add_argument("--no-ui", action="store_true", help="serve the API alone")
     group.add_argument("--share", action="store_true", help="also make a public link, with a password")
     group.add_argument("--auth", metavar="USER:PASSWORD", help="ask for this login (default when shared: a random one)")
+    group.add_argument(
+        "--api-key", action="append", metavar="KEY",
+        help="ask for this key; may be repeated, or come from OGA_CHAT_API_KEYS, divided by spaces",
+    )  # fmt: skip
+    group.add_argument("--api-key-file", metavar="FILE", help="keys, one on a line")
+    group.add_argument("--insecure", action="store_true", help="ask nobody for anything, wherever it listens")
+    group.add_argument(
+        "--allow-origin", action="append", metavar="ORIGIN", help="web pages of https://this.host may use the API"
+    )
+    group.add_argument("--allow-host", action="append", metavar="NAME", help="a name that this server is reached by")
+    group.add_argument(
+        "--client-limit", type=int, metavar="N",
+        help="answers that one client may have at a time, those that wait included (default: all of them; a quarter "
+        "where others can reach it)",
+    )  # fmt: skip
     return parser.parse_args(kebab(sys.argv[1:] if argv is None else argv))
 
 
@@ -91,12 +114,11 @@ def main(argv: list[str] | None = None) -> int:
 def run(flags: argparse.Namespace) -> None:
     """From flags to a chat that is being served."""
     # 1. What can be refused at once.
-    settings = settings_from(flags)
+    settings, access, places = settings_from(flags), access_from(flags), Places(client_limit(flags))
     if settings.provider not in ("auto", "cpu"):
         from serving.oga import check_provider
 
         check_provider(settings.provider)
-    login = login_from(flags.auth, public=flags.share or not is_loopback(flags.host))
     check_address(flags.host, flags.port)
 
     # 2. The model folder: as named, or found, or built.
@@ -104,29 +126,44 @@ def run(flags: argparse.Namespace) -> None:
     if flags.verify:
         check_files(folder)
 
-    # 3. The engine, then the page: importing Gradio takes seconds that a failed start need not spend.
-    with EngineProcess.load(folder, settings) as engine:
+    # 3. The engine, the API, and the page: importing Gradio takes seconds that a failed start need not spend.
+    metrics = Metrics()
+    with EngineProcess.load(folder, settings, metrics.watch) as engine, ExitStack() as ending:
         for note in engine.notes:
             print(f"note: {note}", file=sys.stderr)
-        from serving.ui import build_chat, serve_chat
+        name = str(engine.folder.manifest.get("source", {}).get("name", folder.name))
+        application = make_app(Api(engine, name, places, metrics).routes(), access.middleware())
+        if not flags.no_ui:
+            from serving.ui import build_chat, mount_chat
 
-        page = build_chat(
-            engine,
-            name=str(engine.folder.manifest.get("source", {}).get("name", folder.name)),
-            examples=DEMO_EXAMPLES if is_demo else EXAMPLES,
-            notice=DEMO_NOTICE if is_demo else "",
-        )
-        served = serve_chat(page, host=flags.host, port=flags.port, share=flags.share, auth=[login] if login else None)
-        print(f"Chat at {served.url}", flush=True)
-        if served.share_url:
-            print(f"Shared at {served.share_url}", flush=True)
-        if login:
-            print(f"Login: user {login[0]}, password {login[1]}", flush=True)
+            examples, notice = (DEMO_EXAMPLES, DEMO_NOTICE) if is_demo else (EXAMPLES, "")
+            page = build_chat(engine, name=name, examples=examples, notice=notice, places=places)
+            ending.callback(mount_chat(application, page))
+        server = Server(application, flags.host, flags.port)
+        ending.push(lambda *_: server.close())
+
+        # 4. Where it is, and what it asks for.
+        if not flags.no_ui:
+            print(f"Chat at {server.url}", flush=True)
+        if access.login:
+            print(f"Login: user {access.login[0]}, password {access.login[1]}", flush=True)
+        print(f"API at {server.url}v1, model {name!r}", flush=True)
+        if flags.share and (public := shared(server)):
+            access.hosts.add(public.removeprefix("https://"))
+            print(f"Shared at {public}", flush=True)
         engine.warm_up()
-        try:
-            served.wait()
-        finally:
-            served.close()
+        server.wait()
+
+
+def shared(server: Server) -> str | None:
+    """The public address; None, and a line on stderr, where it cannot be had."""
+    from serving.ui import share
+
+    try:
+        return share(server.port)
+    except ServingError as error:
+        print(f"{error} The chat goes on at {server.url}", file=sys.stderr, flush=True)
+        return None
 
 
 def model_folder(flags: argparse.Namespace) -> tuple[Path, bool]:
@@ -167,6 +204,43 @@ def settings_from(flags: argparse.Namespace) -> EngineSettings:
         deterministic=flags.deterministic,
         overflow=flags.on_overflow,
     )
+
+
+def access_from(flags: argparse.Namespace) -> Access:
+    """Who may use it. Where others can reach it and nothing is said, a random password. Raises InvalidRequest."""
+    keys = (*(flags.api_key or ()), *os.environ.get("OGA_CHAT_API_KEYS", "").split(), *keys_in(flags.api_key_file))
+    if "" in keys:
+        raise InvalidRequest("--api-key must be at least one character long.")
+    if flags.insecure and (keys or flags.auth):
+        raise InvalidRequest("--insecure asks for nothing: leave it out, or --auth and --api-key.")
+    for origin in flags.allow_origin or ():
+        parts = urlsplit(origin)
+        if not (parts.scheme in ("http", "https") and origin == f"{parts.scheme}://{parts.netloc}" and parts.netloc):
+            raise InvalidRequest(
+                f"--allow-origin must be like https://chat.example or http://localhost:3000, not {origin!r}."
+            )
+    login = login_from(flags.auth, public=others_reach(flags) and not keys and not flags.insecure)
+    return Access(login, keys, tuple(flags.allow_origin or ()), hosts_of(flags.host, flags.allow_host or ()))
+
+
+def keys_in(file: str | None) -> list[str]:
+    """API keys, one on a line. Raises InvalidRequest for a file that cannot be read."""
+    try:
+        return Path(file).expanduser().read_text(encoding="utf-8").split() if file else []
+    except (OSError, ValueError) as error:
+        raise InvalidRequest(f"--api-key-file {file} cannot be read ({error}).") from error
+
+
+def client_limit(flags: argparse.Namespace) -> int | None:
+    """Answers that one client may have at a time; None for no limit. Raises InvalidRequest."""
+    if flags.client_limit is not None and flags.client_limit < 1:
+        raise InvalidRequest(f"--client-limit must be 1 or more, not {flags.client_limit}.")
+    return flags.client_limit or (max(1, (flags.parallel + flags.queue) // 4) if others_reach(flags) else None)
+
+
+def others_reach(flags: argparse.Namespace) -> bool:
+    """Whether anybody but this machine can reach it."""
+    return flags.share or not is_loopback(flags.host)
 
 
 def login_from(auth: str | None, public: bool) -> tuple[str, str] | None:

@@ -34,6 +34,7 @@ from serving.types import (
     Choice,
     Chunk,
     EngineSettings,
+    EngineStatus,
     FinishReason,
     Message,
     SamplingOptions,
@@ -154,6 +155,12 @@ class Engine:
                 )
             self._open += 1
         self._inbox.put(_Request(token_ids, options, cancelled, sink, sampler))
+
+    def status(self) -> EngineStatus:
+        """How busy it is."""
+        held = self._runtime.kv_bytes_per_token * sum(slot.kv_tokens for slot in list(self._slots))
+        running = min(self._open, self._parallel)
+        return EngineStatus(running, self._open - running, held, self._kv_budget)
 
     def close(self) -> None:
         """Stop the thread and free the model. Requests still waiting end with EngineStopped."""

@@ -31,3 +31,7 @@ class Busy(ServingError):
     def __init__(self, message: str, retry_after: float = 1.0) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+
+
+class LimitReached(Busy):
+    """One client has as many answers being made as it may have."""

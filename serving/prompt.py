@@ -19,7 +19,7 @@ from tokenizers import Tokenizer
 from serving.context import fit
 from serving.control_tokens import ControlTokens, Inputs
 from serving.detokenizer import Detokenizer
-from serving.errors import InvalidRequest, ModelFolderError
+from serving.errors import ContextOverflow, InvalidRequest, ModelFolderError
 from serving.prefix import TokenIds
 from serving.reasoning import Markers, ReasoningSplitter, find_markers
 from serving.types import Message, Policy, TemplateOptions
@@ -143,6 +143,35 @@ class Prompt:
         fitted = fit(messages, count, context_length, room, policy)
         left = encoded.get(len(fitted.messages))
         return self.conversation_ids(fitted.messages, template_options) if left is None else left, fitted.dropped
+
+    def raw_ids(self, text: str, context_length: int) -> TokenIds:
+        """Token ids of a text that is no conversation [n], with what the tokenizer itself puts before one.
+
+        Raises InvalidRequest for no text, ContextOverflow where no answer would fit.
+        """
+        try:
+            ids = np.asarray(self.tokenizer.encode(text).ids, dtype=np.int32)
+        except UnicodeEncodeError as error:
+            raise InvalidRequest(f"the prompt cannot be written in UTF-8: {error}.") from error
+        return self.checked_ids(ids.tolist(), context_length)
+
+    def checked_ids(self, token_ids: Sequence[int], context_length: int) -> TokenIds:
+        """Token ids of a prompt that came encoded [n].
+
+        Raises InvalidRequest for none, or one that the tokenizer does not have; ContextOverflow as `raw_ids`.
+        """
+        if not token_ids:
+            raise InvalidRequest("the prompt is empty: send at least one token.")
+        size = self.tokenizer.get_vocab_size(with_added_tokens=True)
+        for token in token_ids:
+            if not 0 <= token < size:
+                raise InvalidRequest(f"the prompt names token {token}, but this model's last token is {size - 1}.")
+        if len(token_ids) >= context_length:
+            raise ContextOverflow(
+                f"the prompt has {len(token_ids):,} tokens and the context window {context_length:,}, of which an "
+                "answer needs at least 1: shorten the prompt."
+            )
+        return np.asarray(token_ids, dtype=np.int32)
 
     def detokenizer(self) -> Detokenizer:
         """A fresh stream decoder for one answer."""

@@ -223,6 +223,16 @@ class Chunk:
     dropped_messages: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class EngineStatus:
+    """How busy an engine is: answers being made, requests that wait, bytes held by KV caches, and their bound."""
+
+    running: int
+    waiting: int
+    kv_bytes: int
+    kv_limit: int
+
+
 Cancelled = Callable[[], bool]
 
 

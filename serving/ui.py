@@ -5,28 +5,31 @@ answer and an edited question are the same to the engine.
 """
 
 import os
-import socket
-import sys
+import re
+import secrets
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import redirect_stdout
-from dataclasses import dataclass
 from html import escape
 from io import StringIO
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
+from urllib.parse import urlsplit
 
 # Gradio reads these when it is imported, and this room is private by itself.
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 import gradio as gr
+from gradio import networking
+from starlette.applications import Starlette
 from starlette.datastructures import MutableHeaders
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.types import Message as AsgiMessage
 
+from serving.access import Places, client_of
 from serving.chat import (
     Turn,
     edited,
@@ -44,14 +47,21 @@ from serving.chat import (
     without_answer,
     without_question,
 )
-from serving.errors import ServingError
+from serving.errors import LimitReached, ServingError
+from serving.problems import Problem
 from serving.prompt import read_json
+from serving.server import refused
 from serving.types import ChatEngine, Kind, SamplingOptions
 
 ASSETS = Path(__file__).parent / "assets"
 REFRESH_SECONDS = 0.04  # the page is redrawn at most this often, however fast the model is
 # The browser itself refuses what another host offers: an image in an answer could otherwise carry the chat away.
 CONTENT_POLICY = "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; form-action 'self'; base-uri 'self'"
+# Not among them: upload, files of this machine, a proxy for other hosts, monitoring, a login of its own.
+NEEDED = re.compile(
+    r"/|/config/?|/theme\.css|/favicon\.ico|/(static|assets|svelte)/.*"
+    r"|/gradio_api/(info|run/predict|queue/(join|data)|cancel|reset|heartbeat/\w+)/?"
+)
 # A panel that is open from the start would cover a phone's whole screen.
 OPEN_PANEL_WHERE_IT_FITS = (
     "() => { if (innerWidth >= 1024) document.querySelector('#settings .toggle-button').click() }"
@@ -67,11 +77,13 @@ def build_chat(
     examples: Sequence[str],
     notice: str = "",
     defaults: SamplingOptions | None = None,
+    places: Places | None = None,
 ) -> gr.Blocks:
     """The chat page of one engine.
 
     name: of the model. examples: prompts to click. notice: a line of markdown under the title.
     defaults: where the controls begin; without them, what the model folder's generation_config.json suggests.
+    places: of those who read it.
     """
     generation = engine.folder.path / "generation_config.json"
     defaults = defaults or suggested_options(read_json(generation) if generation.is_file() else {})
@@ -105,7 +117,7 @@ def build_chat(
             elem_id="box",
         )
         status = gr.Markdown(elem_id="status")
-        _wire(engine, chatbot, box, status, controls)
+        _wire(engine, chatbot, box, status, controls, places or Places())
         blocks.load(None, None, None, js=OPEN_PANEL_WHERE_IT_FITS)
     page: gr.Blocks = blocks
     return page
@@ -163,6 +175,7 @@ def _wire(
     box: gr.Textbox,
     status: gr.Markdown,
     controls: list[gr.components.Component],
+    places: Places,
 ) -> None:
     """What each event of the page does. Four of them end in an answer, which stop cuts short."""
 
@@ -176,8 +189,12 @@ def _wire(
     def example(data: gr.SelectData) -> list[Turn]:
         return [turn("user", data.value["text"])]
 
-    def stream(history: list[Turn], *values: Any) -> Iterator[tuple[list[Turn], str]]:
-        yield from answer(engine, history, *values)
+    def stream(history: list[Turn], request: gr.Request, *values: Any) -> Iterator[tuple[list[Turn], str]]:
+        try:
+            with places.taken(client_of(request.request.scope if request.request else {}), 1):
+                yield from answer(engine, history, *values)
+        except LimitReached as error:
+            yield history, error_line(error)
 
     def busy() -> gr.Textbox:
         return gr.Textbox(interactive=False, submit_btn=False, stop_btn=True)
@@ -208,60 +225,40 @@ def _wire(
     chatbot.clear(lambda: "", None, status, **quick)
 
 
-@dataclass(frozen=True, slots=True)
-class ServedChat:
-    """A running chat. share_url: None unless a share link was asked for and could be made."""
+def mount_chat(app: Starlette, blocks: gr.Blocks) -> Callable[[], None]:
+    """Put the page at `/` of an application, behind the application's own routes; what is returned ends its streams."""
+    gr.mount_gradio_app(
+        cast(Any, app),
+        blocks,
+        path="/",
+        show_error=False,
+        ssr_mode=False,
+        footer_links=[],
+        run_history=False,
+        enable_monitoring=False,
+        pwa=False,
+        mcp_server=False,
+        theme=_theme(),
+        css_paths=ASSETS / "chat.css",
+        app_kwargs={"middleware": [Middleware(_OnlyTheChat)], "exception_handlers": {Problem: refused}},
+    )
+    blocks.is_running = True
 
-    url: str
-    share_url: str | None
-    blocks: gr.Blocks
+    def close() -> None:
+        blocks.is_running = False
+        cast(Any, blocks._queue).close()
 
-    def wait(self) -> None:
-        """Block until the program is interrupted."""
-        self.blocks.block_thread()
-
-    def close(self) -> None:
-        """Stop the server."""
-        self.blocks.close(verbose=False)
+    return close
 
 
-def serve_chat(
-    blocks: gr.Blocks, *, host: str, port: int, share: bool, auth: list[tuple[str, str]] | None
-) -> ServedChat:
-    """Serve the page in the background; port 0 takes a free one.
-
-    Raises ServingError where the port cannot be had. A share link that cannot be made is a line on stderr.
-    """
+def share(port: int) -> str:
+    """Gradio's tunnel to a server on this machine; its address. Raises ServingError where it cannot be had."""
     try:
         with redirect_stdout(StringIO()):  # what Gradio prints, the caller says in its own words
-            _, url, share_url = blocks.launch(
-                server_name=host,
-                server_port=port or _free_port(host),
-                share=share,
-                auth=auth,
-                prevent_thread_lock=True,
-                quiet=True,
-                ssr_mode=False,
-                footer_links=[],
-                run_history=False,
-                enable_monitoring=False,
-                pwa=False,
-                mcp_server=False,
-                theme=_theme(),
-                css_paths=ASSETS / "chat.css",
-                app_kwargs={"middleware": [Middleware(_ContentPolicy)]},
-            )
-    except OSError as error:
-        raise ServingError(f"port {port} on {host} cannot be had ({error}): choose another with --port.") from error
-    if share and not share_url:
-        print(f"No share link: Gradio's tunnel cannot be reached. The chat goes on at {url}", file=sys.stderr)
-    return ServedChat(url, share_url or None, blocks)
-
-
-def _free_port(host: str) -> int:
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-        probe.bind((host.strip("[]"), 0))
-        return int(probe.getsockname()[1])
+            url = networking.setup_tunnel("127.0.0.1", port, secrets.token_urlsafe(32), None, None)
+    except Exception as error:  # a download, a check of it, a process, a connection: any of them fails in its own way
+        raise ServingError(f"no share link: Gradio's tunnel cannot be reached ({error}).") from error
+    return f"https://{urlsplit(url).netloc}"
 
 
 def _theme() -> gr.themes.Base:
@@ -276,8 +273,8 @@ def _theme() -> gr.themes.Base:
     return theme
 
 
-class _ContentPolicy:
-    """Adds the content security policy to every response."""
+class _OnlyTheChat:
+    """Of Gradio's routes, those that a chat needs; and the content security policy on every response."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -288,4 +285,6 @@ class _ContentPolicy:
                 MutableHeaders(scope=message)["content-security-policy"] = CONTENT_POLICY
             await send(message)
 
+        if scope["type"] == "http" and not NEEDED.fullmatch(scope["path"]):
+            return await Problem(404, f"there is nothing at {scope['path']}.").response()(scope, receive, send)
         await self._app(scope, receive, with_policy if scope["type"] == "http" else send)

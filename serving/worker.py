@@ -15,7 +15,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, fields, replace
 from pathlib import Path
@@ -27,11 +27,13 @@ import numpy as np
 from serving import errors
 from serving.errors import Busy, EngineStopped, ServingError
 from serving.folder import ModelFolder
+from serving.prefix import TokenIds
 from serving.prompt import Prompt
 from serving.types import (
     Cancelled,
     Chunk,
     EngineSettings,
+    EngineStatus,
     Message,
     Policy,
     SamplingOptions,
@@ -40,21 +42,26 @@ from serving.types import (
     options_from,
 )
 
+STATUS_SECONDS = 10.0  # a forward pass of a large model, during which nothing else can reply, is shorter
 _POLL_SECONDS = 0.1  # how often `cancelled` is asked while no chunk comes
 _IMPORT_ROOT = Path(__file__).parent.parent  # where `serving` is found, whatever the caller's working directory
 _CHUNK_FIELDS = tuple(field.name for field in fields(Chunk))
 
 Line = dict[str, Any]
-Stream = SimpleQueue["list[Chunk] | ServingError"]
+Batch = list[Chunk] | ServingError
+Sink = Callable[[Batch], None]
 
 
 class EngineProcess:
     """What Engine is to its callers, with the model in a child process. Safe to use from any number of threads."""
 
-    def __init__(self, setup: Line, folder: ModelFolder, prompt: Prompt) -> None:
+    def __init__(
+        self, setup: Line, folder: ModelFolder, prompt: Prompt, watch: Callable[[Sink], Sink] | None = None
+    ) -> None:
         self.folder = folder
         self.prompt = prompt
         self._setup = setup
+        self._watch = watch
         self._overflow: Policy = setup["settings"]["overflow"]
         self._numbers = itertools.count()
         self._lock = threading.Lock()
@@ -62,11 +69,16 @@ class EngineProcess:
         self._child = _Child(setup)
 
     @classmethod
-    def load(cls, path: Path | str, settings: EngineSettings | None = None) -> "EngineProcess":
-        """Start the process and load a model folder in it. Raises what Engine.load raises."""
+    def load(
+        cls, path: Path | str, settings: EngineSettings | None = None, watch: Callable[[Sink], Sink] | None = None
+    ) -> "EngineProcess":
+        """Start the process and load a model folder in it. Raises what Engine.load raises.
+
+        watch: is given what takes an answer's chunks, and returns what shall take them in its place.
+        """
         folder = ModelFolder.open(Path(path).resolve())  # the child has another working directory
         setup = {"path": str(folder.path), "settings": asdict(settings or EngineSettings())}
-        return cls(setup, folder, Prompt.load(folder.path))
+        return cls(setup, folder, Prompt.load(folder.path), watch)
 
     @property
     def context_length(self) -> int:
@@ -91,10 +103,43 @@ class EngineProcess:
     ) -> Iterator[Chunk]:
         """Stream the assistant's answer, as Engine.generate does. Raises EngineStopped if the process ends."""
         options = options or SamplingOptions()
-        token_ids, dropped = self.prompt.tokens(
+        token_ids, dropped = self.tokens(messages, options, template)
+        return self._stream(token_ids, options, dropped, cancelled)
+
+    def tokens(
+        self, messages: Sequence[Message], options: SamplingOptions, template: TemplateOptions | None = None
+    ) -> tuple[TokenIds, int]:
+        """The encoded prompt [n] of a conversation, and how many messages were left out so that it fits.
+
+        Raises InvalidRequest, ContextOverflow.
+        """
+        return self.prompt.tokens(
             messages, self.context_length, template or TemplateOptions(), self._overflow, options.max_tokens
         )
-        return self._stream({"tokens": token_ids.tolist(), "options": asdict(options)}, dropped, cancelled)
+
+    def start(self, token_ids: TokenIds, options: SamplingOptions, sink: Sink) -> Callable[[], None]:
+        """Ask for the answer to an encoded prompt [n] without waiting for it; what is returned cancels it.
+
+        `sink` gets every chunk, in order and a few at a time; last comes one with a finish reason, or an error. It is
+        called on another thread and must not block. Raises EngineStopped for a closed engine.
+        """
+        number, child = next(self._numbers), self._living()
+        sink = self._watch(sink) if self._watch else sink
+        child.send({"id": number, "tokens": token_ids.tolist(), "options": asdict(options)}, sink)
+        return lambda: child.send({"cancel": number})
+
+    def status(self) -> EngineStatus:
+        """How busy it is. Raises EngineStopped where no reply comes within STATUS_SECONDS."""
+        number, child = next(self._numbers), self._living()
+        replies: SimpleQueue[EngineStatus | ServingError] = SimpleQueue()
+        child.send({"status": True, "id": number}, replies.put)
+        try:
+            reply = replies.get(timeout=STATUS_SECONDS)
+        except Empty:
+            raise EngineStopped(f"the engine has not replied for {STATUS_SECONDS:g} s.") from None
+        if isinstance(reply, ServingError):
+            raise reply
+        return reply
 
     def close(self) -> None:
         """End the process. Answers still being made end with EngineStopped."""
@@ -108,29 +153,29 @@ class EngineProcess:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _stream(self, request: Line, dropped: int, cancelled: Cancelled) -> Iterator[Chunk]:
-        number, child, stream = next(self._numbers), self._living(), Stream()
-        child.send({"id": number, **request}, stream)
+    def _stream(
+        self, token_ids: TokenIds, options: SamplingOptions, dropped: int, cancelled: Cancelled
+    ) -> Iterator[Chunk]:
+        batches: SimpleQueue[Batch] = SimpleQueue()
+        cancel = self.start(token_ids, options, batches.put)
         ended = told = False
         try:
             while not ended:
                 if not told and cancelled():
                     told = True
-                    child.send({"cancel": number})
+                    cancel()
                 try:
-                    batch = stream.get(timeout=_POLL_SECONDS)
+                    batch = batches.get(timeout=_POLL_SECONDS)
                 except Empty:
                     continue
+                ended = is_last(batch)
                 if isinstance(batch, ServingError):
-                    ended = True
                     raise batch
-                ended = batch[-1].finish_reason is not None
                 for chunk in batch:
                     yield replace(chunk, dropped_messages=dropped) if dropped else chunk
         finally:
-            child.forget(number)
             if not ended and not told:
-                child.send({"cancel": number})
+                cancel()
 
     def _living(self) -> "_Child":
         with self._lock:
@@ -145,12 +190,17 @@ class EngineProcess:
             return self._child
 
 
+def is_last(content: Batch | EngineStatus) -> bool:
+    """Whether nothing comes after this."""
+    return not isinstance(content, list) or content[-1].finish_reason is not None
+
+
 class _Child:
-    """One child process, from its start to its end, and the streams of the answers it is making."""
+    """One child process, from its start to its end, and the sinks of the answers it is making."""
 
     def __init__(self, setup: Line) -> None:
         self.ended = self.told = False
-        self._streams: dict[int, Stream] = {}
+        self._sinks: dict[int, Callable[[Any], None]] = {}
         self._lock = threading.Lock()
         self._process = subprocess.Popen(
             [sys.executable, "-m", "serving.worker"],
@@ -170,24 +220,20 @@ class _Child:
         self.context_length = int(first["context_length"])
         self.notes = tuple(first["notes"])
 
-    def send(self, line: Line, stream: Stream | None = None) -> None:
-        """Write one line; `stream` gets the answer. A process that has ended answers with EngineStopped."""
+    def send(self, line: Line, sink: Callable[[Any], None] | None = None) -> None:
+        """Write one line; `sink` gets the answer. A process that has ended answers with EngineStopped."""
         assert self._process.stdin
         with self._lock:
-            if stream is not None:
-                self._streams[line["id"]] = stream
+            if sink is not None:
+                self._sinks[line["id"]] = sink
             try:
                 self._process.stdin.write(json.dumps(line) + "\n")
                 self._process.stdin.flush()
             except (OSError, ValueError):
                 self.ended = True
-                if stream is not None:
-                    stream.put(EngineStopped(self._obituary()))
-
-    def forget(self, number: int) -> None:
-        """Drop what still comes for this answer."""
-        with self._lock:
-            self._streams.pop(number, None)
+                if sink is not None:
+                    del self._sinks[line["id"]]
+                    sink(EngineStopped(self._obituary()))
 
     def close(self) -> None:
         """End the process and wait for it."""
@@ -204,18 +250,30 @@ class _Child:
         assert self._process.stdout
         for line in self._process.stdout:
             reply = json.loads(line)
-            stream = self._streams.get(reply["id"])
-            if stream is not None:
-                stream.put(_error(reply) if "error" in reply else [_chunk(values) for values in reply["chunks"]])
+            sink = self._sinks.get(reply["id"])
+            if sink is not None:
+                content = _content(reply)
+                if is_last(content):
+                    with self._lock:
+                        self._sinks.pop(reply["id"], None)
+                sink(content)
         with self._lock:
             self.ended = True
-            for stream in self._streams.values():
-                stream.put(EngineStopped(self._obituary()))
+            left = list(self._sinks.values())
+            self._sinks.clear()
+        for sink in left:
+            sink(EngineStopped(self._obituary()))
 
     def _obituary(self) -> str:
         code = self._process.wait()
         why = "was killed, most likely because memory ran out" if code == -9 else f"ended with exit code {code}"
         return f"the engine process {why}; the next message starts it again."
+
+
+def _content(reply: Line) -> Batch | EngineStatus:
+    if "status" in reply:
+        return EngineStatus(**reply["status"])
+    return _error(reply) if "error" in reply else [_chunk(values) for values in reply["chunks"]]
 
 
 def _chunk(values: Sequence[Any]) -> Chunk:
@@ -283,6 +341,8 @@ def main() -> None:
         request = json.loads(line)
         if "end_ids" in request:
             engine.prompt = replace(engine.prompt, fixed_end_ids=frozenset(request["end_ids"]))
+        elif "status" in request:
+            send({"id": request["id"], "status": asdict(engine.status())})
         elif "cancel" not in request:
             answer(request)
         elif stop := cancelled.get(request["cancel"]):

@@ -8,7 +8,9 @@ from contextlib import contextmanager
 
 import gradio as gr
 
-from serving.ui import ServedChat, serve_chat
+from serving.access import Access
+from serving.server import Server, make_app
+from serving.ui import mount_chat
 
 
 @contextmanager
@@ -24,10 +26,13 @@ def tidy() -> Iterator[None]:
 
 
 @contextmanager
-def served(page: gr.Blocks, auth: list[tuple[str, str]] | None = None, share: bool = False) -> Iterator[ServedChat]:
+def served(page: gr.Blocks, access: Access | None = None) -> Iterator[Server]:
     """Serve a page on a free port of this machine."""
-    chat = serve_chat(page, host="127.0.0.1", port=0, share=share, auth=auth)
+    app = make_app([], (access or Access()).middleware())
+    close = mount_chat(app, page)
+    server = Server(app, "127.0.0.1", 0)
     try:
-        yield chat
+        yield server
     finally:
-        chat.close()
+        close()
+        server.close()

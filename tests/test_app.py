@@ -175,3 +175,22 @@ def test_telemetry_is_off_unless_asked_for() -> None:
             [sys.executable, "-c", code], cwd=ROOT, env=clean | given, capture_output=True, text=True, check=True
         )
         assert result.stdout.strip() == str(expected)
+
+
+def test_the_api_alone_is_served_without_gradio(demo_model: Path) -> None:
+    code = "import sys, app; sys.argv[0] = 'app.py'; code = app.main(); print('gradio' in sys.modules); sys.exit(code)"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, "--no-ui", "--port", "0", "--model", str(demo_model), "--api-key", "s3cret"],
+        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    assert line.startswith("API at http://127.0.0.1:") and line.endswith("/v1, model 'demo'\n")
+    url = line.split()[2].removesuffix(",")
+    assert status_of(f"{url}/models") == 401
+    request = urllib.request.Request(f"{url}/models", headers={"authorization": "Bearer s3cret"})
+    with urllib.request.urlopen(request) as response:
+        assert json.load(response)["data"][0]["id"] == "demo"
+    process.send_signal(signal.SIGINT)
+    out, errors = process.communicate(timeout=60)
+    assert out == "False\n" and "Traceback" not in errors and "s3cret" not in line + out + errors

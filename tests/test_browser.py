@@ -13,6 +13,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect, sync_playwright
 
 from builder.demo.corpus import EXAMPLES
+from serving.access import Access, Places
 from serving.engine import Cancelled, Engine, never
 from serving.types import Chunk, Message, SamplingOptions
 from serving.ui import build_chat
@@ -351,6 +352,31 @@ def test_an_error_is_a_message_and_the_conversation_stays(
     expect(chat.questions).to_have_text(["Hello!"])
     chat.ask("What is 17 + 25?")
     assert [message.content for message in engine.asked[-1].messages][::2] == ["Hello!", "What is 17 + 25?"]
+
+
+def test_one_reader_may_have_so_many_answers(context: BrowserContext) -> None:
+    places = Places(1)
+    with served(build_chat(Speaker("so"), name="m", examples=["x"], places=places)) as page:
+        chat = Chat(context.new_page(), page.url)
+        with places.taken("127.0.0.1", 1):
+            chat.send("go")
+            expect(chat.status).to_contain_text("one client may have 1 answers at a time")
+            expect(chat.box).to_have_value("go")
+        chat.ask("go")
+
+
+def test_a_reader_logs_in(context: BrowserContext) -> None:
+    with served(build_chat(Speaker("so"), name="m", examples=["x"]), Access(login=("anna", "s3cret"))) as server:
+        page = context.new_page()
+        page.goto(server.url)
+        for word, said in (("wrong", "That is not the login."), ("s3cret", None)):
+            page.get_by_label("User").fill("anna")
+            page.get_by_label("Password").fill(word)
+            page.get_by_role("button", name="Log in").click()
+            if said:
+                expect(page.get_by_role("alert")).to_have_text(said)
+        expect(page.locator("#box textarea")).to_be_editable()
+        Chat(page, server.url).ask("go")
 
 
 def test_what_a_model_writes_neither_runs_nor_loads_anything(context: BrowserContext) -> None:

@@ -13,6 +13,10 @@ ONE_ROOM = {
     "onnxruntime_genai": {"serving/oga.py"},
     "onnxruntime": {"serving/ort.py"},
     "llguidance": {"serving/grammar.py"},
+    "gradio": {"serving/ui.py"},
+    "prometheus_client": {"serving/metrics.py"},
+    "pydantic": {"serving/openai.py"},
+    "uvicorn": {"serving/server.py"},
     "quark": {"builder/quantize.py"},
 }
 
@@ -64,6 +68,12 @@ def test_serving_loads_no_torch() -> None:
 
 
 def test_the_page_and_its_side_of_the_engine_process_load_no_oga() -> None:
-    code = "import sys, serving.worker, serving.ui; print('onnxruntime_genai' in sys.modules)"
+    code = "import sys, serving.worker, serving.ui, serving.api; print('onnxruntime_genai' in sys.modules)"
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "False"
+
+
+def test_the_api_loads_no_gradio() -> None:
+    code = "import sys, app, serving.worker, serving.api, serving.server; print('gradio' in sys.modules)"
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "False"

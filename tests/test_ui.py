@@ -4,7 +4,6 @@ import json
 import socket
 import subprocess
 import sys
-import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any, cast
 import gradio as gr
 import pytest
 
+from serving.access import Access
 from serving.chat import (
     edited,
     model_line,
@@ -30,9 +30,11 @@ from serving.chat import (
 from serving.engine import Cancelled, never
 from serving.errors import EngineStopped, InvalidRequest, ServingError
 from serving.folder import ModelFolder
+from serving.server import Server, make_app
 from serving.types import Chunk, Kind, Message, SamplingOptions
-from serving.ui import answer, build_chat, serve_chat
+from serving.ui import answer, build_chat, share
 from tests.pages import served, tidy
+from tests.servers import asked
 
 HELLO = turn("user", "hello")
 HI = turn("assistant", "  hi\n    there")
@@ -223,7 +225,6 @@ def test_controls_begin_where_the_model_folder_says(tmp_path: Path) -> None:
 def test_the_server_names_no_endpoint_and_tells_browsers_to_load_nothing_from_elsewhere() -> None:
     with served(build_chat(Speaker("a"), name="m <i>", examples=["x"])) as chat:
         assert chat.url.startswith("http://127.0.0.1:")
-        assert chat.share_url is None
         with urllib.request.urlopen(chat.url) as response:
             assert response.headers["content-security-policy"].startswith("default-src 'self'")
             assert "m &lt;i&gt;" in response.read().decode()
@@ -231,36 +232,37 @@ def test_the_server_names_no_endpoint_and_tells_browsers_to_load_nothing_from_el
             assert json.load(response)["named_endpoints"] == {}
 
 
+def test_only_what_a_chat_needs_is_there() -> None:
+    with served(build_chat(Speaker("a"), name="m", examples=["x"])) as chat:
+        for path in ("gradio_api/upload", "gradio_api/file=/etc/hosts", "gradio_api/proxy=http://x/", "monitoring",
+                     "openapi.json", "login", "docs", "gradio_api/component_server"):  # fmt: skip
+            assert asked(chat.url, f"/{path}")[0] == 404, path
+            assert asked(chat.url, f"/{path}", b"")[0] == 404, path
+
+
 def test_a_login_is_asked_for() -> None:
     page = build_chat(Speaker("a"), name="m", examples=["x"])
-    with served(page, auth=[("me", "secret")]) as chat, pytest.raises(urllib.error.HTTPError, match="401") as refused:
-        urllib.request.urlopen(chat.url + "config")
-    refused.value.close()
+    with served(page, Access(login=("me", "secret"))) as chat:
+        assert asked(chat.url, "/config")[0] == 401
 
 
-def test_a_share_link_that_fails_leaves_the_chat(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def no_tunnel(**_: object) -> str:
+def test_a_share_link_that_fails_is_said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def no_tunnel(*_: object) -> str:
         raise RuntimeError("Could not get share link from Gradio API Server.")
 
     monkeypatch.setattr("gradio.networking.setup_tunnel", no_tunnel)
-    page = build_chat(Speaker("a"), name="m", examples=["x"])
-    with served(page, share=True) as chat:
-        assert chat.share_url is None
-        said = capsys.readouterr()
-        assert said.out == ""
-        assert said.err == f"No share link: Gradio's tunnel cannot be reached. The chat goes on at {chat.url}\n"
-        with urllib.request.urlopen(chat.url) as response:
-            assert response.status == 200
+    with pytest.raises(ServingError, match="tunnel cannot be reached"):
+        share(1)
+    monkeypatch.setattr("gradio.networking.setup_tunnel", lambda *_: "http://abc.example.org")
+    assert share(1) == "https://abc.example.org"
+    assert capsys.readouterr().out == ""
 
 
 def test_a_port_in_use_is_one_sentence() -> None:
-    page = build_chat(Speaker("a"), name="m", examples=["x"])
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(ServingError, match=f"port {port} on 127.0.0.1 cannot be had"):
-            serve_chat(page, host="127.0.0.1", port=port, share=False, auth=None)
+            Server(make_app([]), "127.0.0.1", port)
 
 
 def test_importing_the_page_loads_no_torch_and_turns_telemetry_off() -> None:

@@ -157,3 +157,12 @@ def test_the_engine_does_not_outlive_its_parent(exact_model: Path) -> None:
     while Path(f"/proc/{child}").exists():
         assert time.monotonic() < deadline, "the engine process outlived its parent"
         time.sleep(0.02)
+
+
+def test_the_status_says_what_is_being_made(worker: EngineProcess) -> None:
+    assert (worker.status().running, worker.status().waiting) == (0, 0)
+    stream = worker.generate(user("tell me a story about a fox"), ENDLESS)
+    next(stream)
+    status = worker.status()
+    assert (status.running, status.waiting) == (1, 0) and 0 < status.kv_bytes <= status.kv_limit
+    stream.close()  # type: ignore[attr-defined]

@@ -20,6 +20,8 @@ import pytest
 import app
 from builder.demo import CHECKPOINT
 from serving.errors import InvalidRequest
+from serving.server import Server, make_app
+from tests.pages import tidy
 
 ROOT = Path(__file__).parent.parent
 KNOBS = ["--num-calib-data", "4", "--seq-len", "128"]  # those of tests/conftest.py
@@ -194,3 +196,19 @@ def test_the_api_alone_is_served_without_gradio(demo_model: Path) -> None:
     process.send_signal(signal.SIGINT)
     out, errors = process.communicate(timeout=60)
     assert out == "False\n" and "Traceback" not in errors and "s3cret" not in line + out + errors
+
+
+def test_a_tunnel_that_cannot_be_had_leaves_the_chat(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def no_tunnel(*_: object) -> str:
+        raise RuntimeError("Could not get share link")
+
+    monkeypatch.setattr("gradio.networking.setup_tunnel", no_tunnel)
+    with tidy():
+        server = Server(make_app([]), "127.0.0.1", 0)
+        assert app.shared(server) is None
+        server.close()
+    said = capsys.readouterr()
+    assert said.out == "" and "tunnel cannot be reached" in said.err
+    assert said.err.endswith(f"The chat goes on at {server.url}\n")

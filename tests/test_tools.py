@@ -191,7 +191,7 @@ def test_a_model_that_must_call_does(exact_model: Path, tmp_path: Path) -> None:
         OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0) as client,
     ):
         for choice in ("required", {"type": "function", "function": {"name": "weather"}}):
-            asked_for: Any = {**BODY, "tools": TOOLS[:1], "tool_choice": choice, "max_tokens": 200, "seed": 3}
+            asked_for: Any = {**BODY, "tools": TOOLS[:1], "tool_choice": choice, "max_tokens": 1500, "seed": 3}
             answer = client.chat.completions.create(**asked_for).choices[0]
             (call,) = answer.message.tool_calls or ()
             assert call.type == "function" and call.function.name == "weather"

@@ -51,7 +51,7 @@ def document(version: str, served: str) -> Json:
     for path, summary in SUMMARIES.items():
         if path in refs:
             body = {"required": True, "content": {"application/json": {"schema": {"$ref": refs[path]}}}}
-            streams = {"text/event-stream": {"schema": {"type": "string"}}}
+            streams: Json = {"text/event-stream": {}}
             paths[path] = {"post": {"summary": summary, "requestBody": body, "responses": _responses(streams)}}
         else:
             media: Json = {"text/plain": {"schema": {"type": "string"}}} if path == "/metrics" else {}

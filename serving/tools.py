@@ -121,9 +121,9 @@ def calling(style: Style, functions: Sequence[Json]) -> Grammar:
         }
         for function in functions
     ]
-    # As models are trained to write it; small ones would go on with blanks for ever where they may.
-    layout = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
-    schema = json.dumps({**(calls[0] if len(calls) == 1 else {"anyOf": calls}), "x-guidance": layout})
+    # A call is read by a program: a weak model would fill it with line breaks up to its token limit.
+    compact = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
+    schema = json.dumps({**(calls[0] if len(calls) == 1 else {"anyOf": calls}), "x-guidance": compact})
     if style == "bare":
         return Grammar("json_schema", schema)
     return Grammar("lark", f'start: "{OPENING}\\n" call "\\n{CLOSING}"\ncall: %json {schema}\n')

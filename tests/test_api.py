@@ -242,6 +242,7 @@ def values(url: str) -> dict[str, float]:
 
 
 def test_metrics_count_what_was_answered(url: str) -> None:
+    asked(url, CHAT, GREEDY)  # so that the next finds its prompt cached
     before = values(url)
     content = asked(url, CHAT, GREEDY)[2]
     usage = json.loads(content)["usage"]

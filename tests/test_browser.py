@@ -356,7 +356,7 @@ def test_an_error_is_a_message_and_the_conversation_stays(
 
 def test_one_reader_may_have_so_many_answers(context: BrowserContext) -> None:
     places = Places(1)
-    with served(build_chat(Speaker("so", " far"), name="m", examples=["x"], places=places)) as page:
+    with served(build_chat(Speaker("so", "."), name="m", examples=["x"], places=places)) as page:
         chat = Chat(context.new_page(), page.url)
         with places.taken("127.0.0.1", 1):
             chat.send("go")
@@ -366,9 +366,7 @@ def test_one_reader_may_have_so_many_answers(context: BrowserContext) -> None:
 
 
 def test_a_reader_logs_in(context: BrowserContext) -> None:
-    with served(
-        build_chat(Speaker("so", " far"), name="m", examples=["x"]), Access(login=("anna", "s3cret"))
-    ) as server:
+    with served(build_chat(Speaker("so", "."), name="m", examples=["x"]), Access(login=("anna", "s3cret"))) as server:
         page = context.new_page()
         page.goto(server.url)
         for word, said in (("wrong", "That is not the login."), ("s3cret", None)):
@@ -402,6 +400,7 @@ def test_what_a_model_writes_neither_runs_nor_loads_anything(context: BrowserCon
     with served(build_chat(speaker, name="m", examples=["x"])) as page:
         chat = Chat(context.new_page(), page.url)
         chat.ask("go")
+        expect(chat.answers.last).to_contain_text("the end")  # the part that draws code is loaded when it is needed
         shown = chat.answers.last.inner_text()
         for part in ("<think>wait</think>", "costs $5 and $6", "1 < 2", "if a < b:\n    print('<b>')", "the end"):
             assert part in shown

@@ -29,7 +29,8 @@ Tools: {{ tools | tojson }} Call them as <tool_call>{"name": ..., "arguments": .
 ADD = '<tool_call>\n{"name": "add", "arguments": {"a": 1, "b": "é <b>"}}\n</tool_call>'
 CALL = Call("add", '{"a": 1, "b": "é <b>"}')
 PARAMETERS = {
-    "type": "object", "properties": {"city": {"enum": ["Rome", "Oslo"]}, "days": {"enum": [1, 2, 3]}},
+    "type": "object",
+    "properties": {"city": {"enum": ["Rome", "Oslo"]}, "days": {"type": "integer", "minimum": 1, "maximum": 9}},
     "required": ["city", "days"], "additionalProperties": False,
 }  # fmt: skip
 TOOLS: Any = [

@@ -183,13 +183,8 @@ class Reply(Response):
         shape: Shape,
         stream: bool,
     ) -> None:
-        self._engine, self._places, self._wanted, self._shape, self._stream = (
-            api.engine,
-            api.places,
-            wanted,
-            shape,
-            stream,
-        )
+        self._engine, self._places = api.engine, api.places
+        self._wanted, self._shape, self._stream = wanted, shape, stream
         self.background = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

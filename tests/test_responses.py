@@ -3,19 +3,20 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from openai import OpenAI
 from openai.types.responses import Response, ResponseStreamEvent
 from pydantic import TypeAdapter
 
-from serving.answers import AnswerEngine
 from serving.errors import EngineStopped
 from serving.types import Message, SamplingOptions, complete
 from serving.worker import EngineProcess
 from tests.servers import api_served, asked, error_of
-from tests.test_stream import Puppet, piece
+from tests.test_stream import Puppet, piece, puppet, url
+
+__all__ = ["puppet", "url"]  # fixtures
 
 PATH = "/v1/responses"
 BODY: Any = {"model": "demo", "input": "hi", "stream": True}
@@ -31,17 +32,6 @@ def worker(exact_model: Path) -> Iterator[EngineProcess]:
 def client(worker: EngineProcess) -> Iterator[OpenAI]:
     with api_served(worker) as url, OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0) as client:
         yield client
-
-
-@pytest.fixture
-def puppet() -> Puppet:
-    return Puppet()
-
-
-@pytest.fixture
-def url(puppet: Puppet) -> Iterator[str]:
-    with api_served(cast(AnswerEngine, puppet)) as url:
-        yield url
 
 
 def events_at(url: str, body: Any) -> list[dict[str, Any]]:

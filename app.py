@@ -3,10 +3,13 @@
 import argparse
 import os
 import secrets
+import signal
 import socket
 import sys
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import get_args
 from urllib.parse import urlsplit
 
@@ -141,6 +144,7 @@ def run(flags: argparse.Namespace) -> None:
             ending.callback(mount_chat(application, page))
         server = Server(application, flags.host, flags.port)
         ending.push(lambda *_: server.close())
+        stopped = ending.enter_context(stopped_by_signals(server))
 
         # 4. Where it is, and what it asks for.
         if not flags.no_ui:
@@ -153,6 +157,30 @@ def run(flags: argparse.Namespace) -> None:
             print(f"Shared at {public}", flush=True)
         engine.warm_up()
         server.wait()
+        if stopped:
+            raise KeyboardInterrupt
+
+
+@contextmanager
+def stopped_by_signals(server: Server) -> Iterator[list[int]]:
+    """Ctrl+C and SIGTERM end the server while this is open; yields those that came. A second ends the program.
+
+    A KeyboardInterrupt instead would be lost where it happens to be raised in a callback of the garbage collector.
+    """
+    came: list[int] = []
+
+    def stop(number: int, _: FrameType | None) -> None:
+        came.append(number)
+        server.stop()
+        if len(came) > 1:
+            raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield came
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def shared(server: Server) -> str | None:

@@ -81,13 +81,17 @@ class Server:
             raise ServingError(f"the server at {self.url} did not start: {self._failure!r}.")
 
     def wait(self) -> None:
-        """Block until the server ends or the program is interrupted."""
+        """Block until the server ends; `stop` makes it end."""
         while not self._ended.wait(0.5):
             pass
 
+    def stop(self) -> None:
+        """Ask the server to end, from anywhere: a signal handler too, as no lock is taken."""
+        self._server.should_exit = True
+
     def close(self) -> None:
         """Stop listening, and end what is still being answered."""
-        self._server.should_exit = True
+        self.stop()
         self._thread.join()
         self._socket.close()
 

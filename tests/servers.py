@@ -2,6 +2,8 @@
 
 import http.client
 import json
+import signal
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -60,3 +62,14 @@ def events_of(content: bytes) -> list[Any]:
     assert blocks.pop() == "" and all(block.startswith((": ", "data: ")) and "\n" not in block for block in blocks)
     data = [block.removeprefix("data: ") for block in blocks if block.startswith("data: ")]
     return [line if line == "[DONE]" else json.loads(line) for line in data]
+
+
+def ended(process: "subprocess.Popen[str]", number: int = signal.SIGINT) -> tuple[str, str]:
+    """Stop a program by a signal; what it wrote since on stdout, and all of stderr. One that goes on is killed."""
+    process.send_signal(number)
+    try:
+        return process.communicate(timeout=60)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.communicate()
+        raise

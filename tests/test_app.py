@@ -9,6 +9,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import entry_points
@@ -22,6 +23,7 @@ from builder.demo import CHECKPOINT
 from serving.errors import InvalidRequest
 from serving.server import Server, make_app
 from tests.pages import tidy
+from tests.servers import ended
 
 ROOT = Path(__file__).parent.parent
 KNOBS = ["--num-calib-data", "4", "--seq-len", "128"]  # those of tests/conftest.py
@@ -120,8 +122,7 @@ def running(*argv: str) -> Iterator[tuple[list[str], str]]:
     try:
         yield lines, lines[0].removeprefix("Chat at ").rstrip("/")
     finally:
-        process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=60)
+        _, errors = ended(process)
     assert "Traceback" not in errors
     assert "Building" not in errors
 
@@ -179,7 +180,8 @@ def test_telemetry_is_off_unless_asked_for() -> None:
         assert result.stdout.strip() == str(expected)
 
 
-def test_the_api_alone_is_served_without_gradio(demo_model: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_api_alone_is_served_without_gradio(demo_model: Path, number: int) -> None:
     code = "import sys, app; sys.argv[0] = 'app.py'; code = app.main(); print('gradio' in sys.modules); sys.exit(code)"
     process = subprocess.Popen(
         [sys.executable, "-c", code, "--no-ui", "--port", "0", "--model", str(demo_model), "--api-key", "s3cret"],
@@ -193,9 +195,21 @@ def test_the_api_alone_is_served_without_gradio(demo_model: Path) -> None:
     request = urllib.request.Request(f"{url}/models", headers={"authorization": "Bearer s3cret"})
     with urllib.request.urlopen(request) as response:
         assert json.load(response)["data"][0]["id"] == "demo"
-    process.send_signal(signal.SIGINT)
-    out, errors = process.communicate(timeout=60)
-    assert out == "False\n" and "Traceback" not in errors and "s3cret" not in line + out + errors
+    out, errors = ended(process, number)
+    assert (process.returncode, out, errors) == (130, "False\n", "\nstopped.\n")
+    assert "s3cret" not in line
+
+
+def test_an_interrupt_that_comes_in_a_callback_of_the_garbage_collector_is_not_lost() -> None:
+    server = Server(make_app([]), "127.0.0.1", 0)
+    with app.stopped_by_signals(server) as came:
+        dropped = {1}
+        reference = weakref.ref(dropped, lambda _: signal.raise_signal(signal.SIGINT))
+        del dropped
+        server.wait()
+    assert reference() is None
+    assert came == [signal.SIGINT]
+    server.close()
 
 
 def test_a_tunnel_that_cannot_be_had_leaves_the_chat(

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -14,8 +15,8 @@ from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect, 
 
 from builder.demo.corpus import EXAMPLES
 from serving.access import Access, Places
-from serving.engine import Cancelled, Engine, never
-from serving.types import Chunk, Message, SamplingOptions
+from serving.engine import Cancelled, Engine, _Request, never
+from serving.types import Chunk, EngineSettings, Message, SamplingOptions
 from serving.ui import build_chat
 from tests.pages import served, tidy
 from tests.test_ui import Speaker
@@ -57,12 +58,19 @@ class Asked:
 
 
 class WatchedEngine(Engine):
-    """A real engine that remembers what it was asked. An endless one never ends an answer by itself."""
+    """A real engine that remembers what it was asked. An endless one never ends an answer by itself, nor hurries."""
+
+    pace = 0.0  # seconds between two decode steps
 
     def watch(self, endless: bool) -> None:
         self.asked: list[Asked] = []
         if endless:
             self.prompt = replace(self.prompt, fixed_end_ids=frozenset())
+            self.pace = 0.02
+
+    def _decode(self, requests: list[_Request]) -> None:
+        time.sleep(self.pace)
+        super()._decode(requests)
 
     def generate(
         self, messages: Sequence[Message], options: SamplingOptions | None = None, cancelled: Cancelled = never
@@ -162,7 +170,7 @@ Open = Callable[[bool], tuple[WatchedEngine, str]]
 
 
 def watched(model: Path, endless: bool) -> Iterator[tuple[WatchedEngine, str]]:
-    with tidy(), WatchedEngine.load(model) as engine:
+    with tidy(), WatchedEngine.load(model, EngineSettings(guess=not endless)) as engine:
         assert isinstance(engine, WatchedEngine)
         engine.watch(endless)
         with served(build_chat(engine, name="demo", examples=EXAMPLES)) as chat:
@@ -318,12 +326,11 @@ def test_two_tabs_stream_at_the_same_time_and_a_closed_tab_ends_its_answer(
     here, there = Chat(context.new_page(), url), Chat(other.new_page(), url)
     for chat in (here, there):
         chat.set("number input for Longest answer", "2000")
-    here.send("Tell me a story about a fox.")
-    there.send("What is AWQ?")
-    for chat in (here, there):
+    for chat, question in ((here, "Tell me a story about a fox."), (there, "What is AWQ?")):
+        chat.send(question)
         expect(chat.answers).to_have_count(1)
+        chat.grows()
     here.grows()
-    there.grows()
     assert engine.busy == 2
     assert [asked.messages[0].content for asked in engine.asked] == ["Tell me a story about a fox.", "What is AWQ?"]
     here.stop.click()

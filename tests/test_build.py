@@ -36,6 +36,7 @@ from serving.engine import Engine
 from serving.prompt import Prompt
 from serving.types import Message, SamplingOptions, complete
 from tests.conftest import RECIPE, STAGES_RECIPE, STAGES_TARGET, Stages
+from tests.servers import ended
 
 ROOT = Path(__file__).parent.parent
 
@@ -415,8 +416,7 @@ def test_a_killed_rebuild_leaves_the_old_model_and_goes_on_where_it_was(tmp_path
     process = subprocess.Popen(build_command(tmp_path), cwd=ROOT, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     line = process.stdout.readline()
-    process.send_signal(signal.SIGINT)
-    process.communicate(timeout=60)
+    ended(process)
     assert line.startswith("Chat at http://127.0.0.1:")
     new = shelf.current()
     assert new is not None and new.name == f"{shelf.recipe_hash}-2"

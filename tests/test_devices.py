@@ -6,7 +6,6 @@ devices that cannot continue answer as the CPU does.
 
 import json
 import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -30,6 +29,7 @@ from serving.types import EngineSettings, Message, Provider, SamplingOptions, co
 from serving.worker import EngineProcess
 from tests.conftest import Stages
 from tests.scripted import ScriptedGenerator, ScriptedRuntime, by_hash
+from tests.servers import ended
 
 QUESTION = Message("user", "What is the capital of France?")
 ANSWER = "The capital of France is Paris."
@@ -283,7 +283,6 @@ def test_the_program_says_at_its_start_what_is_otherwise(halves: Path) -> None:
     root = Path(app.__file__).parent
     with subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout and process.stdout.readline().startswith("Chat at ")
-        process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=60)
+        _, errors = ended(process)
     notes = [line for line in errors.splitlines() if line.startswith("note: ")]
     assert len(notes) == 1 and "exported for cuda" in notes[0]

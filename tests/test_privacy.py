@@ -2,7 +2,6 @@
 
 import ast
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -16,7 +15,7 @@ import psutil
 import pytest
 from playwright.sync_api import Browser, expect
 
-from tests.servers import asked
+from tests.servers import asked, ended
 from tests.test_app import ROOT
 from tests.test_browser import Chat, browser, no_litter
 
@@ -74,8 +73,7 @@ def program(model: Path, home: Path) -> Iterator[tuple[str, Path, "subprocess.Po
         yield process.stdout.readline().split()[-1].rstrip("/"), log, process
     finally:
         if process.poll() is None:
-            process.send_signal(signal.SIGINT)
-            process.communicate(timeout=60)
+            ended(process)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
@@ -98,8 +96,7 @@ def test_nothing_leaves_this_machine_and_no_message_is_kept(demo_model: Path, tm
         context.close()
         watching.ended.set()
         watching.join()
-        process.send_signal(signal.SIGINT)
-        out, errors = process.communicate(timeout=60)
+        out, errors = ended(process)
     assert hosts <= {"127.0.0.1", None}
     assert watching.looks > 10 and not watching.elsewhere
     targets = [ast.literal_eval(line)[1] for line in log.read_text().splitlines()]

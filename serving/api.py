@@ -24,7 +24,7 @@ from serving.problems import Problem
 from serving.prompt import read_json
 from serving.responses import ResponsesShape
 from serving.shapes import ChatShape, Event, Gathered, Json, Shape, TextShape
-from serving.tools import Style, calling, style_of
+from serving.tools import CallFormat
 from serving.types import Chunk, SamplingOptions
 
 HEARTBEAT_SECONDS = 5.0  # without a sign of life, proxies and clients give up after 30 to 100
@@ -71,10 +71,10 @@ class Api:
         wire = await self._read(request, ChatRequest)
         options, template, messages = wire.sampling(self.defaults), wire.template(), wire.conversation()
         calls = None
-        if functions := [tool.function.model_dump() for tool in wire.callable()]:
-            style = self._style()
-            calls = style, {function["name"] for function in functions}
-            options = replace(options, grammar=calling(style, functions)) if wire.must_call else options
+        if tools := wire.callable():
+            form = self._call_format()
+            calls = form, {tool.function.name for tool in tools}
+            options = replace(options, grammar=wire.call_grammar(form))
         token_ids, _ = await to_thread.run_sync(lambda: self.engine.tokens(messages, options, template))
         shape = ChatShape(self.name, self.engine.prompt, 1, wire.include_usage, bool(wire.logprobs), calls=calls)
         return Reply(self, _choices(token_ids, options, wire.n or 1), shape, bool(wire.stream))
@@ -141,11 +141,11 @@ class Api:
         self._check_model(getattr(wire, "model", None))
         return wire
 
-    def _style(self) -> Style:
-        style = style_of(self.engine.prompt)
-        if style is None:
+    def _call_format(self) -> CallFormat:
+        form = self.engine.prompt.calls
+        if form is None:
             raise Problem.invalid("how this model writes tool calls is not known here: leave tools out.", "tools")
-        return style
+        return form
 
     def _check_model(self, name: str | None) -> None:
         if name != self.name:

@@ -54,8 +54,11 @@ class Detokenizer:
         # decoded after one.
         before = self._before if self._begun else []
         self._begun = True
-        text = self._tokenizer.decode([*before, token_id])[len(self._tokenizer.decode(before)) :]
+        text = self._decode([*before, token_id])[len(self._decode(before)) :]
         return _BYTES[token] if self._byte_fallback and token in _BYTES and text else text.encode()
+
+    def _decode(self, ids: list[int]) -> str:
+        return str(self._tokenizer.decode(ids, skip_special_tokens=False))
 
 
 def _kinds(state: dict[str, Any]) -> Iterator[str]:

@@ -324,7 +324,7 @@ class Engine:
         while True:
             # As long as the guess is what is chosen, the logits after it count too.
             for logits, guess in zip(slot.logits(len(draft) + 1), [*draft, None], strict=True):
-                choice = request.sampler.choose(logits)
+                choice = request.sampler.choose(logits, output.reasoning)
                 token = choice.token
                 request.completion_tokens += 1
                 finish: FinishReason | None = None

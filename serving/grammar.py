@@ -2,7 +2,7 @@
 
 import json
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from llguidance import LLMatcher, LLTokenizer
@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from serving.errors import InvalidRequest
-from serving.types import Grammar
+from serving.types import COMPACT_JSON, Grammar
 
-# Between the parts of a JSON answer. Without a limit, small models are prone to go on with spaces for ever.
-_JSON_SPACE = r"[ \t\r\n]{1,64}"
+if TYPE_CHECKING:
+    from llguidance._lib import JsonCompileOptions
 
 
 class GrammarCompiler:
@@ -40,7 +40,7 @@ class GrammarCompiler:
             raise InvalidRequest(
                 f"this {grammar.kind} cannot be used: {matcher.get_error().strip()}. Correct it, or use a simpler one."
             )
-        return Matcher(matcher, self._vocab_size)
+        return Matcher(matcher, self._vocab_size, self._end_ids)
 
     @cached_property
     def _tokens(self) -> LLTokenizer:
@@ -58,9 +58,10 @@ class GrammarCompiler:
 class Matcher:
     """How far one answer has come in its grammar."""
 
-    def __init__(self, matcher: LLMatcher, vocab_size: int) -> None:
+    def __init__(self, matcher: LLMatcher, vocab_size: int, end_ids: frozenset[int]) -> None:
         self._matcher = matcher
         self._vocab_size = vocab_size
+        self._before = np.delete(np.arange(vocab_size), [token for token in end_ids if token < vocab_size])
 
     @property
     def stopped(self) -> bool:
@@ -76,6 +77,10 @@ class Matcher:
         if self._matcher.is_error():  # the mask then allows the end, which would pass for a whole answer
             raise InvalidRequest(self._complaint())
         return np.flatnonzero(np.unpackbits(bits, count=self._vocab_size, bitorder="little"))
+
+    def before(self) -> NDArray[np.intp]:
+        """Ids, ascending, of the tokens that may come before the grammar begins [n]: all that do not end the answer."""
+        return self._before
 
     def accept(self, token: int) -> None:
         """Go on by a token that was allowed.
@@ -98,7 +103,7 @@ def _in_llguidance(grammar: Grammar) -> str:
         return LLMatcher.grammar_from_lark(grammar.text)
     schema = grammar.text if grammar.kind == "json_schema" else '{"type": "object"}'
     try:
-        return LLMatcher.grammar_from_json_schema(schema, defaults={"whitespace_pattern": _JSON_SPACE})
+        return LLMatcher.grammar_from_json_schema(schema, defaults=cast("JsonCompileOptions", COMPACT_JSON))
     except ValueError as error:
         raise InvalidRequest(f"this json_schema is not JSON: {error}. Send the schema as JSON text.") from error
 

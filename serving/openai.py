@@ -14,6 +14,7 @@ from pydantic_core import ErrorDetails, from_json, to_json
 
 from serving.errors import InvalidRequest
 from serving.problems import Problem
+from serving.tools import CallFormat, calling
 from serving.types import Grammar, Message, SamplingOptions, TemplateOptions
 
 MOST_CHOICES = 16
@@ -108,7 +109,7 @@ class Function(Wire):
     name: str = Field(pattern=r"^[\w.-]{1,64}$")
     description: str | None = None
     parameters: dict[str, JsonValue] | None = Field(None, description="JSON schema of its arguments")
-    strict: bool | None = Field(None, description="true only where `tool_choice` makes the model call")
+    strict: bool | None = Field(None, description="hold the model to valid calls; of all tools, if of any")
 
 
 class Tool(Wire):
@@ -260,7 +261,7 @@ class ChatRequest(Sampled):
     tool_choice: Literal["none", "auto", "required"] | ChosenTool | None = Field(
         None, description="`auto`, `none`, `required`, or one function by name; the last two always give one valid call"
     )
-    parallel_tool_calls: Literal[True] | None = Field(None, description="only true")
+    parallel_tool_calls: bool | None = Field(None, description="false: at most one call in an answer")
     modalities: Annotated[list[Literal["text"]], Field(min_length=1, max_length=1)] | None = Field(
         None, description="only `text`"
     )
@@ -283,16 +284,26 @@ class ChatRequest(Sampled):
         names = [tool.function.name for tool in tools]
         if len(set(names)) < len(names):
             raise Problem.invalid("two tools have the same name.", "tools")
-        if not self.must_call and any(tool.function.strict for tool in tools):
-            raise Problem.invalid("strict can be kept only where tool_choice makes the model call.", "tools")
-        if self.must_call and self.response_format and self.response_format.type != "text":
-            raise Problem.invalid("an answer that must be a call cannot have a format too.", "response_format")
+        if self.parallel_tool_calls is not None and not self.tools:
+            raise Problem.invalid("parallel_tool_calls needs tools.", "parallel_tool_calls")
         return tools
 
     @property
     def must_call(self) -> bool:
         """Whether the answer has to be a call."""
         return self.tool_choice == "required" or isinstance(self.tool_choice, ChosenTool)
+
+    def call_grammar(self, form: CallFormat) -> Grammar | None:
+        """What holds the answer to calls of its tools, where the request asks for more than that they be possible.
+
+        An answer that must be a call has no text, and so none that a format could be for.
+        """
+        functions = [tool.function for tool in self.callable()]
+        wanted, several = grammar_of(self.response_format), self.parallel_tool_calls is not False
+        if not (self.must_call or wanted or not several or any(function.strict for function in functions)):
+            return None
+        schema = from_json(wanted.text or '{"type": "object"}') if wanted else None
+        return calling(form, [function.model_dump() for function in functions], self.must_call, several, schema)
 
     def sampling(self, defaults: SamplingOptions) -> SamplingOptions:
         """The sampling options. Raises Problem, InvalidRequest."""

@@ -14,6 +14,11 @@ class Output:
     def __init__(self, detokenizer: Detokenizer, splitter: ReasoningSplitter, stop: tuple[str, ...]) -> None:
         self._detokenizer, self._splitter, self._stops = detokenizer, splitter, StopStrings(stop)
 
+    @property
+    def reasoning(self) -> bool:
+        """Whether the answer is in its reasoning."""
+        return self._splitter.inside
+
     def feed(self, token_id: int) -> tuple[Pieces, bool]:
         """The text that this token completes, and whether a stop string was met: then the rest is dropped."""
         return self._stopped(self._splitter.feed(self._detokenizer.feed(token_id), token_id))

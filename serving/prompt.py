@@ -22,6 +22,7 @@ from serving.detokenizer import Detokenizer
 from serving.errors import ContextOverflow, InvalidRequest, ModelFolderError
 from serving.prefix import TokenIds
 from serving.reasoning import Markers, ReasoningSplitter, find_markers
+from serving.tools import CallFormat, format_of
 from serving.types import Message, Policy, TemplateOptions
 
 _MARK = "\N{BLACK HEART SUIT}mark\N{BLACK HEART SUIT}"
@@ -78,6 +79,11 @@ class Prompt:
         markers = find_markers(added, template)
         controls = ControlTokens(tokenizer, template, markers)
         return cls(tokenizer, template, special_tokens, frozenset(declared), controls, markers)
+
+    @cached_property
+    def calls(self) -> CallFormat | None:
+        """How the model writes tool calls; None for none, or a way that cannot be read."""
+        return format_of(self.template, self.tokenizer)
 
     @cached_property
     def end_ids(self) -> frozenset[int]:
@@ -175,7 +181,8 @@ class Prompt:
 
     def detokenizer(self) -> Detokenizer:
         """A fresh stream decoder for one answer."""
-        return Detokenizer(self.tokenizer, self.controls.special_ids)
+        opening = {self.calls.token} if self.calls else set()
+        return Detokenizer(self.tokenizer, self.controls.special_ids - opening)
 
     def splitter(self, token_ids: TokenIds) -> ReasoningSplitter:
         """A fresh splitter for the answer to an encoded prompt [n]."""

@@ -44,7 +44,7 @@ class ReasoningSplitter:
     Where markers are tokens, only those tokens count: the same text spelled in other tokens is text. Elsewhere the
     text counts, and what may turn out to be a marker is held back.
 
-    inside: the prompt has opened the reasoning already.
+    inside: whether the answer is in its reasoning; at its beginning, whether the prompt has opened it already.
 
     >>> splitter = ReasoningSplitter(Markers("<think>", "</think>"))
     >>> splitter.feed("<thi"), splitter.feed("nk>\\nWell. <"), splitter.feed("/think>\\n\\nYes")
@@ -52,7 +52,7 @@ class ReasoningSplitter:
     """
 
     def __init__(self, markers: Markers | None, inside: bool = False) -> None:
-        self._markers, self._inside = markers, inside
+        self._markers, self.inside = markers, inside
         self._after_marker = inside
         self._held = ""
 
@@ -66,7 +66,7 @@ class ReasoningSplitter:
             return self._shown(text)
         opens = token_id == self._markers.ids[0]
         shown = self._shown(text.removesuffix(self._markers.opening if opens else self._markers.closing))
-        self._inside, self._after_marker = opens, True
+        self.inside, self._after_marker = opens, True
         return shown
 
     def flush(self) -> list[tuple[Kind, str]]:
@@ -81,7 +81,7 @@ class ReasoningSplitter:
             start, marker = min(found)
             shown += self._shown(text[:start])
             text = text[start + len(marker) :]
-            self._inside, self._after_marker = marker == markers.opening, True
+            self.inside, self._after_marker = marker == markers.opening, True
         held = max(overlap(text, marker) for marker in pair)
         self._held = text[len(text) - held :]
         return shown + self._shown(text[: len(text) - held])
@@ -92,4 +92,4 @@ class ReasoningSplitter:
         if not text:
             return []
         self._after_marker = False
-        return [("reasoning" if self._inside else "answer", text)]
+        return [("reasoning" if self.inside else "answer", text)]

@@ -54,10 +54,11 @@ class Sampler:
         self._seen[prompt[prompt < vocab_size]] = True  # a few models embed more tokens than they can answer with
         self._counts = np.zeros(vocab_size, dtype=np.float32)
 
-    def choose(self, logits: Logits) -> Choice:
+    def choose(self, logits: Logits, reasoning: bool = False) -> Choice:
         """The next token, which from here on counts as part of the answer.
 
         logits: float32 [vocab], not modified. -inf rules a token out.
+        reasoning: the answer proper has not begun, nor has its grammar.
         One uniform number is drawn per call, for greedy decoding too: the n-th draw of an answer is a function of the
         seed and of n alone. Ties of greedy decoding go to the lowest token id.
         Raises ServingError where no token is left to choose, or the logits are not numbers.
@@ -71,7 +72,7 @@ class Sampler:
         draw = self._rng.random()
         tokens, left = self._all, adjusted(logits, self._options, self._seen, self._counts)
         if self._matcher is not None:
-            tokens = self._matcher.allowed()
+            tokens = self._matcher.before() if reasoning else self._matcher.allowed()
             left = left[tokens]
         if left.size == 0 or left.max() == -np.inf:
             raise ServingError(
@@ -87,11 +88,11 @@ class Sampler:
                 position = int(kept[position])
             token = int(tokens[position])
         choice = self._choice(token, logits)
-        self._record(token)
+        self._record(token, reasoning)
         return choice
 
-    def _record(self, token: int) -> None:
-        if self._matcher is not None:
+    def _record(self, token: int, reasoning: bool) -> None:
+        if self._matcher is not None and not reasoning:
             self._matcher.accept(token)
         self._seen[token] = True
         self._counts[token] += 1

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Protocol
 
 from serving.problems import Problem
 from serving.prompt import Prompt
-from serving.tools import Call, CallReader, Style, read_calls
+from serving.tools import Call, CallFormat, CallReader, read_calls
 from serving.types import Chunk, Kind
 
 Json = dict[str, Any]
@@ -144,7 +144,7 @@ class _Endpoint:
 class ChatShape(_Endpoint):
     """/v1/chat/completions. calls: how the model writes them, and the functions that there are."""
 
-    calls: tuple[Style, set[str]] | None = None
+    calls: tuple[CallFormat, set[str]] | None = None
     prefix = "chatcmpl"
     stream_object = "chat.completion.chunk"
     object = "chat.completion"

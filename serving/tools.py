@@ -1,17 +1,16 @@
-"""Tool calls: how a model writes them, how they are found in its text, and how it is made to write one."""
+"""Tool calls: how a model writes them, how they are found in its text, and how it is held to write them right."""
 
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Any
 
-from serving.prompt import Prompt
+from tokenizers import Tokenizer
+
 from serving.stops import overlap
-from serving.types import Grammar
+from serving.types import COMPACT_JSON, Grammar
 
-OPENING, CLOSING = "<tool_call>", "</tool_call>"
-Style = Literal["tagged", "bare"]
 Json = dict[str, Any]
 
 
@@ -23,17 +22,44 @@ class Call:
     arguments: str
 
 
-def style_of(prompt: Prompt) -> Style | None:
-    """How a model writes calls, from its chat template; None for a way that cannot be read here.
+@dataclass(frozen=True, slots=True)
+class CallFormat:
+    """How a model writes calls: as JSON objects with "name" and `arguments`, between `opening` and `closing`.
 
-    tagged: JSON between <tool_call> and </tool_call>, as Qwen, Hermes and many others. bare: the answer is nothing
-    but JSON with "name" and "parameters", as Llama 3.
+    Without an opening, the answer is a call and nothing else. Without a closing, the answer ends with its calls.
+    listed: one JSON list of all calls instead of one object after each opening.
+    token: the opening, where it is a special token, which no text can spell.
     """
-    template = prompt.template
-    if OPENING in template:
-        token = prompt.tokenizer.token_to_id(OPENING)
-        return "tagged" if "<function=" not in template and token not in prompt.controls.special_ids else None
-    return "bare" if re.search(r"""\{\\?"name\\?":.*\\?"parameters\\?":""", template) else None
+
+    opening: str = ""
+    closing: str = ""
+    arguments: str = "arguments"
+    listed: bool = False
+    token: int | None = None
+
+
+# By what the chat template says of them; the first that fits.
+_FORMATS = (
+    CallFormat("<tool_call>", "</tool_call>"),  # Qwen, Hermes, SmolLM3, Granite 4, EXAONE
+    CallFormat("<|tool_call|>", listed=True),  # Granite 3
+    CallFormat("<TOOLCALL>", "</TOOLCALL>", listed=True),  # Nemotron
+    CallFormat("[TOOL_CALLS]", listed=True),  # Mistral
+)
+_BARE = CallFormat(arguments="parameters")  # Llama 3
+# Calls that are not JSON, or not all of it: Qwen3-Coder, GLM 4.5, Hunyuan, newer Mistral.
+_OTHERWISE = ("<function=", "<arg_key>", "<tool_sep>", "[ARGS]")
+
+
+def format_of(template: str, tokenizer: Tokenizer) -> CallFormat | None:
+    """How a model with this chat template writes calls; None for no calls, or a way that cannot be read here."""
+    if any(mark in template for mark in _OTHERWISE):
+        return None
+    special = {token.content: id for id, token in tokenizer.get_added_tokens_decoder().items() if token.special}
+    for form in _FORMATS:
+        if form.opening in template:
+            readable = form.closing not in special
+            return replace(form, token=special.get(form.opening)) if readable else None
+    return _BARE if re.search(r"""\{\\?"name\\?":.*\\?"parameters\\?":""", template) else None
 
 
 class CallReader:
@@ -41,13 +67,13 @@ class CallReader:
 
     names: the functions that there are; JSON that calls none of them is text.
 
-    >>> reader = CallReader("tagged", {"add"})
+    >>> reader = CallReader(CallFormat("<tool_call>", "</tool_call>"), {"add"})
     >>> reader.feed("Well. <tool_"), reader.feed('call>{"name": "add", "arguments": {"a": 1}}</tool_call>')
     (['Well. '], [Call(name='add', arguments='{"a": 1}')])
     """
 
-    def __init__(self, style: Style, names: set[str]) -> None:
-        self._style, self._names = style, names
+    def __init__(self, form: CallFormat, names: set[str]) -> None:
+        self._form, self._names = form, names
         self._held = ""
         self._after_call = False
         self._said = False  # a bare call is the whole answer
@@ -55,7 +81,8 @@ class CallReader:
     def feed(self, text: str) -> list[str | Call]:
         """What is known by now."""
         self._held += text
-        if self._style == "bare":
+        opening, closing = self._form.opening, self._form.closing
+        if not opening:
             start = self._held.lstrip()
             if not self._said and (not start or start.startswith("{")):
                 return []
@@ -64,17 +91,16 @@ class CallReader:
             return [said]
         found: list[str | Call] = []
         self._held = self._held.lstrip("\n") if self._after_call else self._held
-        while OPENING in self._held and CLOSING in self._held.partition(OPENING)[2]:
-            before, _, rest = self._held.partition(OPENING)
-            inside, _, self._held = rest.partition(CLOSING)
-            call = self._call(inside)
+        while closing and opening in self._held and closing in self._held.partition(opening)[2]:
+            before, _, rest = self._held.partition(opening)
+            inside, _, self._held = rest.partition(closing)
+            calls = self._calls(inside)
             # Line breaks around a call belong to neither.
-            found += [before.rstrip("\n")] if call else [before + OPENING + inside + CLOSING]
-            found += [call] if call else []
-            self._held = self._held.lstrip("\n") if call else self._held
-            self._after_call = call is not None
-        if OPENING not in self._held:
-            said = self._held[: len(self._held) - overlap(self._held, OPENING)].rstrip("\n")
+            found += [before.rstrip("\n"), *calls] if calls else [before + opening + inside + closing]
+            self._held = self._held.lstrip("\n") if calls else self._held
+            self._after_call = bool(calls)
+        if opening not in self._held:
+            said = self._held[: len(self._held) - overlap(self._held, opening)].rstrip("\n")
             found.append(said)
             self._after_call = self._after_call and not said
             self._held = self._held[len(said) :]
@@ -83,14 +109,24 @@ class CallReader:
     def flush(self) -> list[str | Call]:
         """What was held back, when the answer ends."""
         held, self._held = self._held, ""
-        call = self._call(held) if self._style == "bare" else None
-        return [call] if call else [held] if held else []
+        if self._form.closing:  # what was opened has not ended
+            return [held] if held else []
+        before, _, inside = held.partition(self._form.opening) if self._form.opening else ("", "", held)
+        calls = self._calls(inside)
+        parts: list[str | Call] = [before.rstrip("\n"), *calls] if calls else [held]
+        return [part for part in parts if part]
 
-    def _call(self, text: str) -> Call | None:
+    def _calls(self, text: str) -> list[Call]:
+        """The calls in this text; none where any of it is something else."""
         try:
             content = json.loads(text)
         except ValueError:
-            return None
+            return []
+        calls = [self._call(each) for each in (content if isinstance(content, list) else [content])]
+        found = [call for call in calls if call]
+        return found if len(found) == len(calls) else []
+
+    def _call(self, content: Any) -> Call | None:
         if not isinstance(content, dict) or content.get("name") not in self._names:
             return None
         arguments = content.get("arguments", content.get("parameters", {}))
@@ -99,31 +135,58 @@ class CallReader:
         return Call(str(content["name"]), json.dumps(arguments, ensure_ascii=False))
 
 
-def read_calls(style: Style, names: set[str], text: str) -> tuple[str, list[Call]]:
+def read_calls(form: CallFormat, names: set[str], text: str) -> tuple[str, list[Call]]:
     """A whole answer's text, and its calls."""
-    reader = CallReader(style, names)
+    reader = CallReader(form, names)
     parts = [*reader.feed(text), *reader.flush()]
     return "".join(part for part in parts if isinstance(part, str)), [part for part in parts if isinstance(part, Call)]
 
 
-def calling(style: Style, functions: Sequence[Json]) -> Grammar:
-    """What makes an answer one call of one of these functions, each {"name": …, "parameters": schema or None}."""
-    arguments = "arguments" if style == "tagged" else "parameters"
-    calls = [
-        {
-            "type": "object",
-            "properties": {
-                "name": {"const": function["name"]},
-                arguments: function.get("parameters") or {"type": "object"},
-            },
-            "required": ["name", arguments],
-            "additionalProperties": False,
-        }
-        for function in functions
-    ]
-    # A call is read by a program: a weak model would fill it with line breaks up to its token limit.
-    compact = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
-    schema = json.dumps({**(calls[0] if len(calls) == 1 else {"anyOf": calls}), "x-guidance": compact})
-    if style == "bare":
-        return Grammar("json_schema", schema)
-    return Grammar("lark", f'start: "{OPENING}\\n" call "\\n{CLOSING}"\ncall: %json {schema}\n')
+def calling(
+    form: CallFormat, functions: Sequence[Json], must: bool = False, several: bool = True, schema: Json | None = None
+) -> Grammar:
+    """What holds an answer to valid calls of these functions, each {"name": …, "parameters": schema or None}.
+
+    must: the answer is one call, and nothing else. Otherwise it is calls (one, unless `several`), or text with calls
+    in it; or, with a schema, JSON that follows it.
+    """
+    more = several and not must
+    opening = f"<[{form.token}]>" if form.token is not None else _quoted(form.opening)
+    if form.listed:
+        inside = '"[" call (", " call)* "]"' if more else '"[" call "]"'
+    else:
+        inside = '"\\n" call "\\n"' if form.opening else "call"
+    rules = [f"rest: {inside} {_quoted(form.closing)}"]
+    rules.append("call: " + " | ".join(f"call{n}" for n, _ in enumerate(functions)))
+    for n, function in enumerate(functions):
+        # Each schema by itself: what it refers to, it refers to from its own root.
+        # Part by part, as %json reads it: a lexer takes the longest literal, and "other" begins with "{" too.
+        parts = ("{", '"name"', ": ", _plain(function["name"]), ", ", _plain(form.arguments), ": ")
+        parameters = {"type": "object", **(function.get("parameters") or {})}
+        rules += [f'call{n}: {" ".join(map(_quoted, parts))} arguments{n} "}}"', f"arguments{n}: {_json(parameters)}"]
+    again = more and form.closing and not form.listed
+    if must:
+        rules.append(f"start: {opening} rest")
+    elif schema is not None:
+        following = f'("\\n" {opening} rest)*' if again else ""
+        rules += [f"start: {opening} rest {following} | other", f"other: {_json(schema)}"]
+    elif not form.opening:
+        rules += ["start: rest | TEXT", r"TEXT: /([ \t\r\n]*[^{ \t\r\n](.|\n)*)?/"]
+    else:
+        # Text ends where an opening is spelled out; a special token is no text anyway.
+        lazy = "" if form.token is not None else "[lazy]"
+        start = "(called rest)* end" if again else "called rest | end"
+        rules += [f"start: {start}", f"called{lazy}: TEXT {opening}", "end: TEXT", r"TEXT: /(.|\n)*/"]
+    return Grammar("lark", "\n".join(["%llguidance {}", *rules]))
+
+
+def _json(schema: Json) -> str:
+    return f"%json {json.dumps({**schema, 'x-guidance': COMPACT_JSON})}"
+
+
+def _plain(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text) if text else ""

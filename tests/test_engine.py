@@ -403,6 +403,21 @@ def test_reasoning_comes_as_its_own_kind_of_chunk(prompt: Prompt) -> None:
     assert (answer.reasoning, answer.text, answer.last.finish_reason) == ("hm, so\n", "yes, ", "stop")
 
 
+def test_a_grammar_begins_where_reasoning_ends_and_the_answer_does_not_end_before_it(prompt: Prompt) -> None:
+    opened = prompt.template.replace("assistant\\n", "assistant\\n<think>\\n")
+    assert opened != prompt.template
+    thinking = replace(prompt, template=opened, markers=Markers("<think>", "</think>"), fixed_end_ids=frozenset({2}))
+    options = replace(GREEDY, grammar=Grammar("regex", r"\[4[0-9]\]"), max_tokens=30)
+
+    def asked(text: str) -> Completion:
+        with Engine(ScriptedRuntime(saying(prompt, text), vocab_size(prompt)), thinking) as engine:
+            return complete(engine.generate(user("hi"), options))
+
+    answer = asked("<think>\nhm, so\n</think>[42] no")
+    assert (answer.reasoning, answer.text, answer.last.finish_reason) == ("hm, so\n", "[42]", "stop")
+    assert asked("<think>\nhm, so").last.finish_reason == "length"
+
+
 def test_more_requests_than_slots_wait_their_turn(prompt: Prompt, scripted: ScriptedRuntime) -> None:
     with Engine(scripted, prompt, EngineSettings(slots=2)) as engine:
         answers: dict[int, Completion] = {}

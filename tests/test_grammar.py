@@ -197,16 +197,16 @@ def test_a_token_that_was_not_allowed_is_refused_at_once(demo_tokens: Model) -> 
         matcher.accept(demo_tokens.tokenizer.token_to_id("z"))
 
 
-def test_space_between_the_parts_of_an_object_is_limited(demo_tokens: Model) -> None:
-    matcher, space = (
-        demo_tokens.matcher("json_object"),
-        demo_tokens.tokenizer.token_to_id("\N{LATIN CAPITAL LETTER G WITH DOT ABOVE}"),
-    )
-    matcher.accept(demo_tokens.tokenizer.token_to_id("{"))
-    for _ in range(64):
-        assert space in matcher.allowed()
-        matcher.accept(space)
-    assert space not in matcher.allowed()
+@pytest.mark.parametrize("chosen", [0, -1])
+def test_json_is_written_in_one_way(demo_tokens: Model, chosen: int) -> None:
+    """A weak model left free to put blanks between the parts would go on with them."""
+    keys = {"a": {"const": [1, 2]}, "b": {"const": {"c": True}}}
+    schema = {"type": "object", "properties": keys, "required": ["a", "b"], "additionalProperties": False}
+    matcher, written = demo_tokens.matcher("json_schema", json.dumps(schema)), list[int]()
+    while not matcher.stopped:
+        written.append(int(matcher.allowed()[chosen]))
+        matcher.accept(written[-1])
+    assert demo_tokens.tokenizer.decode(written) == '{"a": [1, 2], "b": {"c": true}}'
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,14 @@ from typing import Any, cast
 import pytest
 from openai import OpenAI
 from openai.types.chat import ChatCompletion
+from tokenizers import Tokenizer
 
 from serving.answers import AnswerEngine
+from serving.control_tokens import ControlTokens
+from serving.grammar import GrammarCompiler
 from serving.prompt import Prompt
-from serving.tools import Call, CallReader, Style, read_calls, style_of
+from serving.tools import Call, CallFormat, CallReader, calling, format_of, read_calls
+from serving.types import Grammar
 from serving.worker import EngineProcess
 from tests.servers import api_served, asked, error_of, events_of
 from tests.test_hostile import Answering
@@ -41,41 +45,135 @@ BODY: Any = {"model": "demo", "messages": [{"role": "user", "content": "weather?
 WEATHER = '<tool_call>{"name": "weather", "arguments": {"city": "Rome", "days": 2}}</tool_call>'
 
 
+TAGGED = CallFormat("<tool_call>", "</tool_call>")
+LISTED = CallFormat("<TOOLCALL>", "</TOOLCALL>", listed=True)
+TO_THE_END = CallFormat("[TOOL_CALLS]", listed=True)
+BARE = CallFormat(arguments="parameters")
+ONE = CALL.arguments
+TWO = f'[{{"name": "add", "arguments": {ONE}}}, {{"name": "add", "arguments": {ONE}}}]'
+
+
 @pytest.mark.parametrize(
-    ("style", "text", "said", "calls"),
+    ("form", "text", "said", "calls"),
     [
-        ("tagged", "hello", "hello", []),
-        ("tagged", ADD, "", [CALL]),
-        ("tagged", f"Well.\n\n{ADD}\n{ADD}\n", "Well.", [CALL, CALL]),
-        ("tagged", "a < b <tool", "a < b <tool", []),
-        ("tagged", '<tool_call>{"name": "add"', '<tool_call>{"name": "add"', []),
-        ("tagged", "<tool_call>nonsense</tool_call> x", "<tool_call>nonsense</tool_call> x", []),
-        ("tagged", '<tool_call>{"name": "rm", "arguments": {}}</tool_call>',
+        (TAGGED, "hello", "hello", []),
+        (TAGGED, ADD, "", [CALL]),
+        (TAGGED, f"Well.\n\n{ADD}\n{ADD}\n", "Well.", [CALL, CALL]),
+        (TAGGED, f"<tool_call>{TWO}</tool_call>", "", [CALL, CALL]),
+        (TAGGED, "a < b <tool", "a < b <tool", []),
+        (TAGGED, '<tool_call>{"name": "add"', '<tool_call>{"name": "add"', []),
+        (TAGGED, "<tool_call>nonsense</tool_call> x", "<tool_call>nonsense</tool_call> x", []),
+        (TAGGED, '<tool_call>{"name": "rm", "arguments": {}}</tool_call>',
          '<tool_call>{"name": "rm", "arguments": {}}</tool_call>', []),
-        ("tagged", '<tool_call>{"name": "add", "arguments": [1]}</tool_call>',
+        (TAGGED, '<tool_call>{"name": "add", "arguments": [1]}</tool_call>',
          '<tool_call>{"name": "add", "arguments": [1]}</tool_call>', []),
-        ("tagged", '{"name": "add", "arguments": {}}', '{"name": "add", "arguments": {}}', []),
-        ("tagged", "line\n\nline\n", "line\n\nline\n", []),
-        ("bare", ' {"name": "add", "parameters": {"a": 1}}', "", [Call("add", '{"a": 1}')]),
-        ("bare", "hello {", "hello {", []),
-        ("bare", '{"name": "rm", "parameters": {}}', '{"name": "rm", "parameters": {}}', []),
-        ("bare", "", "", []),
+        (TAGGED, '{"name": "add", "arguments": {}}', '{"name": "add", "arguments": {}}', []),
+        (TAGGED, "line\n\nline\n", "line\n\nline\n", []),
+        (LISTED, f"So: <TOOLCALL>{TWO}</TOOLCALL>", "So: ", [CALL, CALL]),
+        (LISTED, "<TOOLCALL>[]</TOOLCALL>", "<TOOLCALL>[]</TOOLCALL>", []),
+        (LISTED, '<TOOLCALL>[{"name": "add"}, 1]</TOOLCALL>', '<TOOLCALL>[{"name": "add"}, 1]</TOOLCALL>', []),
+        (TO_THE_END, f"[TOOL_CALLS]{TWO}", "", [CALL, CALL]),
+        (TO_THE_END, f"Well.\n[TOOL_CALLS] {TWO}\n", "Well.", [CALL, CALL]),
+        (TO_THE_END, f"[TOOL_CALLS]{TWO} and so on", f"[TOOL_CALLS]{TWO} and so on", []),
+        (TO_THE_END, "see [TOOL_", "see [TOOL_", []),
+        (BARE, ' {"name": "add", "parameters": {"a": 1}}', "", [Call("add", '{"a": 1}')]),
+        (BARE, "hello {", "hello {", []),
+        (BARE, '{"name": "rm", "parameters": {}}', '{"name": "rm", "parameters": {}}', []),
+        (BARE, "", "", []),
     ],
 )  # fmt: skip
-def test_calls_are_found_however_the_text_is_cut(style: Style, text: str, said: str, calls: list[Call]) -> None:
+def test_calls_are_found_however_the_text_is_cut(form: CallFormat, text: str, said: str, calls: list[Call]) -> None:
     names = {"add"}
-    whole, found = read_calls(style, names, text)
+    whole, found = read_calls(form, names, text)
     assert (whole, found) == (said, calls)
     for size in (1, 2, 7):
-        reader = CallReader(style, names)
+        reader = CallReader(form, names)
         parts = [part for at in range(0, len(text), size) for part in reader.feed(text[at : at + size])]
         parts += reader.flush()
         assert "".join(part for part in parts if isinstance(part, str)) == whole
         assert [part for part in parts if isinstance(part, Call)] == found
 
 
+def follows(tokenizer: Tokenizer, grammar: Grammar, text: str) -> str:
+    """What a model held to the grammar may write of a text, and a mark where the answer may end, or has to."""
+    matcher = GrammarCompiler(tokenizer, tokenizer.get_vocab_size(), frozenset({2})).matcher(grammar)
+    written: list[int] = []
+    for token in tokenizer.encode(text, add_special_tokens=False).ids:
+        if token not in matcher.allowed():
+            break
+        matcher.accept(token)
+        written.append(token)
+    end = "." if matcher.stopped else "?" if 2 in matcher.allowed() else ""
+    return str(tokenizer.decode(written, skip_special_tokens=False)) + end
+
+
+@pytest.fixture(scope="module")
+def tokenizer(demo_model: Path) -> Tokenizer:
+    tokenizer = Tokenizer.from_file(str(demo_model / "tokenizer.json"))
+    tokenizer.add_special_tokens(["[TOOL_CALLS]"])
+    return tokenizer
+
+
+def rome(form: CallFormat, days: str = "2") -> str:
+    return f'{{"name": "weather", "{form.arguments}": {{"city": "Rome", "days": {days}}}}}'
+
+
+FUNCTIONS = [
+    {
+        "name": "weather",
+        "parameters": {
+            "properties": {"city": {"$ref": "#/$defs/city"}, "days": {"type": "integer", "maximum": 9}},
+            "required": ["city", "days"], "additionalProperties": False, "$defs": {"city": {"enum": ["Rome", "Oslo"]}},
+        },
+    },
+    {"name": "größe"},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("form", [TAGGED, LISTED, TO_THE_END, BARE])
+def test_an_answer_is_held_to_valid_calls_or_text(form: CallFormat, tokenizer: Tokenizer) -> None:
+    form = replace(form, token=tokenizer.token_to_id(form.opening) if form is TO_THE_END else None)
+
+    def call(inside: str) -> str:
+        inside = f"[{inside}]" if form.listed else f"\n{inside}\n" if form.opening else inside
+        return form.opening + inside + form.closing
+
+    def after(text: str) -> str:
+        """What is left of it from its call on."""
+        return text.removeprefix(form.opening)
+
+    right, wrong = call(rome(form)), call(rome(form, "10"))
+    plain = calling(form, FUNCTIONS)
+    for text in ("", "Hello <b> {", "{" if form.opening else "Well."):
+        assert follows(tokenizer, plain, text) == text + "?"
+    assert follows(tokenizer, plain, right).startswith(right)
+    assert follows(tokenizer, plain, call(f'{{"name": "größe", "{form.arguments}": {{}}}}')).count("größe") == 1
+    assert "10" not in follows(tokenizer, plain, wrong)
+    assert after(follows(tokenizer, plain, call('{"name": "rm"'))).strip("[\n") in ('{"name": "', '{"name"')
+
+    once = calling(form, FUNCTIONS, several=False)
+    assert follows(tokenizer, once, right) == right + "."
+    assert follows(tokenizer, once, right + right) == right + "."
+    assert follows(tokenizer, calling(form, FUNCTIONS, must=True), "Hello")[:5] != "Hello"
+    assert follows(tokenizer, calling(form, FUNCTIONS, must=True), right) == right + "."
+
+    held = calling(form, FUNCTIONS, schema={"type": "object", "properties": {"a": {"const": 1}}, "required": ["a"]})
+    assert follows(tokenizer, held, '{"a": 1}') in ('{"a": 1}.', '{"a": 1')
+    assert follows(tokenizer, held, right).startswith(right)
+    assert follows(tokenizer, held, "Hello") == ""
+
+
+def test_several_calls_are_a_list_or_one_after_the_other(tokenizer: Tokenizer) -> None:
+    for form, text in (
+        (TAGGED, f"<tool_call>\n{rome(TAGGED)}\n</tool_call>\n<tool_call>\n{rome(TAGGED)}\n</tool_call>"),
+        (LISTED, f"<TOOLCALL>[{rome(LISTED)}, {rome(LISTED)}]</TOOLCALL>"),
+    ):
+        assert follows(tokenizer, calling(form, FUNCTIONS), text).startswith(text)
+        assert not follows(tokenizer, calling(form, FUNCTIONS, several=False), text).startswith(text)
+
+
 def test_text_before_a_call_does_not_wait_for_it() -> None:
-    reader = CallReader("tagged", {"add"})
+    reader = CallReader(TAGGED, {"add"})
     assert reader.feed("Let me see.") == ["Let me see."]
     assert reader.feed("<tool") == []
 
@@ -148,6 +246,16 @@ def test_what_is_chosen(puppet: Calling, url: str) -> None:
     assert puppet.options[-1].grammar is None
     assert asked(url, CHAT, {**BODY, "tool_choice": "required"})[0] == 200
     assert "weather" in puppet.options[-1].grammar.text and "time" in puppet.options[-1].grammar.text
+    # Only what asks for it is held to a grammar: it costs time at each token.
+    strict = [TOOLS[1], {**TOOLS[0], "function": {**TOOLS[0]["function"], "strict": True}}]
+    json_object = {"type": "json_object"}
+    for change in ({"tools": strict}, {"parallel_tool_calls": False}, {"response_format": json_object}):
+        assert asked(url, CHAT, {**BODY, **change})[0] == 200
+        assert "weather" in puppet.options[-1].grammar.text
+    assert asked(url, CHAT, {**BODY, "parallel_tool_calls": True})[0] == 200
+    assert puppet.options[-1].grammar is None
+    assert asked(url, CHAT, {**BODY, "tool_choice": "none", "response_format": json_object})[0] == 200
+    assert puppet.options[-1].grammar.kind == "json_object"
     one = {"type": "function", "function": {"name": "time"}}
     assert asked(url, CHAT, {**BODY, "tool_choice": one})[0] == 200
     assert "weather" not in puppet.options[-1].grammar.text
@@ -159,10 +267,8 @@ def test_what_is_chosen(puppet: Calling, url: str) -> None:
         ({"tool_choice": "required", "tools": None}, "tool_choice"),
         ({"tool_choice": {"type": "function", "function": {"name": "x"}}}, "tool_choice"),
         ({"tools": [*TOOLS, TOOLS[0]]}, "tools"),
-        ({"tools": [{"type": "function", "function": {"name": "f", "strict": True}}]}, "tools"),
         ({"tools": [{"type": "web_search"}]}, "tools.0.type"),
-        ({"parallel_tool_calls": False}, "parallel_tool_calls"),
-        ({"tool_choice": "required", "response_format": {"type": "json_object"}}, "response_format"),
+        ({"parallel_tool_calls": False, "tools": None}, "parallel_tool_calls"),
     ],
 )
 def test_what_is_wrong_is_named(url: str, change: dict[str, Any], param: str) -> None:
@@ -170,12 +276,41 @@ def test_what_is_wrong_is_named(url: str, change: dict[str, Any], param: str) ->
     assert (status, error["param"]) == (400, param)
 
 
-def test_a_model_that_knows_of_no_tools_or_writes_them_in_its_own_way(demo_model: Path) -> None:
+@pytest.mark.parametrize(
+    ("template", "form"),
+    [
+        ("a chat", None),
+        ("<tool_call>{{ call }}</tool_call>", TAGGED),
+        ("<TOOLCALL>[{{ call }}]</TOOLCALL>", LISTED),
+        ("[TOOL_CALLS][{{ call }}]", TO_THE_END),
+        ('{"name": function name, "parameters": dictionary}', BARE),
+        (r"{\"name\": \"f\", \"parameters\": {}}", BARE),
+        ("<tool_call><function=f>", None),
+        ("[TOOL_CALLS]{{ name }}[ARGS]{{ arguments }}", None),
+    ],
+)
+def test_the_template_says_how_calls_are_written(template: str, form: CallFormat | None, tokenizer: Tokenizer) -> None:
+    token = tokenizer.token_to_id("[TOOL_CALLS]")
+    assert format_of(template, tokenizer) == (replace(form, token=token) if form is TO_THE_END else form)
+    if form is TAGGED:
+        tokenizer = Tokenizer.from_str(tokenizer.to_str())
+        tokenizer.add_special_tokens(["</tool_call>"])
+        assert format_of(template, tokenizer) is None
+
+
+def test_an_opening_that_is_a_special_token_is_shown(demo_model: Path, tokenizer: Tokenizer) -> None:
     prompt = Prompt.load(demo_model)
-    assert style_of(prompt) is None
-    assert style_of(replace(prompt, template='{"name": function name, "parameters": dictionary}')) == "bare"
-    assert style_of(replace(prompt, template=r"{\"name\": \"f\", \"parameters\": {}}")) == "bare"
-    assert style_of(replace(prompt, template="<tool_call><function=f>")) is None
+    prompt = replace(
+        prompt, tokenizer=tokenizer, template=prompt.template + "[TOOL_CALLS]",
+        controls=ControlTokens(tokenizer, prompt.template, None),
+    )  # fmt: skip
+    stream = prompt.detokenizer()
+    ids = tokenizer.encode("<|im_start|>[TOOL_CALLS][1]").ids
+    assert "".join(map(stream.feed, ids)) == "[TOOL_CALLS][1]"
+
+
+def test_a_model_that_knows_of_no_tools_or_writes_them_in_its_own_way(demo_model: Path) -> None:
+    assert Prompt.load(demo_model).calls is None
     with api_served(cast(AnswerEngine, Answering(demo_model))) as url:
         status, error = error_of(url, CHAT, BODY)
         assert (status, error["param"]) == (400, "tools")

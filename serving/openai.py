@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, ValidationError
 from pydantic.json_schema import models_json_schema
 from pydantic_core import ErrorDetails, from_json, to_json
 
@@ -34,6 +34,20 @@ class TextPart(Wire):
 
 
 Content = str | Annotated[list[TextPart], Field(min_length=1)]
+
+
+def _whole(value: object) -> object:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _is_false(value: object) -> object:
+    if value is not False:  # a Literal alone takes what equals it, and 0 does
+        raise ValueError("Input should be false")
+    return value
+
+
+WHOLE = BeforeValidator(_whole)  # 3.0 is an integer in JSON; behind the bounds, which the schema would lose otherwise
+Off = Annotated[Literal[False], BeforeValidator(_is_false)]
 
 
 class SystemMessage(Wire):
@@ -136,7 +150,7 @@ class StreamOptions(Wire):
     """What a stream carries besides the text."""
 
     include_usage: bool | None = Field(None, description="end with a chunk that has no choices but the usage")
-    include_obfuscation: Literal[False] | None = Field(None, description="padding against eavesdroppers: not made")
+    include_obfuscation: Off | None = Field(None, description="padding against eavesdroppers: not made")
 
 
 class TextFormat(Wire):
@@ -169,11 +183,12 @@ class JsonSchemaFormat(Wire):
 
 ResponseFormat = Annotated[TextFormat | JsonObjectFormat | JsonSchemaFormat, Field(discriminator="type")]
 
+
 Temperature = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
 TopP = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
 Penalty = Annotated[float, Field(ge=-2, le=2, allow_inf_nan=False)]
 Bias = Annotated[float, Field(ge=-100, le=100, allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=1, lt=2**31)]
+Count = Annotated[int, Field(ge=1, lt=2**31), WHOLE]
 Stop = Annotated[str, Field(min_length=1, max_length=1000)]
 
 
@@ -183,12 +198,12 @@ class Sampled(Wire):
     model: str = Field(description="the name that /v1/models gives")
     stream: bool | None = Field(None, description="send the answer as it is made, as server-sent events")
     stream_options: StreamOptions | None = Field(None, description="only with `stream`")
-    n: Annotated[int, Field(ge=1, le=MOST_CHOICES)] | None = Field(
+    n: Annotated[int, Field(ge=1, le=MOST_CHOICES), WHOLE] | None = Field(
         None, description="answers to make; each takes a place in the queue, and the next seed"
     )
     temperature: Temperature | None = Field(None, description="0 is greedy; the model's own suggestion, else 1")
     top_p: TopP | None = Field(None, description="nucleus sampling; the model's own suggestion, else 1")
-    top_k: Annotated[int, Field(ge=0, lt=2**31)] | None = Field(
+    top_k: Annotated[int, Field(ge=0, lt=2**31), WHOLE] | None = Field(
         None, description="keep the k likeliest tokens, 0 keeps all; the model's own suggestion, else 0"
     )
     min_p: Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)] | None = Field(
@@ -202,7 +217,7 @@ class Sampled(Wire):
     logit_bias: dict[Annotated[str, Field(pattern=r"^\d{1,9}$")], Bias] | None = Field(
         None, description="token id to what is added to its logit"
     )
-    seed: Annotated[int, Field(ge=0, lt=2**63 - MOST_CHOICES)] | None = Field(
+    seed: Annotated[int, Field(ge=0, lt=2**63 - MOST_CHOICES), WHOLE] | None = Field(
         None, description="same seed, same prompt, same draws"
     )
     stop: Stop | Annotated[list[Stop], Field(max_length=16)] | None = Field(
@@ -247,7 +262,7 @@ class ChatRequest(Sampled):
     )
     max_completion_tokens: Count | None = Field(None, description="another name of `max_tokens`")
     logprobs: bool | None = Field(None, description="also give the log-probability of each token")
-    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = Field(
+    top_logprobs: Annotated[int, Field(ge=0, le=20), WHOLE] | None = Field(
         None, description="and of so many of the likeliest; only with `logprobs`"
     )
     response_format: ResponseFormat | None = Field(None, description="`text`, `json_object` or `json_schema`")
@@ -265,7 +280,7 @@ class ChatRequest(Sampled):
     modalities: Annotated[list[Literal["text"]], Field(min_length=1, max_length=1)] | None = Field(
         None, description="only `text`"
     )
-    store: Literal[False] | None = Field(None, description="only false: nothing is stored")
+    store: Off | None = Field(None, description="only false: nothing is stored")
 
     def conversation(self) -> list[Message]:
         """The messages for the engine. Raises Problem."""
@@ -284,8 +299,6 @@ class ChatRequest(Sampled):
         names = [tool.function.name for tool in tools]
         if len(set(names)) < len(names):
             raise Problem.invalid("two tools have the same name.", "tools")
-        if self.parallel_tool_calls is not None and not self.tools:
-            raise Problem.invalid("parallel_tool_calls needs tools.", "parallel_tool_calls")
         return tools
 
     @property
@@ -326,16 +339,16 @@ class CompletionRequest(Sampled):
     """POST /v1/completions."""
 
     prompt: (
-        str
-        | Annotated[list[str], Field(min_length=1)]
-        | Annotated[list[int], Field(min_length=1)]
-        | Annotated[list[list[int]], Field(min_length=1)]
+        Annotated[str, Field(min_length=1)]
+        | Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1)]
+        | Annotated[list[Annotated[int, WHOLE]], Field(min_length=1)]
+        | Annotated[list[Annotated[list[Annotated[int, WHOLE]], Field(min_length=1)]], Field(min_length=1)]
     ) = Field(description="a text, token ids, or several of either; no chat template is applied")
-    logprobs: Annotated[int, Field(ge=0, le=20)] | None = Field(
+    logprobs: Annotated[int, Field(ge=0, le=20), WHOLE] | None = Field(
         None, description="also give the log-probability of each token and of so many of the likeliest"
     )
-    echo: Literal[False] | None = Field(None, description="only false")
-    best_of: Literal[1] | None = Field(None, description="only 1")
+    echo: Off | None = Field(None, description="only false")
+    best_of: Annotated[int, Field(ge=1, le=1), WHOLE] | None = Field(None, description="only 1")
 
     def prompts(self) -> list[str | list[int]]:
         """Each prompt by itself."""
@@ -421,7 +434,7 @@ class Reasoning(Wire):
 class ResponseStreamOptions(Wire):
     """What a stream carries besides the text."""
 
-    include_obfuscation: Literal[False] | None = None
+    include_obfuscation: Off | None = None
 
 
 class ResponsesRequest(Wire):
@@ -440,7 +453,7 @@ class ResponsesRequest(Wire):
     text: TextConfig | None = Field(None, description="`format`: `text`, `json_object` or `json_schema`")
     reasoning: Reasoning | None = Field(None, description="`effort`, where the model's chat template knows of it")
     metadata: dict[str, str] | None = Field(None, description="given back as it came")
-    store: Literal[False] | None = Field(None, description="only false: nothing is stored, without it either")
+    store: Off | None = Field(None, description="only false: nothing is stored, without it either")
     truncation: Literal["disabled"] | None = Field(None, description="only `disabled`; see --on-overflow")
     user: str | None = Field(None, description="whom a request is made for; nothing is done with it")
 

@@ -142,7 +142,12 @@ def test_logprobs_are_those_of_the_text(client: OpenAI) -> None:
 
 
 def test_the_answer_follows_a_schema(client: OpenAI) -> None:
-    schema = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"], "maxProperties": 1}
+    schema = {
+        "type": "object",
+        "properties": {"n": {"type": "integer", "minimum": 0, "maximum": 99}},
+        "required": ["n"],
+        "additionalProperties": False,
+    }
     wanted: Any = {"type": "json_schema", "json_schema": {"name": "number", "schema": schema}}
     said = client.chat.completions.create(**{**GREEDY, "max_tokens": 200}, response_format=wanted).choices[0]
     content = json.loads(said.message.content or "")
@@ -188,6 +193,8 @@ def test_the_one_model_is_listed_and_no_other_answers(client: OpenAI) -> None:
         ({"functions": []}, "functions", "unknown_parameter"),
         ({"max_tokens": "5"}, "max_tokens", "invalid_value"),
         ({"max_tokens": 0}, "max_tokens", "invalid_value"),
+        ({"max_tokens": 2.5}, "max_tokens", "invalid_value"),
+        ({"store": 0}, "store", "invalid_value"),
         ({"max_tokens": 10**400}, "max_tokens", "invalid_value"),
         ({"temperature": -1}, "temperature", "invalid_value"),
         ({"temperature": True}, "temperature", "invalid_value"),

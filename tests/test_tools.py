@@ -268,7 +268,6 @@ def test_what_is_chosen(puppet: Calling, url: str) -> None:
         ({"tool_choice": {"type": "function", "function": {"name": "x"}}}, "tool_choice"),
         ({"tools": [*TOOLS, TOOLS[0]]}, "tools"),
         ({"tools": [{"type": "web_search"}]}, "tools.0.type"),
-        ({"parallel_tool_calls": False, "tools": None}, "parallel_tool_calls"),
     ],
 )
 def test_what_is_wrong_is_named(url: str, change: dict[str, Any], param: str) -> None:

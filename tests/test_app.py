@@ -23,7 +23,7 @@ from builder.demo import CHECKPOINT
 from serving.errors import InvalidRequest
 from serving.server import Server, make_app
 from tests.pages import tidy
-from tests.servers import ended
+from tests.servers import asked, ended
 
 ROOT = Path(__file__).parent.parent
 KNOBS = ["--num-calib-data", "4", "--seq-len", "128"]  # those of tests/conftest.py
@@ -210,6 +210,36 @@ def test_an_interrupt_that_comes_in_a_callback_of_the_garbage_collector_is_not_l
     assert reference() is None
     assert came == [signal.SIGINT]
     server.close()
+
+
+def test_a_shared_chat_answers_at_its_public_address_and_asks_for_the_password(demo_model: Path) -> None:
+    """The tunnel alone is a double: it needs the internet."""
+    code = """
+import sys, app, gradio.networking
+gradio.networking.setup_tunnel = lambda host, port, *_: 'https://abc.gradio.live'
+sys.exit(app.main(sys.argv[1:]))"""
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, "--share", "--port", "0", "--model", str(demo_model)],
+        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    chat, login, _, public = (process.stdout.readline().split() for _ in range(4))
+    try:
+        url, password = chat[-1].rstrip("/"), login[-1]
+        assert public == ["Shared", "at", "https://abc.gradio.live"]
+        key = {"authorization": f"Bearer {password}"}
+        there = {"host": "abc.gradio.live", "origin": "https://abc.gradio.live"}
+        for path in ("/", "/v1/models", "/config", "/gradio_api/info", "/metrics"):
+            assert asked(url, path, headers=there)[0] == 401
+        assert asked(url, "/v1/models", headers={**there, **key})[0] == 200
+        assert asked(url, "/", headers={**there, **key})[0] == 200
+        assert asked(url, "/v1/models", headers={**key, "host": "another.gradio.live"})[0] == 403
+        assert asked(url, "/v1/models", headers={**key, **there, "origin": "https://evil.example"})[0] == 403
+        # Of Gradio's own routes, only what a chat needs.
+        assert asked(url, "/gradio_api/upload", b"", {**there, **key})[0] == 404
+    finally:
+        _, errors = ended(process)
+    assert errors == "\nstopped.\n"
 
 
 def test_a_tunnel_that_cannot_be_had_leaves_the_chat(

@@ -229,18 +229,23 @@ def test_two_hundred_clients_that_go_away_leave_a_whole_engine(exact_model: Path
     body = {**BODY, "messages": [{"role": "user", "content": "tell me a story about a fox " * 8}], "temperature": 2}
     final = {**BODY, "stream": False, "max_tokens": 60, "temperature": 0}
     with EngineProcess.load(exact_model) as engine, api_served(engine) as url:
-        asked(url, CHAT, final)
-        began = time.perf_counter()
-        alone = json.loads(asked(url, CHAT, final)[2])["choices"]
-        seconds = time.perf_counter() - began
+        choices = json.loads(asked(url, CHAT, final)[2])["choices"]
+
+        def fastest() -> float:
+            seconds = []
+            for _ in range(5):
+                began = time.perf_counter()
+                assert json.loads(asked(url, CHAT, final)[2])["choices"] == choices
+                seconds.append(time.perf_counter() - began)
+            return min(seconds)
+
+        alone = fastest()
         for n in range(200):
             connection = opened(url, body)
             if n % 3:
                 read_until(connection, b"text/event-stream" if n % 3 == 1 else b'"content"')
             connection.close()
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 30
         while engine.status().running + engine.status().waiting:
             assert time.monotonic() < deadline
-        began = time.perf_counter()
-        assert json.loads(asked(url, CHAT, final)[2])["choices"] == alone
-        assert time.perf_counter() - began < 3 * seconds + 0.5
+        assert fastest() < 2 * alone

@@ -9,6 +9,7 @@
 And, where answers are made, how many of them one client may have at a time.
 """
 
+import asyncio
 import hashlib
 import hmac
 import ipaddress
@@ -35,6 +36,7 @@ from serving.problems import Problem
 MOST_BYTES = 8 << 20  # a body; a conversation that fills a window of a million tokens is shorter
 COOKIE = "oga-chat"
 LOGIN_PATH = "/login"
+_MOST_WRONG = 8
 _UNAUTHENTICATED = {"www-authenticate": "Bearer"}
 
 
@@ -44,6 +46,8 @@ class Access:
 
     login: user and password. keys: API keys; the password is one too, and a key opens the page as a password does.
     Without either, whoever passes the other checks may do everything.
+    wrong_seconds: what a wrong key or password waits for its answer. A few may wait at a time; then, for as long, no
+    other is looked at. So guessing goes at a few a second, however many ask.
     origins: of web pages elsewhere that may use the API, as https://chat.example. hosts: names that this server is
     reached by, besides localhost, this machine's own name and plain addresses.
     """
@@ -52,6 +56,7 @@ class Access:
     keys: tuple[str, ...] = field(default=(), repr=False)
     origins: tuple[str, ...] = ()
     hosts: set[str] = field(default_factory=set)
+    wrong_seconds: float = 1.0
     secret: bytes = field(default_factory=lambda: secrets.token_bytes(32), repr=False)
 
     @property
@@ -224,26 +229,34 @@ class _Person:
 
     def __init__(self, app: ASGIApp, access: Access) -> None:
         self._app, self._access = app, access
+        self._wrong = 0  # keys and passwords that wait for their answer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
-        request = Request(scope, receive)
-        if self._access.asks and scope["path"] == LOGIN_PATH and scope["method"] == "POST":
-            response = await self._logged_in(request)
-            return await response(scope, receive, send)
-        client = self._access.client(request)
-        if client is None:
-            return await self._refused(request)(scope, receive, send)
-        scope.setdefault("state", {})["client"] = client
-        await self._app(scope, receive, send)
+        request, asks = Request(scope, receive), self._access.asks
+        login = await _sent(request) if asks and (scope["path"], scope["method"]) == (LOGIN_PATH, "POST") else None
+        tries = asks and (login is not None or "authorization" in request.headers)
+        if tries and self._wrong >= _MOST_WRONG:  # nothing is awaited from here to where the wrong ones are counted
+            return await _too_many_wrong().response()(scope, receive, send)
+        client = self._access.client(request) if login is None else None
+        if client is not None:
+            scope.setdefault("state", {})["client"] = client
+            return await self._app(scope, receive, send)
+        response = self._refused(request) if login is None else self._logged_in(request, *login)
+        if tries and response.status_code == 401:
+            await self._wait()
+        await response(scope, receive, send)
 
-    async def _logged_in(self, request: Request) -> Response:
+    async def _wait(self) -> None:
+        self._wrong += 1
         try:
-            form = parse_qs((await request.body()).decode(), strict_parsing=True)
-        except (Problem, ValueError):
-            form = {}
-        if not self._access.knows_login(form.get("user", [""])[0].strip(), form.get("password", [""])[0]):
+            await asyncio.sleep(self._access.wrong_seconds)
+        finally:
+            self._wrong -= 1
+
+    def _logged_in(self, request: Request, user: str, password: str) -> Response:
+        if not self._access.knows_login(user, password):
             return _form("That is not the login.")
         response = RedirectResponse("/", 303)
         secure = request.headers.get("x-forwarded-proto", request.url.scheme) == "https"
@@ -257,6 +270,20 @@ class _Person:
         given = "authorization" in request.headers
         message = "this key is not known here." if given else "credentials are needed: Authorization: Bearer KEY."
         return Problem(401, message, "invalid_api_key", headers=_UNAUTHENTICATED).response()
+
+
+async def _sent(request: Request) -> tuple[str, str]:
+    """User and password as the form sends them."""
+    try:
+        form = parse_qs((await request.body()).decode(), strict_parsing=True)
+    except (Problem, ValueError):
+        form = {}
+    return form.get("user", [""])[0].strip(), form.get("password", [""])[0]
+
+
+def _too_many_wrong() -> Problem:
+    message = "too many wrong keys or passwords: try again in a moment."
+    return Problem(429, message, "rate_limit_exceeded", headers={"retry-after": "1"})
 
 
 def _form(fault: str) -> HTMLResponse:

@@ -22,8 +22,9 @@ from tests.servers import asked
 from tests.test_ui import Speaker
 
 ACCESS = Access(
-    ("anna", "s3cret"), ("key-1", "key-2"), ("https://chat.example",), hosts_of("127.0.0.1", ["Box.example"])
-)
+    ("anna", "s3cret"), ("key-1", "key-2"), ("https://chat.example",), hosts_of("127.0.0.1", ["Box.example"]),
+    wrong_seconds=0.0,
+)  # fmt: skip
 HTML = {"accept": "text/html,*/*"}
 
 
@@ -132,6 +133,28 @@ def test_a_wrong_login_is_the_form_again(url: str, fields: dict[str, str]) -> No
 @pytest.mark.parametrize("garbage", [b"\xff\xfe", b"=&=", b"{}", b"user=%ff&password=%00"])
 def test_a_login_that_is_no_form(url: str, garbage: bytes) -> None:
     assert asked(url, "/login", garbage)[0] == 401
+
+
+def test_only_a_few_wrong_keys_and_passwords_are_looked_at_in_a_while() -> None:
+    access = Access(("anna", "s3cret"), ("key-1",), wrong_seconds=3600.0)
+    server = Server(make_app(Api(cast(AnswerEngine, Speaker()), "m").routes(), access.middleware()), "127.0.0.1", 0)
+    connections = [http.client.HTTPConnection("127.0.0.1", server.port, timeout=30) for _ in range(8)]
+    for n, connection in enumerate(connections):
+        assert asked(server.url, "/v1/models", headers=key("key-1"))[0] == 200
+        if n % 2:
+            connection.request("GET", "/v1/models", headers=key(f"key-{n + 2}"))
+        else:
+            connection.request("POST", "/login", urlencode({"user": "anna", "password": str(n)}))
+    while asked(server.url, "/v1/models", headers=key("key-1"))[0] == 200:  # until the last of them has arrived
+        pass
+    for path, body in (("/v1/models", None), ("/login", urlencode({"user": "anna", "password": "s3cret"}).encode())):
+        status, headers, _ = asked(server.url, path, body, key("key-1"))
+        assert (status, headers["retry-after"]) == (429, "1")
+    assert asked(server.url, "/v1/models")[0] == 401  # who tries nothing is told at once
+    assert asked(server.url, "/v1/models", headers={"cookie": f"{COOKIE}={access.cookie()}"})[0] == 200
+    server.close()
+    for connection in connections:
+        connection.close()
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,7 @@ _FORMATS = (
 )
 _BARE = CallFormat(arguments="parameters")  # Llama 3
 # Calls that are not JSON, or not all of it: Qwen3-Coder, GLM 4.5, Hunyuan, newer Mistral.
-_OTHERWISE = ("<function=", "<arg_key>", "<tool_sep>", "[ARGS]")
+_OTHERWISE = ("<function=", "<arg_key>", "<tool_sep>", "```json", "[ARGS]")
 
 
 def format_of(template: str, tokenizer: Tokenizer) -> CallFormat | None:

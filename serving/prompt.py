@@ -181,8 +181,8 @@ class Prompt:
 
     def detokenizer(self) -> Detokenizer:
         """A fresh stream decoder for one answer."""
-        opening = {self.calls.token} if self.calls else set()
-        return Detokenizer(self.tokenizer, self.controls.special_ids - opening)
+        shown = set(self.calls.tokens.values()) if self.calls else set()  # the reader of calls looks for them
+        return Detokenizer(self.tokenizer, self.controls.special_ids - shown)
 
     def splitter(self, token_ids: TokenIds) -> ReasoningSplitter:
         """A fresh splitter for the answer to an encoded prompt [n]."""

@@ -2,8 +2,8 @@
 
 import json
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tokenizers import Tokenizer
@@ -28,14 +28,16 @@ class CallFormat:
 
     Without an opening, the answer is a call and nothing else. Without a closing, the answer ends with its calls.
     listed: one JSON list of all calls instead of one object after each opening.
-    token: the opening, where it is a special token, which no text can spell.
+    between: where name and arguments are not one object, what stands between them.
+    tokens: ids of those of these texts that are special tokens, which no other tokens can spell.
     """
 
     opening: str = ""
     closing: str = ""
     arguments: str = "arguments"
     listed: bool = False
-    token: int | None = None
+    between: str = ""
+    tokens: Mapping[str, int] = field(default_factory=dict)
 
 
 # By what the chat template says of them; the first that fits.
@@ -43,11 +45,12 @@ _FORMATS = (
     CallFormat("<tool_call>", "</tool_call>"),  # Qwen, Hermes, SmolLM3, Granite 4, EXAONE
     CallFormat("<|tool_call|>", listed=True),  # Granite 3
     CallFormat("<TOOLCALL>", "</TOOLCALL>", listed=True),  # Nemotron
+    CallFormat("[TOOL_CALLS]", between="[ARGS]"),  # Ministral 3
     CallFormat("[TOOL_CALLS]", listed=True),  # Mistral
 )
 _BARE = CallFormat(arguments="parameters")  # Llama 3
-# Calls that are not JSON, or not all of it: Qwen3-Coder, GLM 4.5, Hunyuan, newer Mistral.
-_OTHERWISE = ("<function=", "<arg_key>", "<tool_sep>", "```json", "[ARGS]")
+# Calls in other ways: Qwen3-Coder, GLM 4.5, Hunyuan, Mistral Small 3.2.
+_OTHERWISE = ("<function=", "<arg_key>", "<tool_sep>", "```json", "[CALL_ID]")
 
 
 def format_of(template: str, tokenizer: Tokenizer) -> CallFormat | None:
@@ -56,9 +59,9 @@ def format_of(template: str, tokenizer: Tokenizer) -> CallFormat | None:
         return None
     special = {token.content: id for id, token in tokenizer.get_added_tokens_decoder().items() if token.special}
     for form in _FORMATS:
-        if form.opening in template:
-            readable = form.closing not in special
-            return replace(form, token=special.get(form.opening)) if readable else None
+        if form.opening in template and form.between in template:
+            texts = (form.opening, form.between, form.closing)
+            return replace(form, tokens={text: special[text] for text in texts if text in special})
     return _BARE if re.search(r"""\{\\?"name\\?":.*\\?"parameters\\?":""", template) else None
 
 
@@ -94,7 +97,7 @@ class CallReader:
         while closing and opening in self._held and closing in self._held.partition(opening)[2]:
             before, _, rest = self._held.partition(opening)
             inside, _, self._held = rest.partition(closing)
-            calls = self._calls(inside)
+            calls = self._read(inside)
             # Line breaks around a call belong to neither.
             found += [before.rstrip("\n"), *calls] if calls else [before + opening + inside + closing]
             self._held = self._held.lstrip("\n") if calls else self._held
@@ -112,14 +115,19 @@ class CallReader:
         if self._form.closing:  # what was opened has not ended
             return [held] if held else []
         before, _, inside = held.partition(self._form.opening) if self._form.opening else ("", "", held)
-        calls = self._calls(inside)
+        calls = self._read(inside)
         parts: list[str | Call] = [before.rstrip("\n"), *calls] if calls else [held]
         return [part for part in parts if part]
 
-    def _calls(self, text: str) -> list[Call]:
+    def _read(self, text: str) -> list[Call]:
         """The calls in this text; none where any of it is something else."""
+        form = self._form
         try:
-            content = json.loads(text)
+            if form.between:
+                pairs = [each.partition(form.between) for each in text.split(form.opening)]
+                content: Any = [{"name": name, "arguments": json.loads(arguments)} for name, _, arguments in pairs]
+            else:
+                content = json.loads(text)
         except ValueError:
             return []
         calls = [self._call(each) for each in (content if isinstance(content, list) else [content])]
@@ -151,19 +159,31 @@ def calling(
     in it; or, with a schema, JSON that follows it.
     """
     more = several and not must
-    opening = f"<[{form.token}]>" if form.token is not None else _quoted(form.opening)
+
+    def literal(text: str) -> str:
+        return f"<[{form.tokens[text]}]>" if text in form.tokens else json.dumps(text) if text else ""
+
+    opening = literal(form.opening)
     if form.listed:
         inside = '"[" call (", " call)* "]"' if more else '"[" call "]"'
+    elif form.between:
+        inside = f"call ({opening} call)*" if more else "call"
     else:
         inside = '"\\n" call "\\n"' if form.opening else "call"
-    rules = [f"rest: {inside} {_quoted(form.closing)}"]
+    rules = [f"rest: {inside} {literal(form.closing)}"]
     rules.append("call: " + " | ".join(f"call{n}" for n, _ in enumerate(functions)))
     for n, function in enumerate(functions):
-        # Each schema by itself: what it refers to, it refers to from its own root.
         # Part by part, as %json reads it: a lexer takes the longest literal, and "other" begins with "{" too.
-        parts = ("{", '"name"', ": ", _plain(function["name"]), ", ", _plain(form.arguments), ": ")
+        before: tuple[str, ...] = ("{", '"name"', ": ", _plain(function["name"]), ", ", _plain(form.arguments), ": ")
+        after = '"}"'
+        if form.between:
+            before, after = (function["name"], form.between), ""
+        # Each schema by itself: what it refers to, it refers to from its own root.
         parameters = {"type": "object", **(function.get("parameters") or {})}
-        rules += [f'call{n}: {" ".join(map(_quoted, parts))} arguments{n} "}}"', f"arguments{n}: {_json(parameters)}"]
+        rules += [
+            f"call{n}: {' '.join(map(literal, before))} arguments{n} {after}",
+            f"arguments{n}: {_json(parameters)}",
+        ]
     again = more and form.closing and not form.listed
     if must:
         rules.append(f"start: {opening} rest")
@@ -174,7 +194,7 @@ def calling(
         rules += ["start: rest | TEXT", r"TEXT: /([ \t\r\n]*[^{ \t\r\n](.|\n)*)?/"]
     else:
         # Text ends where an opening is spelled out; a special token is no text anyway.
-        lazy = "" if form.token is not None else "[lazy]"
+        lazy = "" if form.opening in form.tokens else "[lazy]"
         start = "(called rest)* end" if again else "called rest | end"
         rules += [f"start: {start}", f"called{lazy}: TEXT {opening}", "end: TEXT", r"TEXT: /(.|\n)*/"]
     return Grammar("lark", "\n".join(["%llguidance {}", *rules]))
@@ -186,7 +206,3 @@ def _json(schema: Json) -> str:
 
 def _plain(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)
-
-
-def _quoted(text: str) -> str:
-    return json.dumps(text) if text else ""

@@ -48,6 +48,7 @@ WEATHER = '<tool_call>{"name": "weather", "arguments": {"city": "Rome", "days": 
 TAGGED = CallFormat("<tool_call>", "</tool_call>")
 LISTED = CallFormat("<TOOLCALL>", "</TOOLCALL>", listed=True)
 TO_THE_END = CallFormat("[TOOL_CALLS]", listed=True)
+NAMED = CallFormat("[TOOL_CALLS]", between="[ARGS]")
 BARE = CallFormat(arguments="parameters")
 ONE = CALL.arguments
 TWO = f'[{{"name": "add", "arguments": {ONE}}}, {{"name": "add", "arguments": {ONE}}}]'
@@ -76,6 +77,9 @@ TWO = f'[{{"name": "add", "arguments": {ONE}}}, {{"name": "add", "arguments": {O
         (TO_THE_END, f"Well.\n[TOOL_CALLS] {TWO}\n", "Well.", [CALL, CALL]),
         (TO_THE_END, f"[TOOL_CALLS]{TWO} and so on", f"[TOOL_CALLS]{TWO} and so on", []),
         (TO_THE_END, "see [TOOL_", "see [TOOL_", []),
+        (NAMED, f"Well.[TOOL_CALLS]add[ARGS]{ONE}[TOOL_CALLS]add[ARGS]{ONE}", "Well.", [CALL, CALL]),
+        (NAMED, f"[TOOL_CALLS]rm[ARGS]{ONE}", f"[TOOL_CALLS]rm[ARGS]{ONE}", []),
+        (NAMED, f"[TOOL_CALLS]add{ONE}", f"[TOOL_CALLS]add{ONE}", []),
         (BARE, ' {"name": "add", "parameters": {"a": 1}}', "", [Call("add", '{"a": 1}')]),
         (BARE, "hello {", "hello {", []),
         (BARE, '{"name": "rm", "parameters": {}}', '{"name": "rm", "parameters": {}}', []),
@@ -110,12 +114,8 @@ def follows(tokenizer: Tokenizer, grammar: Grammar, text: str) -> str:
 @pytest.fixture(scope="module")
 def tokenizer(demo_model: Path) -> Tokenizer:
     tokenizer = Tokenizer.from_file(str(demo_model / "tokenizer.json"))
-    tokenizer.add_special_tokens(["[TOOL_CALLS]"])
+    tokenizer.add_special_tokens(["[TOOL_CALLS]", "[ARGS]"])
     return tokenizer
-
-
-def rome(form: CallFormat, days: str = "2") -> str:
-    return f'{{"name": "weather", "{form.arguments}": {{"city": "Rome", "days": {days}}}}}'
 
 
 FUNCTIONS = [
@@ -130,46 +130,55 @@ FUNCTIONS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("form", [TAGGED, LISTED, TO_THE_END, BARE])
+def special(form: CallFormat, tokenizer: Tokenizer) -> CallFormat:
+    """The format where its marks in square brackets are special tokens, as they are for Mistral."""
+    marks = [text for text in (form.opening, form.between) if text.startswith("[")]
+    return replace(form, tokens={text: tokenizer.token_to_id(text) for text in marks})
+
+
+def written(form: CallFormat, name: str, arguments: str, count: int = 1) -> str:
+    call = f'{{"name": "{name}", "{form.arguments}": {arguments}}}'
+    if form.listed:
+        return f"{form.opening}[{', '.join([call] * count)}]{form.closing}"
+    if form.between:
+        return f"{form.opening}{name}{form.between}{arguments}" * count
+    return "\n".join([f"{form.opening}\n{call}\n{form.closing}" if form.opening else call] * count)
+
+
+@pytest.mark.parametrize("form", [TAGGED, LISTED, TO_THE_END, NAMED, BARE])
 def test_an_answer_is_held_to_valid_calls_or_text(form: CallFormat, tokenizer: Tokenizer) -> None:
-    form = replace(form, token=tokenizer.token_to_id(form.opening) if form is TO_THE_END else None)
-
-    def call(inside: str) -> str:
-        inside = f"[{inside}]" if form.listed else f"\n{inside}\n" if form.opening else inside
-        return form.opening + inside + form.closing
-
-    def after(text: str) -> str:
-        """What is left of it from its call on."""
-        return text.removeprefix(form.opening)
-
-    right, wrong = call(rome(form)), call(rome(form, "10"))
+    form = special(form, tokenizer)
+    right = written(form, "weather", '{"city": "Rome", "days": 2}')
     plain = calling(form, FUNCTIONS)
     for text in ("", "Hello <b> {", "{" if form.opening else "Well."):
         assert follows(tokenizer, plain, text) == text + "?"
     assert follows(tokenizer, plain, right).startswith(right)
-    assert follows(tokenizer, plain, call(f'{{"name": "größe", "{form.arguments}": {{}}}}')).count("größe") == 1
-    assert "10" not in follows(tokenizer, plain, wrong)
-    assert after(follows(tokenizer, plain, call('{"name": "rm"'))).strip("[\n") in ('{"name": "', '{"name"')
+    assert follows(tokenizer, plain, written(form, "größe", "{}")).startswith(written(form, "größe", "{}"))
+    wrong = written(form, "weather", '{"city": "Rome", "days": 10}')
+    assert len(right) - 20 < len(follows(tokenizer, plain, wrong)) < len(right)
+    unknown = written(form, "rm", "{}")
+    assert unknown.startswith(said := follows(tokenizer, plain, unknown)) and "rm" not in said
 
     once = calling(form, FUNCTIONS, several=False)
-    assert follows(tokenizer, once, right) == right + "."
-    assert follows(tokenizer, once, right + right) == right + "."
-    assert follows(tokenizer, calling(form, FUNCTIONS, must=True), "Hello")[:5] != "Hello"
-    assert follows(tokenizer, calling(form, FUNCTIONS, must=True), right) == right + "."
+    assert follows(tokenizer, once, right) == follows(tokenizer, once, right + right) == right + "."
+    must = calling(form, FUNCTIONS, must=True)
+    assert (follows(tokenizer, must, "Hello"), follows(tokenizer, must, right)) == ("", right + ".")
 
-    held = calling(form, FUNCTIONS, schema={"type": "object", "properties": {"a": {"const": 1}}, "required": ["a"]})
-    assert follows(tokenizer, held, '{"a": 1}') in ('{"a": 1}.', '{"a": 1')
+    constant = {"type": "object", "properties": {"a": {"const": 1}}, "required": ["a"], "additionalProperties": False}
+    held = calling(form, FUNCTIONS, schema=constant)
+    assert (follows(tokenizer, held, "Hello"), follows(tokenizer, held, '{"a": 1}')) == ("", '{"a": 1}.')
     assert follows(tokenizer, held, right).startswith(right)
-    assert follows(tokenizer, held, "Hello") == ""
 
 
-def test_several_calls_are_a_list_or_one_after_the_other(tokenizer: Tokenizer) -> None:
-    for form, text in (
-        (TAGGED, f"<tool_call>\n{rome(TAGGED)}\n</tool_call>\n<tool_call>\n{rome(TAGGED)}\n</tool_call>"),
-        (LISTED, f"<TOOLCALL>[{rome(LISTED)}, {rome(LISTED)}]</TOOLCALL>"),
-    ):
-        assert follows(tokenizer, calling(form, FUNCTIONS), text).startswith(text)
-        assert not follows(tokenizer, calling(form, FUNCTIONS, several=False), text).startswith(text)
+@pytest.mark.parametrize("form", [TAGGED, LISTED, TO_THE_END, NAMED])
+def test_several_calls_follow_each_other_where_they_may(form: CallFormat, tokenizer: Tokenizer) -> None:
+    form = special(form, tokenizer)
+    text = written(form, "weather", '{"city": "Rome", "days": 2}', count=2)
+    names = {function["name"] for function in FUNCTIONS}
+    assert len(read_calls(form, names, text)[1]) == 2
+    for schema in (None, {"type": "object"}):
+        assert follows(tokenizer, calling(form, FUNCTIONS, schema=schema), text).startswith(text)
+        assert not follows(tokenizer, calling(form, FUNCTIONS, several=False, schema=schema), text).startswith(text)
 
 
 def test_text_before_a_call_does_not_wait_for_it() -> None:
@@ -285,27 +294,23 @@ def test_what_is_wrong_is_named(url: str, change: dict[str, Any], param: str) ->
         ('{"name": function name, "parameters": dictionary}', BARE),
         (r"{\"name\": \"f\", \"parameters\": {}}", BARE),
         ("<tool_call><function=f>", None),
-        ("[TOOL_CALLS]{{ name }}[ARGS]{{ arguments }}", None),
+        ("[TOOL_CALLS]{{ name }}[ARGS]{{ arguments }}", NAMED),
+        ("[TOOL_CALLS]{{ name }}[CALL_ID]{{ id }}[ARGS]{{ arguments }}", None),
     ],
 )
 def test_the_template_says_how_calls_are_written(template: str, form: CallFormat | None, tokenizer: Tokenizer) -> None:
-    token = tokenizer.token_to_id("[TOOL_CALLS]")
-    assert format_of(template, tokenizer) == (replace(form, token=token) if form is TO_THE_END else form)
-    if form is TAGGED:
-        tokenizer = Tokenizer.from_str(tokenizer.to_str())
-        tokenizer.add_special_tokens(["</tool_call>"])
-        assert format_of(template, tokenizer) is None
+    assert format_of(template, tokenizer) == (form and special(form, tokenizer))
 
 
-def test_an_opening_that_is_a_special_token_is_shown(demo_model: Path, tokenizer: Tokenizer) -> None:
+def test_marks_that_are_special_tokens_are_shown(demo_model: Path, tokenizer: Tokenizer) -> None:
     prompt = Prompt.load(demo_model)
     prompt = replace(
-        prompt, tokenizer=tokenizer, template=prompt.template + "[TOOL_CALLS]",
+        prompt, tokenizer=tokenizer, template=prompt.template + "[TOOL_CALLS][ARGS]",
         controls=ControlTokens(tokenizer, prompt.template, None),
     )  # fmt: skip
     stream = prompt.detokenizer()
-    ids = tokenizer.encode("<|im_start|>[TOOL_CALLS][1]").ids
-    assert "".join(map(stream.feed, ids)) == "[TOOL_CALLS][1]"
+    ids = tokenizer.encode("<|im_start|>[TOOL_CALLS]f[ARGS]{}").ids
+    assert "".join(map(stream.feed, ids)) == "[TOOL_CALLS]f[ARGS]{}"
 
 
 def test_a_model_that_knows_of_no_tools_or_writes_them_in_its_own_way(demo_model: Path) -> None:

@@ -18,7 +18,7 @@ from serving.access import Places, client_of
 from serving.answers import AnswerEngine, Answers, while_there
 from serving.document import document
 from serving.metrics import CONTENT_TYPE, Metrics
-from serving.openai import ChatRequest, CompletionRequest, Model, ResponsesRequest, defaults_from, parse
+from serving.openai import Calls, ChatRequest, CompletionRequest, Model, ResponsesRequest, defaults_from, parse
 from serving.prefix import TokenIds
 from serving.problems import Problem
 from serving.prompt import read_json
@@ -70,11 +70,7 @@ class Api:
         """POST /v1/chat/completions."""
         wire = await self._read(request, ChatRequest)
         options, template, messages = wire.sampling(self.defaults), wire.template(), wire.conversation()
-        calls = None
-        if tools := wire.callable():
-            form = self._call_format()
-            calls = form, {tool.function.name for tool in tools}
-            options = replace(options, grammar=wire.call_grammar(form))
+        options, calls = self._calling(wire.calls(), options)
         token_ids, _ = await to_thread.run_sync(lambda: self.engine.tokens(messages, options, template))
         shape = ChatShape(self.name, self.engine.prompt, 1, wire.include_usage, bool(wire.logprobs), calls=calls)
         return Reply(self, _choices(token_ids, options, wire.n or 1), shape, bool(wire.stream))
@@ -96,9 +92,10 @@ class Api:
     async def responses(self, request: Request) -> Response:
         """POST /v1/responses."""
         wire = await self._read(request, ResponsesRequest)
-        options, messages = wire.sampling(self.defaults), wire.conversation()
-        token_ids, _ = await to_thread.run_sync(lambda: self.engine.tokens(messages, options, wire.template()))
-        shape = ResponsesShape(self.name, wire, options.temperature, options.top_p)
+        options, template, messages = wire.sampling(self.defaults), wire.template(), wire.conversation()
+        options, calls = self._calling(wire.calls(), options)
+        token_ids, _ = await to_thread.run_sync(lambda: self.engine.tokens(messages, options, template))
+        shape = ResponsesShape(self.name, wire, options.temperature, options.top_p, calls)
         return Reply(self, [(token_ids, options)], shape, bool(wire.stream))
 
     async def models(self, _: Request) -> Response:
@@ -141,11 +138,17 @@ class Api:
         self._check_model(getattr(wire, "model", None))
         return wire
 
-    def _call_format(self) -> CallFormat:
+    def _calling(
+        self, calls: Calls, options: SamplingOptions
+    ) -> tuple[SamplingOptions, tuple[CallFormat, set[str]] | None]:
+        """The options that hold an answer to its calls, how they are written, and whom they may call."""
+        if not calls.functions:
+            return options, None
         form = self.engine.prompt.calls
         if form is None:
             raise Problem.invalid("how this model writes tool calls is not known here: leave tools out.", "tools")
-        return form
+        names = {function.name for function in calls.functions}
+        return replace(options, grammar=calls.grammar(form, options.grammar)), (form, names)
 
     def _check_model(self, name: str | None) -> None:
         if name != self.name:

@@ -4,11 +4,21 @@ A field that is not here is refused by name; one that is here does what its desc
 counts as left out.
 """
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    JsonValue,
+    Tag,
+    ValidationError,
+)
 from pydantic.json_schema import models_json_schema
 from pydantic_core import ErrorDetails, from_json, to_json
 
@@ -50,11 +60,16 @@ WHOLE = BeforeValidator(_whole)  # 3.0 is an integer in JSON; behind the bounds,
 Off = Annotated[Literal[False], BeforeValidator(_is_false)]
 
 
+# What OpenAI's client library makes of the text beside it, and sends back with it.
+Parsed = Annotated[JsonValue, Field(description="nothing is done with it")]
+
+
 class SystemMessage(Wire):
     """How the model should behave. `developer` is another word for it."""
 
     role: Literal["system", "developer"]
     content: Content
+    name: str | None = Field(None, description="who said it, for chat templates that tell the model")
 
 
 class UserMessage(Wire):
@@ -62,6 +77,7 @@ class UserMessage(Wire):
 
     role: Literal["user"]
     content: Content
+    name: str | None = Field(None, description="who said it, for chat templates that tell the model")
 
 
 class CalledFunction(Wire):
@@ -69,14 +85,16 @@ class CalledFunction(Wire):
 
     name: str
     arguments: str
+    parsed_arguments: Parsed = None
 
 
 class ToolCall(Wire):
-    """A call that the model made."""
+    """A call that the model made. index: its place in a stream, which client libraries keep."""
 
     id: str
     type: Literal["function"]
     function: CalledFunction
+    index: Annotated[int, Field(ge=0), WHOLE] | None = None
 
 
 class ToolMessage(Wire):
@@ -88,30 +106,35 @@ class ToolMessage(Wire):
     name: str | None = None
 
 
+class ProviderFields(Wire):
+    """Where LiteLLM puts fields of an answer: they say nothing that the message does not."""
+
+    refusal: None = None
+    reasoning_content: str | None = None
+
+
 class AssistantMessage(Wire):
     """What the model said before. The fields that can only be null are those that OpenAI's own answers carry."""
 
     role: Literal["assistant"]
     content: Content | None = None
+    name: str | None = Field(None, description="who said it, for chat templates that tell the model")
     reasoning_content: str | None = None
     refusal: None = None
     audio: None = None
     function_call: None = None
     annotations: Annotated[list[JsonValue], Field(max_length=0)] | None = None
     tool_calls: Annotated[list[ToolCall], Field(min_length=1)] | None = None
+    parsed: Parsed = None
+    provider_specific_fields: ProviderFields | None = None
 
     def message(self) -> Message:
         """For the engine. Raises Problem for arguments that are no JSON object."""
         calls = [
-            {
-                "id": call.id,
-                "type": "function",
-                "function": {"name": call.function.name, "arguments": _arguments(call.function.arguments)},
-            }
-            for call in self.tool_calls or ()
+            _call(call.id, call.function.name, call.function.arguments, "messages") for call in self.tool_calls or ()
         ]
         text = "" if self.content is None else text_of(self.content)
-        return Message("assistant", text, self.reasoning_content, tuple(calls) or None)
+        return Message("assistant", text, self.reasoning_content, tuple(calls) or None, name=self.name)
 
 
 ChatMessage = Annotated[SystemMessage | UserMessage | AssistantMessage | ToolMessage, Field(discriminator="role")]
@@ -144,6 +167,48 @@ class ChosenTool(Wire):
 
     type: Literal["function"]
     function: ChosenName
+
+
+@dataclass(frozen=True, slots=True)
+class Calls:
+    """What an answer may call, or has to. several: more than one call at once."""
+
+    functions: tuple[Function, ...]
+    must: bool
+    several: bool
+
+    @classmethod
+    def chosen(cls, functions: Sequence[Function], choice: str | ChosenName | None, several: bool | None) -> "Calls":
+        """From tools, tool_choice and parallel_tool_calls. Raises Problem."""
+        functions = [] if choice == "none" else functions
+        if isinstance(choice, ChosenName):
+            functions = [function for function in functions if function.name == choice.name]
+            if not functions:
+                raise Problem.invalid(
+                    f"tool_choice names {choice.name!r}, which is not among the tools.", "tool_choice"
+                )
+        if len({function.name for function in functions}) < len(functions):
+            raise Problem.invalid("two tools have the same name.", "tools")
+        must = choice == "required" or isinstance(choice, ChosenName)
+        return cls(tuple(functions), must, several is not False)
+
+    def template(self) -> tuple[dict[str, Any], ...] | None:
+        """The functions as chat templates read them."""
+        unread = {"strict", "type"}
+        written = [function.model_dump(exclude_none=True, exclude=unread) for function in self.functions]
+        return tuple({"type": "function", "function": function} for function in written) or None
+
+    def grammar(self, form: CallFormat, wanted: Grammar | None) -> Grammar | None:
+        """What holds the answer to these calls, where the request asks for more than that they be possible.
+
+        wanted: the answer's own format. An answer that must be a call has no text, and so none that it could be for.
+        """
+        strict = any(function.strict for function in self.functions)
+        if not (self.must or wanted or not self.several or strict):
+            return None
+        schema = from_json(wanted.text or '{"type": "object"}') if wanted else None
+        functions = [function.model_dump() for function in self.functions]
+        return calling(form, functions, self.must, self.several, schema)
 
 
 class StreamOptions(Wire):
@@ -190,6 +255,7 @@ Penalty = Annotated[float, Field(ge=-2, le=2, allow_inf_nan=False)]
 Bias = Annotated[float, Field(ge=-100, le=100, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1, lt=2**31), WHOLE]
 Stop = Annotated[str, Field(min_length=1, max_length=1000)]
+ServiceTier = Literal["auto", "default"]
 
 
 class Sampled(Wire):
@@ -281,42 +347,22 @@ class ChatRequest(Sampled):
         None, description="only `text`"
     )
     store: Off | None = Field(None, description="only false: nothing is stored")
+    metadata: Annotated[dict[str, str], Field(max_length=0)] | None = Field(
+        None, description="only empty: nothing is stored that it could be kept with"
+    )
+    service_tier: ServiceTier | None = Field(None, description="only `auto` or `default`: there is one")
+    verbosity: Literal["medium"] | None = Field(None, description="only `medium`, which is OpenAI's default")
 
     def conversation(self) -> list[Message]:
         """The messages for the engine. Raises Problem."""
         return [_message(said) for said in self.messages]
 
-    def callable(self) -> list[Tool]:
-        """The tools that the model is told of. Raises Problem."""
+    def calls(self) -> Calls:
+        """What the answer may call. Raises Problem."""
         if self.tool_choice is not None and not self.tools:
             raise Problem.invalid("tool_choice needs tools.", "tool_choice")
-        tools = [] if self.tool_choice == "none" else list(self.tools or ())
-        if isinstance(self.tool_choice, ChosenTool):
-            name = self.tool_choice.function.name
-            tools = [tool for tool in tools if tool.function.name == name]
-            if not tools:
-                raise Problem.invalid(f"tool_choice names {name!r}, which is not among the tools.", "tool_choice")
-        names = [tool.function.name for tool in tools]
-        if len(set(names)) < len(names):
-            raise Problem.invalid("two tools have the same name.", "tools")
-        return tools
-
-    @property
-    def must_call(self) -> bool:
-        """Whether the answer has to be a call."""
-        return self.tool_choice == "required" or isinstance(self.tool_choice, ChosenTool)
-
-    def call_grammar(self, form: CallFormat) -> Grammar | None:
-        """What holds the answer to calls of its tools, where the request asks for more than that they be possible.
-
-        An answer that must be a call has no text, and so none that a format could be for.
-        """
-        functions = [tool.function for tool in self.callable()]
-        wanted, several = grammar_of(self.response_format), self.parallel_tool_calls is not False
-        if not (self.must_call or wanted or not several or any(function.strict for function in functions)):
-            return None
-        schema = from_json(wanted.text or '{"type": "object"}') if wanted else None
-        return calling(form, [function.model_dump() for function in functions], self.must_call, several, schema)
+        choice = self.tool_choice.function if isinstance(self.tool_choice, ChosenTool) else self.tool_choice
+        return Calls.chosen([tool.function for tool in self.tools or ()], choice, self.parallel_tool_calls)
 
     def sampling(self, defaults: SamplingOptions) -> SamplingOptions:
         """The sampling options. Raises Problem, InvalidRequest."""
@@ -331,8 +377,7 @@ class ChatRequest(Sampled):
     def template(self) -> TemplateOptions:
         """What the chat template is given besides the messages."""
         effort = {} if self.reasoning_effort is None else {"reasoning_effort": self.reasoning_effort}
-        tools = tuple(tool.model_dump(exclude_none=True, exclude={"function": {"strict"}}) for tool in self.callable())
-        return TemplateOptions(tools or None, {**(self.chat_template_kwargs or {}), **effort})
+        return TemplateOptions(self.calls().template(), {**(self.chat_template_kwargs or {}), **effort})
 
 
 class CompletionRequest(Sampled):
@@ -377,6 +422,7 @@ class OutputText(Wire):
     text: str
     annotations: Annotated[list[JsonValue], Field(max_length=0)] | None = None
     logprobs: Annotated[list[JsonValue], Field(max_length=0)] | None = None
+    parsed: Parsed = None
 
 
 class InputMessage(Wire):
@@ -408,6 +454,61 @@ class ReasoningItem(Wire):
     status: Literal["completed", "incomplete"] | None = None
 
 
+class FunctionCallItem(Wire):
+    """A call that the model made. The fields that can only be null are those that the client library knows."""
+
+    type: Literal["function_call"]
+    call_id: str
+    name: str
+    arguments: str
+    id: str | None = None
+    status: Literal["completed"] | None = None
+    namespace: None = None
+    caller: None = None
+    async_: None = Field(None, validation_alias=AliasChoices("async", "async_"))
+    parsed_arguments: Parsed = None
+
+
+class FunctionOutputItem(Wire):
+    """What a called function gave."""
+
+    type: Literal["function_call_output"]
+    call_id: str
+    output: str | Annotated[list[InputText], Field(min_length=1)]
+    id: str | None = None
+    status: Literal["completed"] | None = None
+
+
+def _item_type(item: object) -> str | None:
+    kind = item.get("type", "message") if isinstance(item, dict) else getattr(item, "type", None)
+    return kind if isinstance(kind, str) else None
+
+
+InputItem = Annotated[
+    Annotated[InputMessage, Tag("message")]
+    | Annotated[ReasoningItem, Tag("reasoning")]
+    | Annotated[FunctionCallItem, Tag("function_call")]
+    | Annotated[FunctionOutputItem, Tag("function_call_output")],
+    Discriminator(
+        _item_type,
+        custom_error_type="item_type",
+        custom_error_message="Input should be a message, reasoning, function_call or function_call_output",
+    ),
+]
+
+
+class FunctionTool(Function):
+    """A function that the model may call, as /v1/responses writes it."""
+
+    type: Literal["function"]
+
+
+class ChosenFunction(ChosenName):
+    """This function and no other, as /v1/responses writes it."""
+
+    type: Literal["function"]
+
+
 class SchemaFormat(Wire):
     """JSON that follows a schema, as /v1/responses writes it."""
 
@@ -422,6 +523,7 @@ class TextConfig(Wire):
     """What the text must be."""
 
     format: Annotated[TextFormat | JsonObjectFormat | SchemaFormat, Field(discriminator="type")] | None = None
+    verbosity: Literal["medium"] | None = None
 
 
 class Reasoning(Wire):
@@ -441,7 +543,7 @@ class ResponsesRequest(Wire):
     """POST /v1/responses."""
 
     model: str = Field(description="the name that /v1/models gives")
-    input: str | Annotated[list[InputMessage | ReasoningItem], Field(min_length=1)] = Field(
+    input: str | Annotated[list[InputItem], Field(min_length=1)] = Field(
         description="a question, or the conversation so far; text only"
     )
     instructions: str | None = Field(None, description="a system message before it")
@@ -451,6 +553,15 @@ class ResponsesRequest(Wire):
     top_p: TopP | None = Field(None, description="nucleus sampling; the model's own suggestion, else 1")
     max_output_tokens: Count | None = Field(None, description="at most so many new tokens; the window's end without it")
     text: TextConfig | None = Field(None, description="`format`: `text`, `json_object` or `json_schema`")
+    tools: Annotated[list[FunctionTool], Field(max_length=128)] | None = Field(
+        None, description="functions that the model may call, where its chat template knows of tools"
+    )
+    tool_choice: Literal["none", "auto", "required"] | ChosenFunction | None = Field(
+        None, description="`auto`, `none`, `required`, or one function by name; the last two always give one valid call"
+    )
+    parallel_tool_calls: bool | None = Field(None, description="false: at most one call in an answer")
+    include: Annotated[list[str], Field(max_length=0)] | None = Field(None, description="only empty")
+    service_tier: ServiceTier | None = Field(None, description="only `auto` or `default`: there is one")
     reasoning: Reasoning | None = Field(None, description="`effort`, where the model's chat template knows of it")
     metadata: dict[str, str] | None = Field(None, description="given back as it came")
     store: Off | None = Field(None, description="only false: nothing is stored, without it either")
@@ -458,23 +569,45 @@ class ResponsesRequest(Wire):
     user: str | None = Field(None, description="whom a request is made for; nothing is done with it")
 
     def conversation(self) -> list[Message]:
-        """The messages for the engine. Raises Problem for a thought that no answer follows."""
+        """The messages for the engine. Raises Problem for a thought that no answer follows, or an output of no call."""
         said = [Message("system", self.instructions)] if self.instructions is not None else []
         if isinstance(self.input, str):
             return [*said, Message("user", self.input)]
         thought: str | None = None
+        called: dict[str, str] = {}
         for item in self.input:
             if isinstance(item, ReasoningItem):
                 thought = (thought or "") + "".join(part.text for part in item.content or ())
                 continue
-            if thought is not None and item.role != "assistant":
+            if isinstance(item, FunctionCallItem):
+                called[item.call_id] = item.name
+                call = _call(item.call_id, item.name, item.arguments, "input")
+                if thought is None and said and said[-1].role == "assistant":  # its text, or its call before this one
+                    said[-1] = replace(said[-1], tool_calls=(*(said[-1].tool_calls or ()), call))
+                else:
+                    said.append(Message("assistant", "", thought or None, (call,)))
+                thought = None
+                continue
+            if thought is not None and not (isinstance(item, InputMessage) and item.role == "assistant"):
                 break
+            if isinstance(item, FunctionOutputItem):
+                if item.call_id not in called:
+                    raise Problem.invalid(f"no function_call has the call_id {item.call_id!r} of this output.", "input")
+                text = item.output if isinstance(item.output, str) else "".join(part.text for part in item.output)
+                said.append(Message("tool", text, tool_call_id=item.call_id, name=called[item.call_id]))
+                continue
             text = item.content if isinstance(item.content, str) else "".join(part.text for part in item.content)
             said.append(Message("system" if item.role == "developer" else item.role, text, thought or None))
             thought = None
         if thought is not None:
-            raise Problem.invalid("a reasoning item must stand before a message of the assistant.", "input")
+            raise Problem.invalid("a reasoning item must stand before a message of the assistant, or a call.", "input")
         return said
+
+    def calls(self) -> Calls:
+        """What the answer may call. Raises Problem."""
+        if self.tool_choice not in (None, "none", "auto") and not self.tools:
+            raise Problem.invalid("tool_choice needs tools.", "tool_choice")
+        return Calls.chosen(self.tools or (), self.tool_choice, self.parallel_tool_calls)
 
     def sampling(self, defaults: SamplingOptions) -> SamplingOptions:
         """The sampling options."""
@@ -494,7 +627,7 @@ class ResponsesRequest(Wire):
     def template(self) -> TemplateOptions:
         """What the chat template is given besides the messages."""
         effort = self.reasoning.effort if self.reasoning else None
-        return TemplateOptions(arguments={} if effort is None else {"reasoning_effort": effort})
+        return TemplateOptions(self.calls().template(), {} if effort is None else {"reasoning_effort": effort})
 
 
 REQUESTS: dict[str, type[Wire]] = {
@@ -522,17 +655,17 @@ def _message(said: SystemMessage | UserMessage | AssistantMessage | ToolMessage)
         return said.message()
     if isinstance(said, ToolMessage):
         return Message("tool", text_of(said.content), tool_call_id=said.tool_call_id, name=said.name)
-    return Message("system" if said.role == "developer" else said.role, text_of(said.content))
+    return Message("system" if said.role == "developer" else said.role, text_of(said.content), name=said.name)
 
 
-def _arguments(text: str) -> dict[str, Any]:
+def _call(id: str, name: str, text: str, param: str) -> dict[str, Any]:
     try:
         arguments = from_json(text, allow_inf_nan=False)
     except ValueError:
         arguments = None
     if not isinstance(arguments, dict):
-        raise Problem.invalid("the arguments of a tool call must be a JSON object, as text.", "messages")
-    return arguments
+        raise Problem.invalid("the arguments of a tool call must be a JSON object, as text.", param)
+    return {"id": id, "type": "function", "function": {"name": name, "arguments": arguments}}
 
 
 def grammar_of(wanted: TextFormat | JsonObjectFormat | JsonSchemaFormat | None) -> Grammar | None:
@@ -572,9 +705,13 @@ def parse(model: type[Model], body: bytes) -> Model:
 
 
 def _problem(error: ValidationError, content: Any) -> Problem:
-    # Each member of a union has its say; the one that got furthest is what the client meant.
+    # Each member of a union has its say; the one that got furthest is what the client meant. What was sent and is wrong
+    # tells more than what was not sent.
     faults = [(_path(fault, content), fault) for fault in error.errors(include_url=False)]
-    path, fault = max((each for each in faults if each[0][:1] == faults[0][0][:1]), key=lambda each: len(each[0]))
+    path, fault = max(
+        (each for each in faults if each[0][:1] == faults[0][0][:1]),
+        key=lambda each: (len(each[0]), each[1]["type"] != "missing"),
+    )
     param = ".".join(path) or None
     if fault["type"] == "extra_forbidden":
         return Problem.invalid(f"{param} is not supported: leave it out.", param, "unknown_parameter")

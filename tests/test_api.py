@@ -5,18 +5,21 @@ import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, cast
 
 import openai
 import pytest
 from openai import AsyncOpenAI, OpenAI
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from openai.types.completion import Completion
+from pydantic import BaseModel
 
+from serving.answers import AnswerEngine
 from serving.metrics import Metrics
-from serving.types import EngineSettings, Message, SamplingOptions, complete
+from serving.types import Chunk, EngineSettings, Message, SamplingOptions, complete
 from serving.worker import EngineProcess
 from tests.servers import api_served, asked, error_of, events_of
+from tests.test_tools import TEMPLATE, Calling
 
 MESSAGES: Any = [{"role": "user", "content": "what is 17+25?"}]
 GREEDY: Any = {"model": "demo", "messages": MESSAGES, "temperature": 0, "max_tokens": 40}
@@ -157,6 +160,45 @@ def test_the_answer_follows_a_schema(client: OpenAI) -> None:
         client.chat.completions.create(**GREEDY, response_format=wrong)
 
 
+class City(BaseModel):
+    """What an answer is parsed into."""
+
+    name: Literal["Rome", "Oslo"]
+
+
+def test_what_clients_send_unasked_asks_for_nothing(client: OpenAI, worker: EngineProcess) -> None:
+    unasked: Any = {"service_tier": "auto", "verbosity": "medium", "metadata": {}, "parallel_tool_calls": False}
+    answer = client.chat.completions.create(**GREEDY, **unasked, user="anna", store=False)
+    assert answer.choices[0].message.content == expected(worker, GREEDY)
+
+
+def test_answers_go_back_as_client_libraries_keep_them(client: OpenAI) -> None:
+    city = {"role": "user", "content": "a city"}
+    first = client.chat.completions.parse(**{**GREEDY, "messages": [city]}, response_format=City)
+    message = first.choices[0].message
+    assert message.parsed
+    called = {"name": "city", "arguments": message.content, "parsed_arguments": message.parsed.model_dump()}
+    for kept in (
+        {**message.model_dump(warnings=False), "name": "bot"},
+        {"role": "assistant", "content": message.content, "provider_specific_fields": {"refusal": None}},  # LiteLLM
+        {"role": "assistant", "tool_calls": [{"index": 0, "id": "c1", "type": "function", "function": called}]},
+    ):
+        history: Any = [city, kept, {"role": "user", "content": "and now?", "name": "anna"}]
+        assert client.chat.completions.create(**{**GREEDY, "messages": history}).choices[0].finish_reason
+    parsed = client.responses.parse(model="demo", input="a city", text_format=City, temperature=0)
+    assert parsed.output_parsed
+    again: Any = [*(item.model_dump(warnings=False) for item in parsed.output), {"role": "user", "content": "and now?"}]
+    assert client.responses.create(model="demo", input=again, max_output_tokens=9).output
+
+
+def test_a_name_is_told_where_the_template_tells_names(demo_model: Path) -> None:
+    puppet = Calling(demo_model, TEMPLATE.replace("{{ m.content }}", "{{ m.name }}: {{ m.content }}"))
+    with api_served(cast(AnswerEngine, puppet)) as url:
+        puppet.immediately = [[Chunk("so", 3, 0, 3, 1, finish_reason="stop")]]
+        assert asked(url, CHAT, {**GREEDY, "messages": [{"role": "user", "content": "hi", "name": "anna"}]})[0] == 200
+    assert "anna: hi" in puppet.read
+
+
 def test_a_text_is_continued_without_a_template(client: OpenAI, worker: EngineProcess) -> None:
     text = "user: hi\nassistant:"
     body: Any = {"model": "demo", "temperature": 0, "max_tokens": 8}
@@ -203,6 +245,9 @@ def test_the_one_model_is_listed_and_no_other_answers(client: OpenAI) -> None:
         ({"top_logprobs": 2}, "top_logprobs", "invalid_value"),
         ({"stream_options": {"include_usage": True}}, "stream_options", "invalid_value"),
         ({"max_completion_tokens": 4}, "max_tokens", "invalid_value"),
+        ({"metadata": {"a": "b"}}, "metadata", "invalid_value"),
+        ({"service_tier": "flex"}, "service_tier", "invalid_value"),
+        ({"verbosity": "low"}, "verbosity", "invalid_value"),
         ({"response_format": {"type": "json_schema", "json_schema": {"name": "n"}}},
          "response_format.json_schema.schema", "missing_required_parameter"),
         ({"messages": [{"role": "user"}]}, "messages.0.content", "missing_required_parameter"),

@@ -2,7 +2,7 @@
 
 import json
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 import numpy as np
 from llguidance import LLMatcher, LLTokenizer
@@ -10,10 +10,8 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from serving.errors import InvalidRequest
-from serving.types import COMPACT_JSON, Grammar
-
-if TYPE_CHECKING:
-    from llguidance._lib import JsonCompileOptions
+from serving.schemas import to_generate
+from serving.types import Grammar
 
 
 class GrammarCompiler:
@@ -101,11 +99,11 @@ def _in_llguidance(grammar: Grammar) -> str:
         return LLMatcher.grammar_from_regex(grammar.text)
     if grammar.kind == "lark":
         return LLMatcher.grammar_from_lark(grammar.text)
-    schema = grammar.text if grammar.kind == "json_schema" else '{"type": "object"}'
     try:
-        return LLMatcher.grammar_from_json_schema(schema, defaults=cast("JsonCompileOptions", COMPACT_JSON))
+        schema = json.loads(grammar.text) if grammar.kind == "json_schema" else {"type": "object"}
     except ValueError as error:
         raise InvalidRequest(f"this json_schema is not JSON: {error}. Send the schema as JSON text.") from error
+    return LLMatcher.grammar_from_json_schema(to_generate(schema) if isinstance(schema, dict) else schema)
 
 
 def _readable(tokenizer: Tokenizer) -> str:

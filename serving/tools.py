@@ -8,8 +8,9 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
+from serving.schemas import to_generate
 from serving.stops import overlap
-from serving.types import COMPACT_JSON, Grammar
+from serving.types import Grammar
 
 Json = dict[str, Any]
 
@@ -201,7 +202,7 @@ def calling(
 
 
 def _json(schema: Json) -> str:
-    return f"%json {json.dumps({**schema, 'x-guidance': COMPACT_JSON})}"
+    return f"%json {json.dumps(to_generate(schema))}"
 
 
 def _plain(text: str) -> str:

@@ -52,11 +52,6 @@ class TemplateOptions:
     arguments: Mapping[str, Any] = field(default_factory=dict)
 
 
-# How JSON is written under a grammar, in llguidance's words: as Python's json.dumps does. Small models left free to put
-# blanks between its parts are prone to go on with them for ever.
-COMPACT_JSON: dict[str, Any] = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
-
-
 @dataclass(frozen=True, slots=True)
 class Grammar:
     """What an answer must be, from its first character to its last; reasoning that the prompt opens comes before it.

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -197,11 +198,39 @@ def test_a_token_that_was_not_allowed_is_refused_at_once(demo_tokens: Model) -> 
         matcher.accept(demo_tokens.tokenizer.token_to_id("z"))
 
 
+OPEN = {"properties": {"a": {"const": 1}}, "required": ["a"]}
+
+
+@pytest.mark.parametrize(
+    ("schema", "takes"),
+    [
+        (OPEN, False),
+        ({**OPEN, "additionalProperties": True}, True),
+        ({**OPEN, "additionalProperties": {"const": 2}}, True),
+        ({"anyOf": [OPEN]}, False),
+        ({"$ref": "#/$defs/open", "$defs": {"open": OPEN}}, False),
+        ({"allOf": [OPEN, {"properties": {"b": {"const": 2}}}]}, True),
+        ({"type": "object"}, True),
+    ],
+)
+def test_an_object_has_no_properties_that_its_schema_does_not_name(
+    demo_tokens: Model, schema: dict[str, Any], takes: bool
+) -> None:
+    matcher = demo_tokens.matcher("json_schema", json.dumps(schema))
+    text = '{"a": 1, "b": 2}'
+    taken = True
+    for token in demo_tokens.tokenizer.encode(text).ids:
+        taken = taken and token in matcher.allowed()
+        if taken:
+            matcher.accept(token)
+    assert taken == takes
+
+
 @pytest.mark.parametrize("chosen", [0, -1])
 def test_json_is_written_in_one_way(demo_tokens: Model, chosen: int) -> None:
     """A weak model left free to put blanks between the parts would go on with them."""
     keys = {"a": {"const": [1, 2]}, "b": {"const": {"c": True}}}
-    schema = {"type": "object", "properties": keys, "required": ["a", "b"], "additionalProperties": False}
+    schema = {"type": "object", "properties": keys, "required": ["a", "b"]}
     matcher, written = demo_tokens.matcher("json_schema", json.dumps(schema)), list[int]()
     while not matcher.stopped:
         written.append(int(matcher.allowed()[chosen]))

@@ -124,6 +124,7 @@ def test_schemathesis_finds_no_server_error_and_no_hang(url: str, tmp_path: Path
     scripts = str(Path(sys.executable).parent)
     result = subprocess.run(
         command,
+        cwd=tmp_path,  # it keeps what it finds
         capture_output=True,
         text=True,
         env={**os.environ, "PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}"},

@@ -63,7 +63,7 @@ def conversations(split: Split, seed: int) -> Iterator[Conversation]:
     rng = random.Random(f"{split}/{seed}")
     while True:
         draw = Draw(split, rng)
-        yield _styled(draw) if draw.chance(0.26) else _plain(draw)
+        yield styled(draw) if draw.chance(0.26) else _plain(draw)
 
 
 def skilled(draw: Draw) -> Turn:
@@ -145,7 +145,8 @@ def _next_turns(draw: Draw, notebook: Notebook, memory: float, before: list[Turn
     return [skilled(draw)]
 
 
-def _styled(draw: Draw) -> Conversation:
+def styled(draw: Draw) -> Conversation:
+    """A chat under a system prompt that changes every answer."""
     style = styles.style(draw)
     turns: list[Turn] = []
     for _ in range(draw.rng.randint(1, 6)):

@@ -1,14 +1,17 @@
-"""Extra practice with the letters of some real words, for a second, short stage of training.
+"""Extra practice with what a model is weak at, for later, short stages of training.
 
-BPE gives common words a token of their own, and a model knows the letters of a token only if it has spelled it. The
-first stage of the shipped checkpoint kept these words out of all letter skills; the second one teaches them.
+Letters: BPE gives common words a token of their own, and a model knows the letters of a token only if it has spelled
+it. The first stage of the shipped checkpoint kept some real words out of all letter skills; the second one teaches them.
+
+Manners: what the user never told is not to be invented, and a system prompt is to be followed in every answer.
 """
 
 import random
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import TypeVar
 
-from builder.demo.corpus import Conversation, conversations, messages
+from builder.demo.corpus import Conversation, conversations, messages, skilled, styled
 from builder.demo.draw import Draw, Split
 from builder.demo.letters import letters
 from builder.demo.lists import lists
@@ -31,18 +34,47 @@ class _LateDraw(Draw):
         return super().any(pool)
 
 
-def mixed(split: Split, seed: int, share: float) -> Iterator[Conversation]:
-    """Endless conversations of the corpus, with a share of drills among them."""
+@dataclass(frozen=True)
+class Drills:
+    """The share of each kind of drill among all conversations, from 0 to 1."""
+
+    letters: float = 0.0
+    manners: float = 0.0
+
+
+def mixed(split: Split, seed: int, drills: Drills) -> Iterator[Conversation]:
+    """Endless conversations of the corpus, with drills among them."""
     ordinary = conversations(split, seed)
     rng = random.Random(f"drills/{split}/{seed}")
     while True:
-        if share and rng.random() < share:
-            yield messages(_drill(_LateDraw(split, rng)))
+        kind = rng.random() if drills != Drills() else 1.0
+        if kind < drills.letters:
+            yield messages(_letters(_LateDraw(split, rng)))
+        elif kind < drills.letters + drills.manners:
+            yield _manners(Draw(split, rng))
         else:
             yield next(ordinary)
 
 
-def _drill(draw: Draw) -> list[Turn]:
+def _manners(draw: Draw) -> Conversation:
+    if draw.chance(0.5):
+        return styled(draw)
+    notebook = Notebook(draw)
+    turns: list[Turn] = []
+    for _ in range(draw.rng.randint(1, 6)):
+        kind = draw.rng.random()
+        if kind < 0.45:
+            turns.append(notebook.missing())
+        elif kind < 0.6:
+            turns.append(notebook.state())
+        elif kind < 0.75 and len(notebook):
+            turns.append(notebook.recall())
+        else:
+            turns.append(skilled(draw))
+    return messages(turns)
+
+
+def _letters(draw: Draw) -> list[Turn]:
     notebook = Notebook(draw)
     turns: list[Turn] = []
     for _ in range(draw.rng.randint(2, 8)):

@@ -12,12 +12,13 @@ import numpy.typing as npt
 from tokenizers import Tokenizer
 
 from builder.demo.draw import Split
-from builder.demo.drills import mixed
+from builder.demo.drills import Drills, mixed
 from builder.demo.tokens import END_OF_TEXT, END_OF_TEXT_ID, render
 
 Rows = npt.NDArray[np.uint16]
 _POOL = 64
 _CHUNK = 256
+NONE = Drills()
 
 
 def pack(chats: Iterator[list[int]], rows: int, length: int) -> Rows:
@@ -40,20 +41,20 @@ def pack(chats: Iterator[list[int]], rows: int, length: int) -> Rows:
     return packed
 
 
-def encoded(tokenizer: Tokenizer, split: Split, seed: int, drill: float) -> Iterator[list[int]]:
-    """Endless chats as token ids, each ended by the end-of-text token; `drill` is the share of word drills."""
-    chats = mixed(split, seed, drill)
+def encoded(tokenizer: Tokenizer, split: Split, seed: int, drills: Drills) -> Iterator[list[int]]:
+    """Endless chats as token ids, each ended by the end-of-text token; with drills among them."""
+    chats = mixed(split, seed, drills)
     while True:
         texts = [render(chat) + END_OF_TEXT for chat in islice(chats, _CHUNK)]
         for encoding in tokenizer.encode_batch(texts, add_special_tokens=False):
             yield encoding.ids
 
 
-def shard(tokenizer_json: str, seed: int, index: int, rows: int, length: int, drill: float = 0.0) -> Rows:
+def shard(tokenizer_json: str, seed: int, index: int, rows: int, length: int, drills: Drills = NONE) -> Rows:
     """Shard number `index` of the training rows of a seed."""
     tokenizer = Tokenizer.from_str(tokenizer_json)
     # One million shards of a seed before two seeds could meet.
-    return pack(encoded(tokenizer, "train", seed * 1_000_000 + index, drill), rows, length)
+    return pack(encoded(tokenizer, "train", seed * 1_000_000 + index, drills), rows, length)
 
 
 def worker_pool(workers: int) -> Pool | None:
@@ -69,14 +70,14 @@ def _one_thread() -> None:
 
 
 def stream(
-    pool: Pool | None, ahead: int, tokenizer_json: str, seed: int, first: int, rows: int, length: int, drill: float
+    pool: Pool | None, ahead: int, tokenizer_json: str, seed: int, first: int, rows: int, length: int, drills: Drills
 ) -> Iterator[Rows]:
     """Shards `first`, `first + 1`, ... in order; the pool keeps `ahead` shards ahead."""
     waiting: deque[AsyncResult[Rows]] = deque()
     for index in count(first):
         if pool is None:
-            yield shard(tokenizer_json, seed, index, rows, length, drill)
+            yield shard(tokenizer_json, seed, index, rows, length, drills)
             continue
-        waiting.append(pool.apply_async(shard, (tokenizer_json, seed, index, rows, length, drill)))
+        waiting.append(pool.apply_async(shard, (tokenizer_json, seed, index, rows, length, drills)))
         if len(waiting) > ahead:
             yield waiting.popleft().get()

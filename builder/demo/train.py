@@ -5,7 +5,6 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from multiprocessing.pool import Pool
 from pathlib import Path
@@ -18,7 +17,8 @@ from transformers import GenerationConfig, LlamaForCausalLM
 
 from builder.demo import CHECKPOINT, model, tokens
 from builder.demo.card import Run, write_card
-from builder.demo.shards import stream, worker_pool
+from builder.demo.drills import Drills
+from builder.demo.shards import NONE, stream, worker_pool
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Plan:
     rate: float = 5e-3
     decay: float = 0.1
     muon: bool = True
-    drill: float = 0.0
+    drills: Drills = NONE
     average: bool = False
     layers: int = 7
     hidden: int = 256
@@ -78,7 +78,7 @@ def train(plan: Plan, out: Path, resume: bool = True, start: Path | None = None)
         return model.loss_of(net, ids, assistant)
 
     step_loss = torch.compile(loss_of, dynamic=False) if plan.compiled else loss_of
-    autocast = torch.autocast("cuda", dtype=torch.bfloat16) if plan.device == "cuda" else nullcontext()
+    autocast = torch.autocast(plan.device, dtype=torch.bfloat16)
     pool = worker_pool(plan.workers)
     started, saved = 0.0, state.seconds
     for batch in _batches(plan, state, pool, tokenizer.to_str()):
@@ -131,7 +131,7 @@ def _batches(plan: Plan, state: State, pool: Pool | None, tokenizer_json: str) -
     """Batches [rows, length] until the plan is done. A resumed run gets what the whole run would have got."""
     first, skip = divmod(state.step, plan.shard_steps)
     rows = plan.rows
-    size = rows * plan.shard_steps, plan.length, plan.drill
+    size = rows * plan.shard_steps, plan.length, plan.drills
     for shard in stream(pool, plan.workers + 2, tokenizer_json, plan.seed, first, *size):
         data = torch.from_numpy(shard.astype("int32")).to(plan.device).long()
         for index in range(skip, plan.shard_steps):
@@ -206,8 +206,10 @@ def _run(plan: Plan, state: State, net: LlamaForCausalLM) -> Run:
 
 def _command(plan: Plan) -> str:
     """The command line that repeats the plan (with its number of steps, whatever ended it)."""
-    shown = ("steps", "seed", "rows", "length", "rate", "drill")
+    shown = ("steps", "seed", "rows", "length", "rate")
     flags = [f"--{name} {getattr(plan, name)}" for name in shown if getattr(plan, name) != getattr(Plan, name)]
+    drills = (("letter", plan.drills.letters), ("manner", plan.drills.manners))
+    flags += [f"--{kind}-drills {share}" for kind, share in drills if share]
     return " ".join(["python -m builder.demo.train", *flags, *([] if plan.muon else ["--adamw"])])
 
 
@@ -227,7 +229,8 @@ def main() -> None:
     parser.add_argument("--adamw", action="store_true", help="use AdamW for all weights instead of Muon")
     parser.add_argument("--length", type=int, default=Plan.length, help="tokens in a row")
     parser.add_argument("--start", type=Path, help="begin with the tokenizer and weights of this finished checkpoint")
-    parser.add_argument("--drill", type=float, default=0.0, help="share of word drills (0 to 1)")
+    parser.add_argument("--letter-drills", type=float, default=0.0, help="share of drills in letters (0 to 1)")
+    parser.add_argument("--manner-drills", type=float, default=0.0, help="share of drills in manners (0 to 1)")
     parser.add_argument("--average", action="store_true", help="with --start: end half way between both models")
     parser.add_argument("--fresh", action="store_true", help="start over instead of resuming")
     flags = parser.parse_args()
@@ -239,7 +242,7 @@ def main() -> None:
         rows=flags.rows,
         length=flags.length,
         rate=flags.rate,
-        drill=flags.drill,
+        drills=Drills(flags.letter_drills, flags.manner_drills),
         average=flags.average,
         workers=flags.workers,
         muon=not flags.adamw,

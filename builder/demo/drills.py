@@ -1,7 +1,7 @@
 """Extra practice with what a model is weak at, for later, short stages of training.
 
 Letters: BPE gives common words a token of their own, and a model knows the letters of a token only if it has spelled
-it. The first stage of the shipped checkpoint kept some real words out of all letter skills; the second one teaches them.
+it. The first stage of the shipped checkpoint kept some real words out of all letter skills; the second teaches them.
 
 Manners: what the user never told is not to be invented, and a system prompt is to be followed in every answer.
 """

@@ -110,7 +110,7 @@ def train(plan: Plan, out: Path, resume: bool = True, start: Path | None = None)
     if before and plan.average:
         _average(net, before)
     _export(net, tokenizer, out)
-    write_card(out, _run(plan, state, net))
+    write_card(out, _run(plan, state, net, start))
     shutil.rmtree(work)
     return out
 
@@ -191,10 +191,10 @@ def _export(net: LlamaForCausalLM, tokenizer: Tokenizer, out: Path) -> None:
     tokens.save_tokenizer(tokenizer, out)
 
 
-def _run(plan: Plan, state: State, net: LlamaForCausalLM) -> Run:
+def _run(plan: Plan, state: State, net: LlamaForCausalLM, start: Path | None) -> Run:
     machine = f"one {torch.cuda.get_device_name()} GPU" if plan.device == "cuda" else "CPU"
     return Run(
-        command=_command(replace(plan, steps=state.step)),
+        command=_command(replace(plan, steps=state.step), start),
         steps=state.step,
         tokens=state.trained_tokens,
         minutes=state.seconds / 60,
@@ -204,13 +204,15 @@ def _run(plan: Plan, state: State, net: LlamaForCausalLM) -> Run:
     )
 
 
-def _command(plan: Plan) -> str:
+def _command(plan: Plan, start: Path | None) -> str:
     """The command line that repeats the plan (with its number of steps, whatever ended it)."""
+    first = [f"--start {start.name}"] if start else []
     shown = ("steps", "seed", "rows", "length", "rate")
     flags = [f"--{name} {getattr(plan, name)}" for name in shown if getattr(plan, name) != getattr(Plan, name)]
     drills = (("letter", plan.drills.letters), ("manner", plan.drills.manners))
     flags += [f"--{kind}-drills {share}" for kind, share in drills if share]
-    return " ".join(["python -m builder.demo.train", *flags, *([] if plan.muon else ["--adamw"])])
+    switches = [*(["--average"] if plan.average else []), *([] if plan.muon else ["--adamw"])]
+    return " ".join(["python -m builder.demo.train", *first, *flags, *switches])
 
 
 def main() -> None:

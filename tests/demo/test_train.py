@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from builder.demo import model, shards, train
+from builder.demo.drills import Drills
 from builder.demo.tokens import END_OF_TEXT_ID, IM_END_ID, IM_START_ID
 
 TOY = train.Plan(
@@ -91,7 +92,7 @@ def test_an_interrupted_run_resumes_to_the_same_weights(
 
 
 def test_a_second_stage_begins_with_the_weights_of_the_first(trained: Path, tmp_path: Path) -> None:
-    plan = replace(TOY, steps=1, rate=0.0, drill=0.5)
+    plan = replace(TOY, steps=1, rate=0.0, drills=Drills(0.3, 0.3))
     second = weights(train.train(plan, tmp_path, start=trained))
     assert all(torch.equal(second[name], weight) for name, weight in weights(trained).items())
 

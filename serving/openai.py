@@ -247,8 +247,6 @@ class JsonSchemaFormat(Wire):
 
 
 ResponseFormat = Annotated[TextFormat | JsonObjectFormat | JsonSchemaFormat, Field(discriminator="type")]
-
-
 Temperature = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
 TopP = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
 Penalty = Annotated[float, Field(ge=-2, le=2, allow_inf_nan=False)]
@@ -593,11 +591,10 @@ class ResponsesRequest(Wire):
             if isinstance(item, FunctionOutputItem):
                 if item.call_id not in called:
                     raise Problem.invalid(f"no function_call has the call_id {item.call_id!r} of this output.", "input")
-                text = item.output if isinstance(item.output, str) else "".join(part.text for part in item.output)
-                said.append(Message("tool", text, tool_call_id=item.call_id, name=called[item.call_id]))
+                said.append(Message("tool", text_of(item.output), tool_call_id=item.call_id, name=called[item.call_id]))
                 continue
-            text = item.content if isinstance(item.content, str) else "".join(part.text for part in item.content)
-            said.append(Message("system" if item.role == "developer" else item.role, text, thought or None))
+            role = "system" if item.role == "developer" else item.role
+            said.append(Message(role, text_of(item.content), thought or None))
             thought = None
         if thought is not None:
             raise Problem.invalid("a reasoning item must stand before a message of the assistant, or a call.", "input")
@@ -645,7 +642,7 @@ def schemas(template: str) -> tuple[dict[str, str], dict[str, Any]]:
     return {path: refs[model, "validation"]["$ref"] for path, model in REQUESTS.items()}, definitions["$defs"]
 
 
-def text_of(content: Content) -> str:
+def text_of(content: str | Sequence[TextPart | InputText | OutputText]) -> str:
     """A message's text."""
     return content if isinstance(content, str) else "".join(part.text for part in content)
 

@@ -47,7 +47,7 @@ def mixed(split: Split, seed: int, drills: Drills) -> Iterator[Conversation]:
     ordinary = conversations(split, seed)
     rng = random.Random(f"drills/{split}/{seed}")
     while True:
-        kind = rng.random() if drills != Drills() else 1.0
+        kind = rng.random()
         if kind < drills.letters:
             yield messages(_letters(_LateDraw(split, rng)))
         elif kind < drills.letters + drills.manners:

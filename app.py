@@ -24,13 +24,13 @@ from builder.errors import BuildError
 from builder.flags import add_build_flags, kebab, models_dir_from, recipe_from, target_from
 from builder.progress import terminal
 from builder.source import parse_source
-from serving.access import Access, Places, hosts_of
-from serving.api import Api
+from serving.engine.worker import EngineProcess
 from serving.errors import InvalidRequest, ServingError
-from serving.metrics import Metrics
-from serving.server import Server, make_app
+from serving.http.access import Access, Places, hosts_of
+from serving.http.api import Api
+from serving.http.metrics import Metrics
+from serving.http.server import Server, make_app
 from serving.types import EngineSettings, Provider
-from serving.worker import EngineProcess
 
 EXAMPLES = (
     "What can you help me with?",
@@ -119,7 +119,7 @@ def run(flags: argparse.Namespace) -> None:
     # 1. What can be refused at once.
     settings, access, places = settings_from(flags), access_from(flags), Places(client_limit(flags))
     if settings.provider not in ("auto", "cpu"):
-        from serving.oga import check_provider
+        from serving.engine.oga import check_provider
 
         check_provider(settings.provider)
     check_address(flags.host, flags.port)
@@ -137,7 +137,7 @@ def run(flags: argparse.Namespace) -> None:
         name = str(engine.folder.manifest.get("source", {}).get("name", folder.name))
         application = make_app(Api(engine, name, places, metrics).routes(), access.middleware())
         if not flags.no_ui:
-            from serving.ui import build_chat, mount_chat
+            from serving.page.ui import build_chat, mount_chat
 
             examples, notice = (DEMO_EXAMPLES, DEMO_NOTICE) if is_demo else (EXAMPLES, "")
             page = build_chat(engine, name=name, examples=examples, notice=notice, places=places)
@@ -185,7 +185,7 @@ def stopped_by_signals(server: Server) -> Iterator[list[int]]:
 
 def shared(server: Server) -> str | None:
     """The public address; None, and a line on stderr, where it cannot be had."""
-    from serving.ui import share
+    from serving.page.ui import share
 
     try:
         return share(server.port)

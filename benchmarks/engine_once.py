@@ -13,7 +13,7 @@ from queue import SimpleQueue
 
 import numpy as np
 
-from serving.engine import Engine
+from serving.engine.engine import Engine
 from serving.types import Chunk, EngineSettings, SamplingOptions, never
 
 PROMPT, ANSWER = 256, 64

@@ -22,7 +22,7 @@ from statistics import median
 
 from engine_speed import random_llama
 
-from serving.engine import Engine
+from serving.engine.engine import Engine
 from serving.types import Completion, EngineSettings, Message, SamplingOptions, complete
 
 BACKENDS = {"taking turns": EngineSettings(parallel=8, guess=False)}
@@ -169,8 +169,8 @@ def chat_memory(folder: Path, batch: bool) -> None:
     """In a process of its own: the peak above what the imports take, in bytes, as JSON."""
     import psutil
 
-    import serving.oga
-    import serving.ort
+    import serving.engine.oga
+    import serving.engine.ort
 
     before = psutil.Process().memory_info().rss
     with ExitStack() as stack:
@@ -179,7 +179,7 @@ def chat_memory(folder: Path, batch: bool) -> None:
         runtime = one._runtime
     status = Path("/proc/self/status").read_text()  # ru_maxrss would be the parent's, if that had more
     peak = (int(status.partition("VmHWM:")[2].split()[0]) << 10) - before
-    step = (serving.ort.KV_STEP if batch else serving.oga.CAPACITY_STEP) * runtime.kv_bytes_per_token
+    step = (serving.engine.ort.KV_STEP if batch else serving.engine.oga.CAPACITY_STEP) * runtime.kv_bytes_per_token
     print(json.dumps({"peak": peak, "step": step, "whole": runtime.context_length * runtime.kv_bytes_per_token}))
 
 

@@ -22,12 +22,11 @@ from statistics import median
 import onnxruntime_genai as og
 
 from builder.demo import CHECKPOINT
-from serving.engine import Engine, load_runtime
+from serving.engine.engine import Engine, load_runtime
 from serving.folder import ModelFolder
 from serving.hardware import usable_cores
-from serving.prefix import TokenIds
-from serving.prompt import Prompt
-from serving.types import EngineSettings, Message, SamplingOptions
+from serving.text.prompt import Prompt
+from serving.types import EngineSettings, Message, SamplingOptions, TokenIds
 
 TOKENS = 100
 QUESTION = [Message("user", "Tell me a story about a fox.")]

@@ -15,11 +15,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-from serving.access import Access
-from serving.api import Api
-from serving.server import Server, make_app
+from serving.engine.worker import EngineProcess
+from serving.http.access import Access
+from serving.http.api import Api
+from serving.http.server import Server, make_app
 from serving.types import EngineSettings, Message, SamplingOptions
-from serving.worker import EngineProcess
 
 QUESTION = "tell me a story about a fox"
 ROOT = Path(__file__).parent.parent

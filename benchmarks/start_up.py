@@ -29,12 +29,12 @@ onnxruntime_genai.Generator(model, params).append_tokens([0])
 """
 ENGINE = """\
 import sys
-from serving.engine import Engine
+from serving.engine.engine import Engine
 engine = Engine.load(sys.argv[1])
 """
 PROCESS = """\
 import sys
-from serving.worker import EngineProcess
+from serving.engine.worker import EngineProcess
 engine = EngineProcess.load(sys.argv[1])
 """
 ANSWER = """

@@ -17,11 +17,11 @@ from builder.errors import VerificationFailed
 from builder.progress import Report, Step
 from builder.quality import Comparison, Difference, Loss, Quality
 from builder.stage import Job, stage_main
+from serving.engine.oga import OgaRuntime
 from serving.errors import InvalidRequest, ServingError
 from serving.folder import ModelFolder
 from serving.hardware import usable_cores
-from serving.oga import OgaRuntime
-from serving.prompt import Prompt
+from serving.text.prompt import Prompt
 from serving.types import Message, Role
 
 # What templates and tokenizers have been seen to get wrong: blanks at the ends, empty turns, markup, other scripts,

@@ -1,11 +1,11 @@
 """What serving asks of a model folder before it loads it, and what it reads from its configuration."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
 from serving.errors import InvalidRequest, ModelFolderError
-from serving.prompt import read_json
 from serving.types import Provider
 
 REQUIRED = ("genai_config.json", "tokenizer.json", "tokenizer_config.json")
@@ -86,3 +86,18 @@ def _check_size(file: Path, expected: int) -> None:
         raise ModelFolderError(
             f"{file} has {file.stat().st_size} bytes instead of {expected}: build the model again with --rebuild."
         )
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a model folder. Raises ModelFolderError naming the file and the fault."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ModelFolderError(
+            f"{path} is missing: the model folder is incomplete; build it again with --rebuild."
+        ) from error
+    except (OSError, ValueError) as error:
+        raise ModelFolderError(f"{path} cannot be read ({error}); build the model again with --rebuild.") from error
+    if not isinstance(content, dict):
+        raise ModelFolderError(f"{path} does not hold a JSON object; build the model again with --rebuild.")
+    return content

@@ -2,15 +2,16 @@
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
 
 from serving.errors import InvalidRequest
 
-if TYPE_CHECKING:
-    from serving.folder import ModelFolder
-
+TokenIds = NDArray[np.int32]
 Role = Literal["system", "user", "assistant", "tool"]
 FinishReason = Literal["stop", "length", "cancelled"]
 GrammarKind = Literal["json_object", "json_schema", "regex", "lark"]
@@ -239,25 +240,6 @@ Cancelled = Callable[[], bool]
 def never() -> bool:
     """The default of `cancelled`."""
     return False
-
-
-class ChatEngine(Protocol):
-    """What a page or an API needs of an engine, be it in this process or in one of its own."""
-
-    folder: "ModelFolder"
-
-    @property
-    def context_length(self) -> int:
-        """The served window, in tokens."""
-
-    def generate(
-        self,
-        messages: Sequence[Message],
-        options: SamplingOptions | None = None,
-        cancelled: Cancelled = never,
-        template: TemplateOptions | None = None,
-    ) -> Iterator[Chunk]:
-        """Stream the assistant's answer; closing the iterator cancels it."""
 
 
 @dataclass(frozen=True, slots=True)

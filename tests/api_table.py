@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from serving.document import SUMMARIES
-from serving.openai import REQUESTS
+from serving.http.document import SUMMARIES
+from serving.http.openai import REQUESTS
 
 README = Path(__file__).parent.parent / "README.md"
 BEGIN, END = "<!-- api: written by `python -m tests.api_table` -->\n", "<!-- end of api -->"

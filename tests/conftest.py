@@ -22,7 +22,7 @@ from builder.quantize import ORIGINAL, PROOF
 from builder.recipe import ExportTarget, QuantRecipe
 from builder.source import locate, parse_source
 from builder.stage import Job
-from serving.engine import Engine
+from serving.engine.engine import Engine
 
 # Small enough to build in half a minute; quality is tested by what the model still answers.
 RECIPE = QuantRecipe(dataset="demo", num_calib_data=4, seq_len=128)

@@ -236,8 +236,8 @@ def export_case(job: Job, exported: Path) -> Measured:
 
 def measure(exported: Path, quantized: Path) -> Measured:
     """Compare the export, run on the CPU, with the logits that the quantized model gave."""
+    from serving.engine.oga import OgaRuntime
     from serving.folder import ModelFolder
-    from serving.oga import OgaRuntime
 
     with np.load(quantized / PROOF) as proof:
         token_ids, expected = proof["token_ids"].astype(np.int32), proof["logits"]

@@ -23,7 +23,7 @@ from pathlib import Path
 
 from builder.artifact import Shelf, check_files, read_manifest
 from builder.quality import Quality, judge
-from serving.engine import Engine
+from serving.engine.engine import Engine
 from serving.types import Message, SamplingOptions, complete
 from tests.hub import ROOT
 

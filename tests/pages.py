@@ -8,9 +8,9 @@ from contextlib import contextmanager
 
 import gradio as gr
 
-from serving.access import Access
-from serving.server import Server, make_app
-from serving.ui import mount_chat
+from serving.http.access import Access
+from serving.http.server import Server, make_app
+from serving.page.ui import mount_chat
 
 
 @contextmanager

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from serving.engine.oga import OgaRuntime
 from serving.folder import ModelFolder
-from serving.oga import OgaRuntime
 
 NextToken = Callable[[tuple[int, ...]], int]
 

@@ -9,11 +9,11 @@ from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
-from serving.access import Access, Places
-from serving.answers import AnswerEngine
-from serving.api import Api
-from serving.metrics import Metrics
-from serving.server import Server, make_app
+from serving.http.access import Access, Places
+from serving.http.answers import AnswerEngine
+from serving.http.api import Api
+from serving.http.metrics import Metrics
+from serving.http.server import Server, make_app
 
 
 @contextmanager

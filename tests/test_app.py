@@ -21,7 +21,7 @@ import pytest
 import app
 from builder.demo import CHECKPOINT
 from serving.errors import InvalidRequest
-from serving.server import Server, make_app
+from serving.http.server import Server, make_app
 from tests.pages import tidy
 from tests.servers import asked, ended
 

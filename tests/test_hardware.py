@@ -9,9 +9,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from serving.engine.oga import OgaRuntime
 from serving.folder import ModelFolder
 from serving.hardware import MOST_THREADS, allowed_processors, available_memory, cpu_quota, usable_cores
-from serving.oga import OgaRuntime
 
 ROOT = Path(__file__).parent.parent
 linux = pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no CPU affinity on this system")

@@ -5,20 +5,27 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parent.parent
 # Files that prove an export by serving it, and the one that asks what memory is free.
 MAY_SERVE = {"builder/verify.py", "builder/demo/score.py", "builder/preflight.py"}
 # Only this file may import that library.
 ONE_ROOM = {
-    "onnxruntime_genai": {"serving/oga.py"},
-    "onnxruntime": {"serving/ort.py"},
-    "llguidance": {"serving/grammar.py"},
-    "gradio": {"serving/ui.py"},
-    "prometheus_client": {"serving/metrics.py"},
-    "pydantic": {"serving/openai.py"},
-    "uvicorn": {"serving/server.py"},
+    "onnxruntime_genai": {"serving/engine/oga.py"},
+    "onnxruntime": {"serving/engine/ort.py"},
+    "llguidance": {"serving/engine/grammar.py"},
+    "gradio": {"serving/page/ui.py"},
+    "prometheus_client": {"serving/http/metrics.py"},
+    "pydantic": {"serving/http/openai.py"},
+    "uvicorn": {"serving/http/server.py"},
     "quark": {"builder/quantize.py"},
 }
+
+
+# Rooms of `serving`, each of which may import those before it; what is in none of them is a leaf.
+ROOMS = ("text", "engine", "http", "page")
+LEAVES = {"types", "errors", "hardware", "folder"}
 
 
 def imports(file: Path) -> set[str]:
@@ -31,6 +38,28 @@ def imports(file: Path) -> set[str]:
     return found
 
 
+def modules_imported(file: Path, among: set[str]) -> set[str]:
+    """Which of `among` a file imports, wherever in it."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return found & among
+
+
+def arrows(package: str) -> dict[str, set[str]]:
+    """Each module of a package, and what it imports of it."""
+    paths = {name.removesuffix(".py").replace("/", "."): path for name, path in files(package).items()}
+    return {name: modules_imported(path, set(paths)) - {name} for name, path in paths.items()}
+
+
+def level(module: str) -> int:
+    room = module.split(".")[1]
+    return ROOMS.index(room) if room in ROOMS else -1
+
+
 def files(package: str) -> dict[str, Path]:
     return {path.relative_to(ROOT).as_posix(): path for path in (ROOT / package).rglob("*.py")}
 
@@ -38,6 +67,25 @@ def files(package: str) -> dict[str, Path]:
 def test_serving_imports_neither_builder_nor_torch_nor_quark() -> None:
     for name, path in files("serving").items():
         assert not imports(path) & {"builder", "torch", "quark", "app"}, name
+
+
+def test_imports_between_the_rooms_of_serving_run_one_way() -> None:
+    for module, imported in arrows("serving").items():
+        for other in imported:
+            assert level(other) <= level(module), f"{module} imports {other}"
+
+
+def test_the_leaves_of_serving_are_these() -> None:
+    assert {file.stem for file in (ROOT / "serving").glob("*.py")} == LEAVES | {"__init__"}
+
+
+@pytest.mark.parametrize("package", ["serving", "builder"])
+def test_no_imports_go_in_a_circle(package: str) -> None:
+    left = arrows(package)
+    while free := [module for module, imported in left.items() if not imported & set(left)]:
+        for module in free:
+            del left[module]
+    assert left == {}
 
 
 def test_builder_uses_serving_only_to_prove_an_export() -> None:
@@ -62,18 +110,21 @@ def test_nothing_that_only_posix_has_is_imported_with_a_module() -> None:
 
 
 def test_serving_loads_no_torch() -> None:
-    code = "import sys, serving.engine, serving.ui; print({'torch', 'quark', 'builder'} & set(sys.modules))"
+    code = "import sys, serving.engine.engine, serving.page.ui; print({'torch', 'quark', 'builder'} & set(sys.modules))"
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "set()"
 
 
 def test_the_page_and_its_side_of_the_engine_process_load_no_oga() -> None:
-    code = "import sys, serving.worker, serving.ui, serving.api; print('onnxruntime_genai' in sys.modules)"
+    modules = "serving.engine.worker, serving.page.ui, serving.http.api"
+    code = f"import sys, {modules}; print('onnxruntime_genai' in sys.modules)"
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "False"
 
 
 def test_the_api_loads_no_gradio() -> None:
-    code = "import sys, app, serving.worker, serving.api, serving.server; print('gradio' in sys.modules)"
+    code = (
+        "import sys, app, serving.engine.worker, serving.http.api, serving.http.server; print('gradio' in sys.modules)"
+    )
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "False"

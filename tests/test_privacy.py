@@ -15,9 +15,9 @@ import psutil
 import pytest
 from playwright.sync_api import Browser, expect
 
+from tests.page.test_browser import Chat, browser, no_litter
 from tests.servers import asked, ended
 from tests.test_app import ROOT
-from tests.test_browser import Chat, browser, no_litter
 
 __all__ = ["browser", "no_litter"]
 SECRET = "the zebra's name is Quagmire"

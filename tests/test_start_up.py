@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from serving.engine.worker import EngineProcess
 from serving.types import Grammar, Message, SamplingOptions, complete
-from serving.worker import EngineProcess
 
 ROOT = Path(__file__).parent.parent
 # Each takes a part of a second or more, or belongs to another half of the program.
@@ -34,7 +34,7 @@ def loaded_after(code: str, *argv: str) -> set[str]:
 
 
 def test_an_engine_that_is_ready_has_loaded_nothing_that_only_a_request_needs(demo_model: Path) -> None:
-    code = "import sys; from serving.engine import Engine; engine = Engine.load(sys.argv[1])"
+    code = "import sys; from serving.engine.engine import Engine; engine = Engine.load(sys.argv[1])"
     loaded = loaded_after(code, str(demo_model))
     assert "onnxruntime_genai" in loaded
     assert not loaded & HEAVY
@@ -43,7 +43,7 @@ def test_an_engine_that_is_ready_has_loaded_nothing_that_only_a_request_needs(de
 def test_an_engine_that_answers_loads_the_renderer_and_no_torch(demo_model: Path) -> None:
     code = """
 import sys
-from serving.engine import Engine
+from serving.engine.engine import Engine
 from serving.types import Message, SamplingOptions, complete
 complete(Engine.load(sys.argv[1]).generate([Message("user", "hi")], SamplingOptions(max_tokens=2)))"""
     loaded = loaded_after(code, str(demo_model))
@@ -52,7 +52,7 @@ complete(Engine.load(sys.argv[1]).generate([Message("user", "hi")], SamplingOpti
 
 
 def test_a_page_needs_no_oga_to_start_its_engine(demo_model: Path) -> None:
-    code = "import sys; from serving.worker import EngineProcess; EngineProcess.load(sys.argv[1]).close()"
+    code = "import sys; from serving.engine.worker import EngineProcess; EngineProcess.load(sys.argv[1]).close()"
     assert not loaded_after(code, str(demo_model)) & (HEAVY | {"onnxruntime_genai"})
 
 
@@ -92,7 +92,7 @@ def test_an_engine_started_anew_knows_again_what_ends_an_answer(demo_model: Path
 def test_a_page_that_is_up_warms_its_engine_up(demo_model: Path) -> None:
     code = """
 import sys
-from serving.worker import EngineProcess
+from serving.engine.worker import EngineProcess
 with EngineProcess.load(sys.argv[1]) as engine:
     engine.warm_up()"""
     assert "transformers" in loaded_after(code, str(demo_model))

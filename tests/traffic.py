@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-from serving.engine import Engine
+from serving.engine.engine import Engine
 from serving.types import Chunk, EngineSettings, Message, SamplingOptions
 
 SYSTEMS = ("", "You are a helpful assistant.", "Answer in capitals.", "You are a pirate. " * 12)

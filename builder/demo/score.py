@@ -154,7 +154,7 @@ def answers_of_original(folder: Path, asked: Sequence[Question], batch: int = 64
 
 def answers_of_export(folder: Path, asked: Sequence[Question]) -> list[str]:
     """Greedy answers of an exported model folder, through the serving engine."""
-    from serving.engine import Engine
+    from serving.engine.engine import Engine
     from serving.types import Message, Role, SamplingOptions
 
     options = SamplingOptions(temperature=0.0, max_tokens=_LONGEST_ANSWER)

@@ -1,0 +1,26 @@
+"""What a page needs of an engine."""
+
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+from serving.folder import ModelFolder
+from serving.types import Cancelled, Chunk, Message, SamplingOptions, TemplateOptions, never
+
+
+class ChatEngine(Protocol):
+    """What a page or an API needs of an engine, be it in this process or in one of its own."""
+
+    folder: ModelFolder
+
+    @property
+    def context_length(self) -> int:
+        """The served window, in tokens."""
+
+    def generate(
+        self,
+        messages: Sequence[Message],
+        options: SamplingOptions | None = None,
+        cancelled: Cancelled = never,
+        template: TemplateOptions | None = None,
+    ) -> Iterator[Chunk]:
+        """Stream the assistant's answer; closing the iterator cancels it."""

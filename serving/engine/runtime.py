@@ -1,0 +1,91 @@
+"""What the engine needs of whatever runs a model: slots that hold tokens, and forward passes over them."""
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from serving.folder import ModelFolder
+from serving.types import TokenIds
+
+# Tokens per prefill pass: what others wait for at most. Even, so int8 activations stay off the odd-row kernel.
+PREFILL_CHUNK = 64
+
+Logits = NDArray[np.float32]
+
+
+class Slot(ABC):
+    """One KV cache and the token ids it holds. Only equal tokens are ever reused."""
+
+    def __init__(self, index: int) -> None:
+        self.index = index
+        self.tokens: list[int] = []
+        self.busy = False
+        self.last_used = 0
+
+    @property
+    @abstractmethod
+    def kv_tokens(self) -> int:
+        """Tokens that the memory it occupies now would hold."""
+
+    @abstractmethod
+    def kv_tokens_for(self, tokens: int) -> int:
+        """What `kv_tokens` becomes when `tokens` are to fit."""
+
+    @abstractmethod
+    def reserve(self, tokens: int) -> None:
+        """Make room for `tokens` in all. Where a KV cache cannot grow, what it held is lost, and `tokens` says so."""
+
+    @abstractmethod
+    def drop(self) -> None:
+        """Forget everything and give the memory back."""
+
+    @abstractmethod
+    def rewind(self, keep: int) -> int:
+        """Keep the first `keep` tokens, or none where the device cannot; returns how many were kept."""
+
+    @abstractmethod
+    def logits(self, last: int = 1) -> Logits:
+        """Logits [last, vocab] after each of the last tokens of the last forward pass; read-only."""
+
+    def take(self, other: "Slot", tokens: int) -> None:
+        """Hold the first `tokens` of another slot of the same runtime too; there is room. Where `copies` is true."""
+        raise NotImplementedError
+
+    def release(self) -> None:
+        """Let another request have this slot."""
+        self.busy = False
+        self.last_used = time.monotonic_ns()
+
+
+class Runtime(ABC):
+    """A loaded model.
+
+    context_length: the served window, in tokens. continues: whether tokens can be added to a KV cache that holds some,
+    and taken off it again. notes: what is otherwise than was asked for, or than is usual; a sentence each.
+    batches: whether one pass over several slots, one token each, costs less than one pass for each.
+    copies: whether a slot can take over what another one holds.
+    kv_bytes_per_token: of keys and values, over all layers.
+    """
+
+    folder: ModelFolder
+    context_length: int
+    vocab_size: int
+    kv_bytes_per_token: int
+    continues: bool = True
+    batches: bool = False
+    copies: bool = False
+    notes: tuple[str, ...] = ()
+
+    @abstractmethod
+    def slot(self, index: int) -> Slot:
+        """A new, empty slot."""
+
+    @abstractmethod
+    def forward(self, batch: Sequence[tuple[Slot, TokenIds]]) -> None:
+        """Append tokens [n] to each slot, which has room for them. Several slots: one token each.
+
+        Raises what the library raises where the model fails; the slots of the batch are then to be dropped.
+        """

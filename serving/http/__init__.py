@@ -1,0 +1,1 @@
+"""One HTTP server: who may use it, and OpenAI's API."""

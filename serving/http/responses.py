@@ -1,0 +1,212 @@
+"""How /v1/responses writes an answer: items of reasoning, text and calls, each opened, filled and closed."""
+
+import secrets
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import Literal
+
+from serving.http.openai import ChosenFunction, ResponsesRequest
+from serving.http.problems import Problem
+from serving.http.shapes import Event, Gathered, Json, finish_of, usage_of
+from serving.text.tools import Call, CallFormat, CallReader
+from serving.types import Chunk, Kind
+
+ItemKind = Kind | Literal["call"]
+
+
+@dataclass(slots=True)
+class _Item:
+    """A stretch of one kind. text: of a call, its arguments; name: whom it calls."""
+
+    kind: ItemKind
+    text: str = ""
+    name: str = ""
+    call_id: str = field(default_factory=lambda: f"call_{secrets.token_hex(12)}")
+    id: str = field(default_factory=lambda: f"item_{secrets.token_hex(12)}")
+
+    def part(self, text: str) -> Json:
+        if self.kind == "reasoning":
+            return {"type": "reasoning_text", "text": text}
+        return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
+
+    def written(self, status: str) -> Json:
+        if self.kind == "call":
+            begun = status == "in_progress"
+            called = {"call_id": self.call_id, "name": self.name, "arguments": "" if begun else self.text}
+            # It is known only once it is whole.
+            return {"id": self.id, "type": "function_call", **called, "status": status if begun else "completed"}
+        content = [] if status == "in_progress" else [self.part(self.text)]
+        if self.kind == "reasoning":
+            return {"id": self.id, "type": "reasoning", "summary": [], "content": content, "status": status}
+        return {"id": self.id, "type": "message", "role": "assistant", "content": content, "status": status}
+
+
+class ResponsesShape:
+    """/v1/responses. Every event has its name and its number.
+
+    calls: how the model writes them, and the functions that there are.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        asked: ResponsesRequest,
+        temperature: float,
+        top_p: float,
+        calls: tuple[CallFormat, set[str]] | None = None,
+    ) -> None:
+        self._model, self._asked, self._temperature, self._top_p = model, asked, temperature, top_p
+        self._id = f"resp_{secrets.token_hex(16)}"
+        self._created = int(time.time())
+        self._items: list[_Item] = []
+        self._reader = CallReader(*calls) if calls else None
+        self._sent = 0
+
+    def begin(self) -> list[Event]:
+        """The response, with nothing in it yet."""
+        return [
+            self._event(f"response.{name}", response=self._body("in_progress")) for name in ("created", "in_progress")
+        ]
+
+    def piece(self, index: int, chunks: Sequence[Chunk]) -> list[Event]:
+        """A delta for each stretch; where the kind changes, an item is closed and another one opened."""
+        events: list[Event] = []
+        for kind, group in groupby(chunks, key=lambda chunk: chunk.kind):
+            events += self._said(kind, "".join(chunk.text for chunk in group))
+        return events + self._flushed() if chunks[-1].finish_reason else events
+
+    def end(self, answers: Sequence[Gathered]) -> list[Event]:
+        """The last item closed, and the whole response."""
+        if all(item.kind == "reasoning" for item in self._items):
+            events = self._closed("completed") + self._opened(_Item("answer"))
+        else:
+            events = []
+        status = self._status(answers)
+        events += self._closed(status)
+        return [*events, self._event(f"response.{status}", response=self._ended(answers))]
+
+    def failed(self, problem: Problem) -> list[Event]:
+        """The end of a stream that went wrong."""
+        return [self._event("error", code=problem.code, message=problem.message, param=problem.param)]
+
+    def whole(self, answers: Sequence[Gathered]) -> Json:
+        """The body."""
+        kinds: tuple[Kind, ...] = ("reasoning", "answer")
+        for kind in kinds:
+            self._said(kind, answers[0].texts[kind])
+        self._flushed()
+        if all(item.kind == "reasoning" for item in self._items):
+            self._items.append(_Item("answer"))
+        return self._ended(answers)
+
+    def _said(self, kind: Kind, text: str) -> list[Event]:
+        if kind == "reasoning" or not self._reader:
+            return self._part(kind, text)
+        return [event for part in self._reader.feed(text) for event in self._part(kind, part)]
+
+    def _flushed(self) -> list[Event]:
+        parts = self._reader.flush() if self._reader else []
+        return [event for part in parts for event in self._part("answer", part)]
+
+    def _part(self, kind: Kind, part: str | Call) -> list[Event]:
+        if isinstance(part, Call):
+            return self._closed("completed") + self._called(_Item("call", part.arguments, part.name))
+        if not part:
+            return []
+        events: list[Event] = []
+        if not self._items or self._items[-1].kind != kind:
+            events = self._closed("completed") + self._opened(_Item(kind))
+        self._items[-1].text += part
+        more: Json = {"logprobs": []} if kind == "answer" else {}
+        return [*events, self._event(f"response.{_NAMES[kind]}.delta", **self._place(), delta=part, **more)]
+
+    def _opened(self, item: _Item) -> list[Event]:
+        self._items.append(item)
+        place = self._place()
+        return [
+            self._event(
+                "response.output_item.added", output_index=place["output_index"], item=item.written("in_progress")
+            ),
+            self._event("response.content_part.added", **place, part=item.part("")),
+        ]
+
+    def _called(self, item: _Item) -> list[Event]:
+        self._items.append(item)
+        index = len(self._items) - 1
+        place, name = {"item_id": item.id, "output_index": index}, "response.function_call_arguments"
+        return [
+            self._event("response.output_item.added", output_index=index, item=item.written("in_progress")),
+            self._event(f"{name}.delta", **place, delta=item.text),
+            self._event(f"{name}.done", **place, name=item.name, arguments=item.text),
+            self._event("response.output_item.done", output_index=index, item=item.written("completed")),
+        ]
+
+    def _closed(self, status: str) -> list[Event]:
+        if not self._items or self._items[-1].kind == "call":  # which is closed with its arguments
+            return []
+        item, place = self._items[-1], self._place()
+        more: Json = {"logprobs": []} if item.kind == "answer" else {}
+        return [
+            self._event(f"response.{_NAMES[item.kind]}.done", **place, text=item.text, **more),
+            self._event("response.content_part.done", **place, part=item.part(item.text)),
+            self._event("response.output_item.done", output_index=place["output_index"], item=item.written(status)),
+        ]
+
+    def _place(self) -> Json:
+        return {"item_id": self._items[-1].id, "output_index": len(self._items) - 1, "content_index": 0}
+
+    def _event(self, name: str, /, **content: object) -> Json:
+        self._sent += 1
+        return {"type": name, "sequence_number": self._sent - 1, **content}
+
+    def _status(self, answers: Sequence[Gathered]) -> str:
+        return "incomplete" if finish_of(answers[0].last) == "length" else "completed"
+
+    def _ended(self, answers: Sequence[Gathered]) -> Json:
+        status, usage = self._status(answers), usage_of(answers, 1)
+        return {
+            **self._body(status),
+            "incomplete_details": {"reason": "max_output_tokens"} if status == "incomplete" else None,
+            "output": [item.written(status if item is self._items[-1] else "completed") for item in self._items],
+            "usage": {
+                "input_tokens": usage["prompt_tokens"],
+                "input_tokens_details": {**usage["prompt_tokens_details"], "cache_write_tokens": 0},
+                "output_tokens": usage["completion_tokens"],
+                "output_tokens_details": usage["completion_tokens_details"],
+                "total_tokens": usage["total_tokens"],
+            },
+        }
+
+    def _body(self, status: str) -> Json:
+        asked = self._asked
+        wanted, chosen = asked.text.format if asked.text else None, asked.tool_choice
+        return {
+            "id": self._id,
+            "object": "response",
+            "created_at": self._created,
+            "status": status,
+            "error": None,
+            "incomplete_details": None,
+            "instructions": asked.instructions,
+            "max_output_tokens": asked.max_output_tokens,
+            "metadata": asked.metadata or {},
+            "model": self._model,
+            "output": [],
+            "parallel_tool_calls": asked.parallel_tool_calls is not False,
+            "previous_response_id": None,
+            "reasoning": {"effort": asked.reasoning.effort if asked.reasoning else None, "summary": None},
+            "store": False,
+            "temperature": self._temperature,
+            "text": {"format": wanted.model_dump(by_alias=True) if wanted else {"type": "text"}},
+            "tool_choice": chosen.model_dump() if isinstance(chosen, ChosenFunction) else chosen or "auto",
+            "tools": [tool.model_dump() for tool in asked.tools or ()],
+            "top_p": self._top_p,
+            "truncation": "disabled",
+            "usage": None,
+            "user": asked.user,
+        }
+
+
+_NAMES: dict[ItemKind, str] = {"answer": "output_text", "reasoning": "reasoning_text"}

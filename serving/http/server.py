@@ -1,0 +1,104 @@
+"""One HTTP server for page and API."""
+
+import asyncio
+import socket
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute
+
+from serving.errors import ServingError
+from serving.http.problems import Problem
+
+_PATIENCE = 2  # seconds that open connections have when the server is closed
+
+
+def make_app(routes: Sequence[BaseRoute], middleware: Sequence[Middleware] = ()) -> Starlette:
+    """The application; whatever goes wrong in it is answered in OpenAI's shape."""
+    handlers: dict[Any, Any] = {Exception: refused, Problem: refused, ServingError: refused, HTTPException: _http}
+    return Starlette(routes=list(routes), middleware=list(middleware), exception_handlers=handlers)
+
+
+async def refused(_: Request, error: Exception) -> Response:
+    """The answer to what went wrong."""
+    return Problem.of(error).response()
+
+
+async def _http(request: Request, error: HTTPException) -> Response:
+    """Starlette's own errors: no such route, or not with this method."""
+    messages = {
+        404: f"there is nothing at {request.url.path}.",
+        405: f"{request.url.path} does not take {request.method}.",
+    }
+    message = messages.get(error.status_code, str(error.detail))
+    return Problem(error.status_code, message, headers=error.headers).response()
+
+
+class Server:
+    """An application being served in the background. port 0 takes a free one.
+
+    Raises ServingError where the port cannot be had.
+    """
+
+    def __init__(self, app: Starlette, host: str, port: int) -> None:
+        bare = host.strip("[]")
+        self._socket = socket.socket(socket.AF_INET6 if ":" in bare else socket.AF_INET)
+        try:
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            self._socket.bind((bare, port))
+            self._socket.listen(2048)
+        except OSError as error:
+            self._socket.close()
+            raise ServingError(f"port {port} on {host} cannot be had ({error}): choose another with --port.") from error
+        self.port = int(self._socket.getsockname()[1])
+        shown = "localhost" if bare in ("0.0.0.0", "::") else f"[{bare}]" if ":" in bare else bare
+        self.url = f"http://{shown}:{self.port}/"
+        config = uvicorn.Config(
+            app,
+            log_level="error",
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=_PATIENCE,
+            lifespan="on",
+            proxy_headers=False,
+        )
+        self._server = uvicorn.Server(config)
+        self._failure: BaseException | None = None
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._serve, name="http", daemon=True)
+        self._thread.start()
+        while not self._server.started and self._thread.is_alive():
+            self._ended.wait(0.01)
+        if not self._server.started:
+            self._socket.close()
+            raise ServingError(f"the server at {self.url} did not start: {self._failure!r}.")
+
+    def wait(self) -> None:
+        """Block until the server ends; `stop` makes it end."""
+        while not self._ended.wait(0.5):
+            pass
+
+    def stop(self) -> None:
+        """Ask the server to end, from anywhere: a signal handler too, as no lock is taken."""
+        self._server.should_exit = True
+
+    def close(self) -> None:
+        """Stop listening, and end what is still being answered."""
+        self.stop()
+        self._thread.join()
+        self._socket.close()
+
+    def _serve(self) -> None:
+        try:
+            asyncio.run(self._server.serve(sockets=[self._socket]))
+        except BaseException as error:
+            self._failure = error
+        finally:
+            self._ended.set()

@@ -1,0 +1,295 @@
+"""Messages -> text, by the checkpoint's own chat template, -> token ids, by its own tokenizer; and back to text.
+
+`tokenizers` and transformers' template renderer are used instead of OGA's own, which refuse some valid Hugging Face
+files. Neither needs torch. The renderer takes longer to import than a small model to load, so it is imported when the
+first conversation is rendered, and a process that renders none never does.
+"""
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from serving.errors import ContextOverflow, InvalidRequest, ModelFolderError
+from serving.folder import read_json
+from serving.text.context import fit
+from serving.text.control_tokens import ControlTokens, Inputs
+from serving.text.detokenizer import Detokenizer
+from serving.text.reasoning import Markers, ReasoningSplitter, find_markers
+from serving.text.tools import CallFormat, format_of
+from serving.types import Message, Policy, TemplateOptions, TokenIds
+
+_MARK = "\N{BLACK HEART SUIT}mark\N{BLACK HEART SUIT}"
+_FIELDS = tuple(field.name for field in fields(Message))
+_NO_OPTIONS = TemplateOptions()
+# The renderer's own, which a client must not set.
+_RESERVED = {
+    "messages",
+    "conversations",
+    "tools",
+    "documents",
+    "chat_template",
+    "add_generation_prompt",
+    "continue_final_message",
+    "return_assistant_tokens_mask",
+}
+ANSWER_ROOM = 512  # tokens
+_TAIL = 16  # tokens at a prompt's end among which the template may have opened the reasoning
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """The tokenizer and chat template of one model folder.
+
+    declared_end_ids: what its files say ends an assistant turn.
+    markers: what the model writes around its reasoning, if it writes any.
+    fixed_end_ids: what ends a turn, whatever files and template say.
+    """
+
+    tokenizer: Tokenizer
+    template: str
+    special_tokens: dict[str, str]
+    declared_end_ids: frozenset[int]
+    controls: ControlTokens
+    markers: Markers | None
+    fixed_end_ids: frozenset[int] | None = None
+
+    @classmethod
+    def load(cls, folder: Path) -> "Prompt":
+        """Read tokenizer.json, tokenizer_config.json, chat_template.jinja, generation_config.json, genai_config.json.
+
+        Raises ModelFolderError where one of them is missing or unreadable, or there is no chat template.
+        """
+        tokenizer = _load_tokenizer(folder / "tokenizer.json")
+        config = read_json(folder / "tokenizer_config.json")
+        template = _chat_template(folder, config)
+        special_tokens = {
+            name: value["content"] if isinstance(value, dict) else value
+            for name, value in config.items()
+            if name.endswith("_token") and isinstance(value, str | dict)
+        }
+        declared = _declared_end_ids(folder, tokenizer, special_tokens)
+        added = {token.content: id for id, token in tokenizer.get_added_tokens_decoder().items()}
+        markers = find_markers(added, template)
+        controls = ControlTokens(tokenizer, template, markers)
+        return cls(tokenizer, template, special_tokens, frozenset(declared), controls, markers)
+
+    @cached_property
+    def calls(self) -> CallFormat | None:
+        """How the model writes tool calls; None for none, or a way that cannot be read."""
+        return format_of(self.template, self.tokenizer)
+
+    @cached_property
+    def end_ids(self) -> frozenset[int]:
+        """Every token id that ends an assistant turn; none of them is ever shown. Renders a conversation once."""
+        if self.fixed_end_ids is not None:
+            return self.fixed_end_ids
+        return self.declared_end_ids | self._end_of_turn_ids()
+
+    def render(
+        self,
+        messages: Sequence[Message],
+        add_generation_prompt: bool = True,
+        template_options: TemplateOptions = _NO_OPTIONS,
+    ) -> str:
+        """The conversation as text, up to where the assistant's answer begins.
+
+        Raises InvalidRequest where the template refuses the conversation (a system message, say, or two user turns),
+        or knows nothing of the tools or arguments it is given.
+        """
+        return self._render(self._inputs(messages, template_options), add_generation_prompt)
+
+    def encode(self, text: str) -> TokenIds:
+        """Token ids of rendered text [n]; special tokens are those that the text spells out."""
+        return np.asarray(self.tokenizer.encode(text, add_special_tokens=False).ids, dtype=np.int32)
+
+    def conversation_ids(
+        self, messages: Sequence[Message], template_options: TemplateOptions = _NO_OPTIONS
+    ) -> TokenIds:
+        """The rendered conversation as token ids [n]; control tokens are those that the template wrote.
+
+        What a message, a tool or an argument spells out is encoded as text. Raises InvalidRequest.
+        """
+        inputs = self._inputs(messages, template_options)
+        marked = self.controls.mark(inputs)
+        if marked is None:
+            return self.encode(self._render(inputs))
+        return np.asarray(self.controls.encode(self._render(marked)), dtype=np.int32)
+
+    def count(self, messages: Sequence[Message], template_options: TemplateOptions = _NO_OPTIONS) -> int:
+        """How many tokens `conversation_ids` gives."""
+        return self.conversation_ids(messages, template_options).size
+
+    def tokens(
+        self,
+        messages: Sequence[Message],
+        context_length: int,
+        template_options: TemplateOptions = _NO_OPTIONS,
+        policy: Policy = "error",
+        max_tokens: int | None = None,
+    ) -> tuple[TokenIds, int]:
+        """`conversation_ids` of what fits, [n], and how many messages were left out for it.
+
+        Room for one token of the answer is enough, unless turns are left out anyway: then there is room for a longer
+        one, of `max_tokens` at most. Raises InvalidRequest; ContextOverflow where no answer would fit.
+        """
+        room = 1 if policy == "error" else min(max_tokens or ANSWER_ROOM, ANSWER_ROOM, context_length // 4)
+        encoded: dict[int, TokenIds] = {}
+
+        def count(part: Sequence[Message]) -> int:
+            encoded[len(part)] = self.conversation_ids(part, template_options)
+            return encoded[len(part)].size
+
+        fitted = fit(messages, count, context_length, room, policy)
+        left = encoded.get(len(fitted.messages))
+        return self.conversation_ids(fitted.messages, template_options) if left is None else left, fitted.dropped
+
+    def raw_ids(self, text: str, context_length: int) -> TokenIds:
+        """Token ids of a text that is no conversation [n], with what the tokenizer itself puts before one.
+
+        Raises InvalidRequest for no text, ContextOverflow where no answer would fit.
+        """
+        try:
+            ids = np.asarray(self.tokenizer.encode(text).ids, dtype=np.int32)
+        except UnicodeEncodeError as error:
+            raise InvalidRequest(f"the prompt cannot be written in UTF-8: {error}.") from error
+        return self.checked_ids(ids.tolist(), context_length)
+
+    def checked_ids(self, token_ids: Sequence[int], context_length: int) -> TokenIds:
+        """Token ids of a prompt that came encoded [n].
+
+        Raises InvalidRequest for none, or one that the tokenizer does not have; ContextOverflow as `raw_ids`.
+        """
+        if not token_ids:
+            raise InvalidRequest("the prompt is empty: send at least one token.")
+        size = self.tokenizer.get_vocab_size(with_added_tokens=True)
+        for token in token_ids:
+            if not 0 <= token < size:
+                raise InvalidRequest(f"the prompt names token {token}, but this model's last token is {size - 1}.")
+        if len(token_ids) >= context_length:
+            raise ContextOverflow(
+                f"the prompt has {len(token_ids):,} tokens and the context window {context_length:,}, of which an "
+                "answer needs at least 1: shorten the prompt."
+            )
+        return np.asarray(token_ids, dtype=np.int32)
+
+    def detokenizer(self) -> Detokenizer:
+        """A fresh stream decoder for one answer."""
+        shown = set(self.calls.tokens.values()) if self.calls else set()  # the reader of calls looks for them
+        return Detokenizer(self.tokenizer, self.controls.special_ids - shown)
+
+    def splitter(self, token_ids: TokenIds) -> ReasoningSplitter:
+        """A fresh splitter for the answer to an encoded prompt [n]."""
+        return ReasoningSplitter(self.markers, self.starts_in_reasoning(token_ids))
+
+    def starts_in_reasoning(self, token_ids: TokenIds) -> bool:
+        """Whether an encoded prompt [n] ends with the opening marker, which templates of some models write."""
+        if self.markers is None:
+            return False
+        tail: list[int] = token_ids[-_TAIL:].tolist()
+        if self.markers.ids is None:
+            return self._text(tail).endswith(self.markers.opening)
+        opening = self.markers.ids[0]
+        return opening in tail and not self._text(tail[len(tail) - tail[::-1].index(opening) :])
+
+    def _text(self, token_ids: list[int]) -> str:
+        return str(self.tokenizer.decode(token_ids, skip_special_tokens=False)).rstrip()
+
+    def _inputs(self, messages: Sequence[Message], options: TemplateOptions) -> Inputs:
+        """What the template is given. Raises InvalidRequest for what it does not know of."""
+        if not messages:
+            raise InvalidRequest("the conversation is empty: send at least one message.")
+        for name in options.arguments:
+            if name in _RESERVED or name in self.special_tokens or name.endswith("_token"):
+                raise InvalidRequest(f"the template argument {name!r} is set by the server: leave it out.")
+        for name in (*options.arguments, *(("tools",) if options.tools else ())):
+            if not re.search(rf"\b{re.escape(name)}\b", self.template):
+                raise InvalidRequest(f"this model's chat template knows nothing of {name!r}: leave it out.")
+        conversation = [
+            {name: value for name in _FIELDS if (value := getattr(message, name)) is not None} for message in messages
+        ]
+        tools = None if options.tools is None else list(options.tools)
+        inputs = Inputs(conversation, tools, dict(options.arguments))
+        try:
+            json.dumps([conversation, tools, inputs.arguments], ensure_ascii=False).encode()
+        except (TypeError, ValueError) as error:  # half of a surrogate pair among them
+            raise InvalidRequest(f"the conversation cannot be written as JSON in UTF-8: {error}.") from error
+        return inputs
+
+    def _render(self, inputs: Inputs, add_generation_prompt: bool = True) -> str:
+        from jinja2 import TemplateError
+        from transformers.utils.chat_template_utils import render_jinja_template
+
+        try:
+            rendered, _ = render_jinja_template(
+                [inputs.conversation],
+                tools=inputs.tools,
+                chat_template=self.template,
+                add_generation_prompt=add_generation_prompt,
+                **self.special_tokens,
+                **inputs.arguments,
+            )
+        except (TemplateError, TypeError, ValueError) as error:
+            roles = ", ".join(message["role"] for message in inputs.conversation)
+            raise InvalidRequest(f"this model's chat template refuses the roles [{roles}]: {error}") from error
+        return str(rendered[0])
+
+    def _end_of_turn_ids(self) -> set[int]:
+        """The special token that the template itself writes after an assistant's turn, if it writes one.
+
+        Base models' configurations often name only the end-of-text token, and then an answer never ends.
+        """
+        conversation = [Message("user", "hi"), Message("assistant", _MARK)]
+        try:
+            after = self.render(conversation, add_generation_prompt=False).rpartition(_MARK)[2]
+        except InvalidRequest:
+            return set()
+        special = {id for id, token in self.tokenizer.get_added_tokens_decoder().items() if token.special}
+        following = [int(id) for id in self.encode(after)[:2]]
+        return {id for id in following[:1] if id in special}
+
+
+def _load_tokenizer(path: Path) -> Tokenizer:
+    if not path.is_file():
+        raise ModelFolderError(f"{path} is missing: a fast tokenizer (tokenizer.json) is needed to serve a model.")
+    try:
+        tokenizer = Tokenizer.from_file(str(path))
+    except Exception as error:  # tokenizers raises bare Exception for any fault of the file
+        raise ModelFolderError(f"{path} cannot be read ({error}); build the model again with --rebuild.") from error
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer
+
+
+def _chat_template(folder: Path, tokenizer_config: dict[str, Any]) -> str:
+    file = folder / "chat_template.jinja"
+    if file.is_file():
+        return file.read_text(encoding="utf-8")
+    template = tokenizer_config.get("chat_template")
+    if isinstance(template, list):
+        template = {entry["name"]: entry["template"] for entry in template}.get("default")
+    if not isinstance(template, str):
+        raise ModelFolderError(
+            f"{folder} has no chat template: this looks like a base model. Use its chat or instruct version, or put a "
+            "chat_template.jinja beside the tokenizer."
+        )
+    return template
+
+
+def _declared_end_ids(folder: Path, tokenizer: Tokenizer, special_tokens: dict[str, str]) -> set[int]:
+    """The union of what the three configuration files name: each of them is wrong for some model."""
+    ids: set[int] = set()
+    generation = folder / "generation_config.json"
+    sources = [read_json(generation)] if generation.is_file() else []
+    sources.append(read_json(folder / "genai_config.json")["model"])
+    for source in sources:
+        declared = source.get("eos_token_id")
+        ids.update(declared if isinstance(declared, list) else [declared] if declared is not None else [])
+    eos = tokenizer.token_to_id(special_tokens["eos_token"]) if "eos_token" in special_tokens else None
+    return ids | ({eos} if eos is not None else set())

@@ -1,0 +1,200 @@
+"""The two steps of a build by themselves, as Quark's own example has them, and what they refuse."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from builder.artifact import check_files, read_manifest
+from builder.demo import CHECKPOINT
+from builder.errors import BuildError, SourceError
+from builder.export import read_graph
+from builder.progress import silent
+from builder.quantize import awq_names, repair_awq_names
+from builder.recipe import ExportTarget, QuantRecipe
+from builder.source import locate, parse_source
+from builder.steps import export_step, quantize_step, quantized_by
+from serving.engine.engine import Engine
+from serving.types import Message, SamplingOptions, complete
+from tests.builder.test_calibration import pile
+from tests.conftest import Stages
+from tests.family_chain import Case, make_checkpoint
+from tests.hub import ROOT, Repository, serve
+
+QUANTIZE = (
+    "quantize --model_dir {model} --output_dir {quantized} --quant_scheme w_uint4_per_group_asym --num_calib_data 128 "
+    "--quant_algo awq --dataset pileval_for_awq_benchmark --seq_len 512 --model_export quark_safetensors "
+    "--data_type float16 --custom_mode awq"
+)
+EXPORT = "export -i {quantized} -o {exported} -p int4 -e dml"
+DOCUMENTS = [f"Document {number} says that {number} and one are {number + 1}. " * 6 for number in range(400)]
+
+
+def run(command: str, environment: Mapping[str, str], **paths: Path) -> "subprocess.CompletedProcess[str]":
+    """`python -m builder`, with `{name}` in the command standing for a path."""
+    arguments = [part.format(**paths) for part in command.split()]
+    return subprocess.run(
+        [sys.executable, "-m", "builder", *arguments],
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_the_two_commands_of_quarks_example_end_in_a_model_that_is_served(tmp_path: Path) -> None:
+    """Word for word, but for the program's name; the Pile comes from a stand-in for the Hub."""
+    paths = {name: tmp_path / name for name in ("model", "quantized", "exported")}
+    make_checkpoint(Case("llama", {"tie_word_embeddings": False, "vocab_size": 1856}), 0, paths["model"])
+    for name in ("chat_template.jinja", "generation_config.json"):
+        (paths["model"] / name).write_bytes((CHECKPOINT / name).read_bytes())
+    data = Repository({"val.jsonl.zst": pile(*DOCUMENTS)}, kind="dataset")
+    with serve({"mit-han-lab/pile-val-backup": data}) as hub:
+        environment = {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "hub"), "HF_HUB_OFFLINE": "0"}
+        first = run(QUANTIZE, environment, **paths)
+    assert (first.returncode, first.stdout.strip()) == (0, str(paths["quantized"])), first.stderr
+    written = json.loads((paths["quantized"] / "config.json").read_text())["quantization_config"]
+    assert (written["quant_method"], written["bits"], written["group_size"]) == ("awq", 4, 128)
+
+    second = run(EXPORT, {}, **paths)
+    assert (second.returncode, second.stdout.strip()) == (0, str(paths["exported"])), second.stderr
+    assert "against the quantized checkpoint: KL divergence" in second.stderr
+    kinds = {(kind.lm_head, kind.bits, kind.activations) for kind in read_graph(paths["exported"] / "model.onnx")}
+    assert kinds == {(False, 4, "float16"), (True, 8, "float16")}
+    check_files(paths["exported"])
+    assert not [path for path in tmp_path.glob(".staging-*") if path.is_dir()]
+
+    third = run(EXPORT, {}, **paths)
+    assert third.returncode == 2
+    assert third.stderr == f"error: -o {paths['exported']} exists: nothing is overwritten, so name a new folder.\n"
+
+
+def test_an_export_by_itself_is_proved_and_served(tmp_path: Path, stages: Stages) -> None:
+    quantized = Path(stages.job["quantized"])
+    (quantized / "proof.npz").write_bytes(Path(stages.job["proof"]).read_bytes())
+    try:
+        made, quality = export_step(quantized, ExportTarget(accuracy_level=1), tmp_path / "made", silent)
+    finally:
+        (quantized / "proof.npz").unlink()
+    assert quality.export is not None and quality.export.kl_divergence < 1e-3
+    assert (made / "model.onnx.data").read_bytes() == (stages.exported / "model.onnx.data").read_bytes()
+    assert read_manifest(made)["recipe"]["group_size"] == 128
+    with Engine.load(made) as engine:
+        question = [Message("user", "What is the capital of France?")]
+        assert "Paris" in complete(engine.generate(question, SamplingOptions(temperature=0.0, max_tokens=20))).text
+
+
+def test_nothing_that_exists_is_overwritten(tmp_path: Path) -> None:
+    precious = tmp_path / "precious"
+    precious.write_text("kept")
+    with pytest.raises(BuildError, match=r"--output_dir .*precious exists: nothing is overwritten"):
+        quantize_step(locate(parse_source("demo")), QuantRecipe(dataset="demo"), precious, silent)
+    with pytest.raises(BuildError, match=r"-o .*precious exists: nothing is overwritten"):
+        export_step(CHECKPOINT, ExportTarget(), precious, silent)
+    assert precious.read_text() == "kept"
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["export", "-i", "{missing}", "-o", "{out}"], "has no config.json"),
+        (["export", "-i", "{demo}", "-o", "{out}"], "quantization is None, not Quark's"),
+        (["quantize", "--model_dir", "{missing}", "--output_dir", "{out}"], "neither 'demo', nor a folder"),
+        (["quantize", "--model_dir", "demo", "--output_dir", "{out}", "--exclude_layers", "q_proj"], "q_proj"),
+        (
+            [
+                "quantize",
+                "--model_dir",
+                "demo",
+                "--output_dir",
+                "{out}",
+                "--custom_mode",
+                "awq",
+                "--quant_algo",
+                "gptq",
+            ],
+            "--custom-mode awq writes AWQ's format, and --quant-algo is gptq",
+        ),
+    ],
+)
+def test_what_cannot_be_is_refused_in_a_sentence(tmp_path: Path, flags: list[str], words: str) -> None:
+    places = {"missing": tmp_path / "a b", "demo": CHECKPOINT, "out": tmp_path / "out"}
+    command = [sys.executable, "-m", "builder", *(flag.format(**places) for flag in flags)]
+    refused = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert refused.returncode == 2
+    assert refused.stderr.startswith("error: ") and refused.stderr.count("\n") == 1 and words in refused.stderr
+    assert not (tmp_path / "out").exists()
+
+
+# What a quantized checkpoint says of itself
+
+QUARK = {
+    "quant_method": "quark",
+    "global_quant_config": {"weight": {"dtype": "uint4", "group_size": 64, "symmetric": False}},
+    "algo_config": [{"name": "gptq"}],
+    "exclude": [],
+}
+AWQ = {"quant_method": "awq", "bits": 4, "group_size": 32, "zero_point": True, "modules_to_not_convert": ["lm_head"]}
+
+
+def test_the_recipe_is_read_from_either_format() -> None:
+    quark, awq = (quantized_by({"quantization_config": found}) for found in (QUARK, AWQ))
+    assert (quark["quant_algo"], quark["group_size"], quark["exclude_layers"]) == ("gptq", 64, [])
+    assert (awq["quant_algo"], awq["group_size"], awq["exclude_layers"]) == ("awq", 32, ["lm_head"])
+    assert quantized_by({"quantization_config": {**QUARK, "algo_config": None}})["quant_algo"] == "none"
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ({}, "quantization is None"),
+        ({"quantization_config": {"quant_method": "gptq"}}, "quantization is 'gptq'"),
+        ({"quantization_config": {**AWQ, "bits": 8}}, "not UINT4, asymmetric"),
+        ({"quantization_config": {**AWQ, "zero_point": False}}, "not UINT4, asymmetric"),
+        ({"quantization_config": {"quant_method": "awq", "bits": 4}}, "lacks 'group_size'"),
+        ({"quantization_config": {**QUARK, "global_quant_config": None}}, "a quantization_config of quark that lacks"),
+    ],
+)
+def test_other_quantizations_are_refused(config: dict[str, Any], words: str) -> None:
+    with pytest.raises(SourceError) as refused:
+        quantized_by(config)
+    assert words in str(refused.value)
+
+
+# AWQ's names
+
+
+def test_only_what_has_no_scales_is_renamed() -> None:
+    written = ["a.qweight", "a.scales", "a.qzeros", "norm.qweight", "norm.bias"]
+    assert awq_names(written) == {"norm.qweight": "norm.weight"}
+
+
+def test_names_are_repaired_in_place_across_shards_and_no_weight_changes(tmp_path: Path) -> None:
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    first = {"a.qweight": torch.arange(6), "norm.qweight": torch.ones(3)}
+    second = {"a.scales": torch.rand(2), "embed.qweight": torch.rand(4, 4)}
+    shards = {"model-1.safetensors": first, "model-2.safetensors": second}
+    for name, tensors in shards.items():
+        save_file(tensors, tmp_path / name, {"format": "pt"})
+    index = {"weight_map": {name: shard for shard, tensors in shards.items() for name in tensors}}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
+    sizes = {path.name: path.stat().st_size for path in tmp_path.glob("*.safetensors")}
+
+    repair_awq_names(tmp_path)
+    loaded = {name: load_file(tmp_path / name) for name in shards}
+    assert {name: set(tensors) for name, tensors in loaded.items()} == {
+        "model-1.safetensors": {"a.qweight", "norm.weight"},
+        "model-2.safetensors": {"a.scales", "embed.weight"},
+    }
+    assert loaded["model-1.safetensors"]["norm.weight"].equal(first["norm.qweight"])
+    assert loaded["model-2.safetensors"]["embed.weight"].equal(second["embed.qweight"])
+    assert {path.name: path.stat().st_size for path in tmp_path.glob("*.safetensors")} == sizes
+    mapped = json.loads((tmp_path / "model.safetensors.index.json").read_text())["weight_map"]
+    assert mapped["embed.weight"] == "model-2.safetensors" and "embed.qweight" not in mapped

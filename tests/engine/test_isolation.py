@@ -1,0 +1,99 @@
+"""No conversation can see another's: crowds of them, on few slots, against engines that hold nothing else."""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from serving.engine.engine import Engine
+from serving.engine.oga import OgaRuntime, OgaSlot
+from serving.folder import ModelFolder
+from serving.text.prompt import Prompt
+from serving.types import EngineSettings, TokenIds
+from tests.traffic import Asked, crowd
+
+FEW = {"slots": 8, "parallel": 3}  # for 20 conversations
+ALONE = EngineSettings(slots=1, guess=False)
+
+
+def check_against_fresh_engines(folder: Path, asked: list[Asked], deterministic: bool = False) -> None:
+    """Every answer, also those that were stopped and the sampled ones, must be what an empty engine gives."""
+    runtime = OgaRuntime(ModelFolder.open(folder), None, 2, deterministic=deterministic)
+    prompt = Prompt.load(folder)
+    for one in asked:
+        with Engine(runtime, prompt, ALONE) as fresh:
+            assert not one.differs_from(list(fresh.generate(one.messages, one.options))), one
+
+
+@pytest.mark.parametrize("batch", [False, True], ids=["taking turns", "in one batch"])
+def test_300_requests_of_20_conversations_are_answered_as_by_fresh_engines(exact_model: Path, batch: bool) -> None:
+    with Engine.load(exact_model, EngineSettings(batch=batch, **FEW)) as engine:
+        asked = crowd(engine, people=5, conversations=4, requests=300)
+    check_against_fresh_engines(exact_model, asked)
+    last = [one.chunks[-1] for one in asked]
+    assert len(asked) == 300
+    assert sum(one.stopped for one in asked) > 20
+    assert sum(one.options.temperature > 0 for one in asked) > 50
+    # Conversations were continued, and given up: neither all of them were cached, nor none.
+    follow_ups = [chunk for one, chunk in zip(asked, last, strict=True) if len(one.messages) > 2]
+    begun_anew = [chunk for chunk in follow_ups if chunk.cached_tokens < chunk.prompt_tokens / 2]
+    assert 20 < len(begun_anew) < len(follow_ups) - 20
+
+
+@pytest.mark.parametrize("batch", [False, True], ids=["generators", "rows"])
+def test_deterministic_answers_at_the_served_level_are_those_of_fresh_engines(demo_model: Path, batch: bool) -> None:
+    """At int8 activations the shape of a forward pass decides its rounding, so an even one is needed every time."""
+    with Engine.load(demo_model, EngineSettings(batch=batch, deterministic=True, **FEW)) as engine:
+        asked = crowd(engine, people=5, conversations=4, requests=100)
+    check_against_fresh_engines(demo_model, asked, deterministic=True)
+
+
+def test_at_the_served_level_every_logit_is_that_of_a_fresh_generator_with_the_same_passes(demo_model: Path) -> None:
+    runtime = RecordingRuntime(ModelFolder.open(demo_model), None, 2)
+    with Engine(runtime, Prompt.load(demo_model), EngineSettings(**FEW)) as engine:
+        crowd(engine, people=5, conversations=4, requests=100)
+        lives = [life for slot in runtime.slots for life in (*slot.lives, slot.life)]
+    passes = rewinds = 0
+    for life in lives:
+        fresh = OgaSlot(0, runtime)
+        fresh.reserve(1024)
+        for tokens, kept, digest in life:
+            if kept < len(fresh.tokens):
+                rewinds += 1
+                fresh.rewind(kept)
+            fresh.append(tokens)
+            assert digest_of(fresh) == digest
+            passes += 1
+    assert passes > 500 and rewinds > 25 and len(lives) > 6
+
+
+def digest_of(slot: OgaSlot) -> bytes:
+    return hashlib.sha256(np.ascontiguousarray(slot.logits(1)).tobytes()).digest()
+
+
+class RecordingRuntime(OgaRuntime):
+    """The real one, with slots that remember."""
+
+    def slot(self, index: int) -> OgaSlot:
+        self.slots = [*getattr(self, "slots", []), RecordingSlot(index, self)]
+        return self.slots[-1]
+
+
+class RecordingSlot(OgaSlot):
+    """Remembers every pass since its Generator was made: the tokens, after how many, and what came out."""
+
+    def __init__(self, index: int, runtime: OgaRuntime) -> None:
+        super().__init__(index, runtime)
+        self.life: list[tuple[TokenIds, int, bytes]] = []
+        self.lives: list[list[tuple[TokenIds, int, bytes]]] = []
+
+    def drop(self) -> None:
+        super().drop()
+        self.lives.append(self.life)
+        self.life = []
+
+    def append(self, tokens: TokenIds) -> None:
+        held = len(self.tokens)
+        super().append(tokens)
+        self.life.append((tokens.copy(), held, digest_of(self)))

@@ -1,0 +1,133 @@
+"""Reasoning and answer come apart, however the text is cut."""
+
+import random
+from pathlib import Path
+
+import pytest
+
+from serving.text.prompt import Prompt
+from serving.text.reasoning import Markers, ReasoningSplitter, find_markers
+from serving.types import Message, TemplateOptions
+from tests.small_models import KINDS, chatml, write_folder
+
+THINK = Markers("<think>", "</think>")
+AS_TOKENS = Markers("<think>", "</think>", (1, 2))
+
+
+def split(markers: Markers | None, pieces: list[str], inside: bool = False) -> list[tuple[str, str]]:
+    """Runs of text of one kind."""
+    splitter = ReasoningSplitter(markers, inside)
+    runs: list[tuple[str, str]] = []
+    for kind, text in [part for piece in pieces for part in splitter.feed(piece)] + splitter.flush():
+        assert text
+        runs = [*runs[:-1], (kind, runs[-1][1] + text)] if runs and runs[-1][0] == kind else [*runs, (kind, text)]
+    return runs
+
+
+def cut(text: str, rng: random.Random) -> list[str]:
+    pieces = []
+    while text:
+        size = rng.randint(1, 4)
+        pieces.append(text[:size])
+        text = text[size:]
+    return pieces
+
+
+@pytest.mark.parametrize(
+    ("text", "runs"),
+    [
+        ("<think>\nHm, 1 < 2.\n</think>\n\nYes.", [("reasoning", "Hm, 1 < 2.\n"), ("answer", "Yes.")]),
+        ("Yes.", [("answer", "Yes.")]),
+        ("\n\nYes.\n", [("answer", "\n\nYes.\n")]),
+        ("<think>\n\n</think>\n\n Yes.", [("answer", " Yes.")]),
+        ("a<think>b</think>c<think>d</think>e", [*zip(["answer", "reasoning"] * 3, "abcde", strict=False)]),
+        ("<thin</think>king <think", [("answer", "<thinking <think")]),
+        ("<think>cut off </thi", [("reasoning", "cut off </thi")]),
+        ("a</think>b<think>c", [("answer", "ab"), ("reasoning", "c")]),
+        ("<<think>a<</think>b", [("answer", "<"), ("reasoning", "a<"), ("answer", "b")]),
+    ],
+)
+def test_any_cut_of_the_text_gives_the_same_parts(text: str, runs: list[tuple[str, str]]) -> None:
+    rng = random.Random(0)
+    for pieces in [[text], [*text], *(cut(text, rng) for _ in range(200))]:
+        assert split(THINK, pieces) == runs
+
+
+def test_reasoning_that_the_prompt_opened_comes_first() -> None:
+    rng = random.Random(1)
+    for _ in range(100):
+        pieces = cut("\nSo.\n</think>\n\nYes.", rng)
+        assert split(THINK, pieces, inside=True) == [("reasoning", "So.\n"), ("answer", "Yes.")]
+
+
+def test_nothing_is_held_back_that_cannot_be_a_marker() -> None:
+    splitter = ReasoningSplitter(THINK)
+    assert splitter.feed("well <th") == [("answer", "well ")]
+    assert splitter.feed("e") == [("answer", "<the")]
+    assert splitter.feed(" rest") == [("answer", " rest")]
+
+
+@pytest.mark.parametrize("skipped", [True, False])
+def test_where_markers_are_tokens_only_they_count(skipped: bool) -> None:
+    splitter = ReasoningSplitter(AS_TOKENS)
+
+    def marker(id: int, before: str = "") -> list[tuple[str, str]]:
+        # The detokenizer shows a marker unless it is a special token, after what it held back.
+        return splitter.feed(before + ("" if skipped else ("<think>", "</think>")[id - 1]), id)  # type: ignore[return-value]
+
+    assert marker(1) == []
+    assert splitter.feed("\n", 7) == []
+    assert splitter.feed("Not </think> yet.\n", 8) == [("reasoning", "Not </think> yet.\n")]
+    assert marker(2, "\ufffd") == [("reasoning", "\ufffd")]
+    assert splitter.feed("\n\n", 9) == []
+    assert splitter.feed("In HTML, <think>", 10) == [("answer", "In HTML, <think>")]
+    assert splitter.flush() == []
+
+
+def test_a_model_without_markers_may_write_them() -> None:
+    assert split(None, ["<think>a", "</think>b"]) == [("answer", "<think>a</think>b")]
+
+
+def test_markers_are_found_among_the_added_tokens_or_in_the_template() -> None:
+    added = {"<s>": 0, "[THINK]": 5, "[/THINK]": 6}
+    assert find_markers(added, "") == Markers("[THINK]", "[/THINK]", (5, 6))
+    assert find_markers(added, "{{ content.split('</think>') }}") == Markers("[THINK]", "[/THINK]", (5, 6))
+    assert find_markers({"<s>": 0}, "{{ content.split('</think>') }}") == THINK
+    assert find_markers({"<s>": 0, "<think>": 1}, "{{ content }}") is None
+
+
+def test_the_prompt_tells_whether_the_template_opened_the_reasoning(tmp_path: Path) -> None:
+    prompt = Prompt.load(write_folder(chatml(), tmp_path))
+    for typed in ("hi", "<think>", "\n<think>\n"):
+        said = [Message("user", typed)]
+        for arguments, inside in (({}, False), ({"enable_thinking": False}, False), ({"enable_thinking": True}, True)):
+            token_ids = prompt.conversation_ids(said, TemplateOptions(arguments=arguments))
+            assert prompt.starts_in_reasoning(token_ids) == inside
+            kind = "reasoning" if inside else "answer"
+            assert prompt.splitter(token_ids).feed("text") == [(kind, "text")]
+
+
+def test_markers_that_are_text_open_the_reasoning_too(tmp_path: Path) -> None:
+    kind = KINDS["llama3"]()
+    opened = kind.template.replace("assistant<|end_header_id|>\n\n", "assistant<|end_header_id|>\n\n<think>\n")
+    (tmp_path / "plain").mkdir()
+    plain = Prompt.load(write_folder(kind, tmp_path / "plain"))
+    said = [Message("user", "hi")]
+    assert plain.markers is None and not plain.starts_in_reasoning(plain.conversation_ids(said))
+    folder = write_folder(kind, tmp_path)
+    (folder / "chat_template.jinja").write_text(opened)
+    prompt = Prompt.load(folder)
+    assert prompt.markers == THINK
+    assert prompt.starts_in_reasoning(prompt.conversation_ids(said))
+
+
+def test_a_streamed_answer_comes_apart(tmp_path: Path) -> None:
+    prompt = Prompt.load(write_folder(chatml(), tmp_path))
+    texts = ("<think>\nH\u00e9, \u9f98?\n</think>\n\n\U0001f44d about <", "think>")  # the last marker is spelled
+    answer = [id for text in texts for id in prompt.encode(text).tolist()]
+    splitter, detokenizer = prompt.splitter(prompt.conversation_ids([Message("user", "hi")])), prompt.detokenizer()
+    shown = {"reasoning": "", "answer": ""}
+    for id in answer:
+        for kind, text in splitter.feed(detokenizer.feed(id), id):
+            shown[kind] += text
+    assert shown == {"reasoning": "H\u00e9, \u9f98?\n", "answer": "\U0001f44d about <think>"}

@@ -24,7 +24,7 @@ from builder.errors import BuildError
 from builder.flags import add_build_flags, kebab, models_dir_from, recipe_from, target_from
 from builder.progress import terminal
 from builder.source import parse_source
-from serving.engine.worker import EngineProcess
+from serving.engine.process import EngineProcess
 from serving.errors import InvalidRequest, ServingError
 from serving.http.access import Access, Places, hosts_of
 from serving.http.api import Api

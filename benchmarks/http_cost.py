@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from serving.engine.worker import EngineProcess
+from serving.engine.process import EngineProcess
 from serving.http.access import Access
 from serving.http.api import Api
 from serving.http.server import Server, make_app

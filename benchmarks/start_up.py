@@ -34,7 +34,7 @@ engine = Engine.load(sys.argv[1])
 """
 PROCESS = """\
 import sys
-from serving.engine.worker import EngineProcess
+from serving.engine.process import EngineProcess
 engine = EngineProcess.load(sys.argv[1])
 """
 ANSWER = """

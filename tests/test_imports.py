@@ -116,7 +116,7 @@ def test_serving_loads_no_torch() -> None:
 
 
 def test_the_page_and_its_side_of_the_engine_process_load_no_oga() -> None:
-    modules = "serving.engine.worker, serving.page.ui, serving.http.api"
+    modules = "serving.engine.process, serving.page.ui, serving.http.api"
     code = f"import sys, {modules}; print('onnxruntime_genai' in sys.modules)"
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "False"
@@ -124,7 +124,7 @@ def test_the_page_and_its_side_of_the_engine_process_load_no_oga() -> None:
 
 def test_the_api_loads_no_gradio() -> None:
     code = (
-        "import sys, app, serving.engine.worker, serving.http.api, serving.http.server; print('gradio' in sys.modules)"
+        "import sys, app, serving.engine.process, serving.http.api, serving.http.server; print('gradio' in sys.modules)"
     )
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "False"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from serving.engine.worker import EngineProcess
+from serving.engine.process import EngineProcess
 from serving.types import Grammar, Message, SamplingOptions, complete
 
 ROOT = Path(__file__).parent.parent
@@ -52,7 +52,7 @@ complete(Engine.load(sys.argv[1]).generate([Message("user", "hi")], SamplingOpti
 
 
 def test_a_page_needs_no_oga_to_start_its_engine(demo_model: Path) -> None:
-    code = "import sys; from serving.engine.worker import EngineProcess; EngineProcess.load(sys.argv[1]).close()"
+    code = "import sys; from serving.engine.process import EngineProcess; EngineProcess.load(sys.argv[1]).close()"
     assert not loaded_after(code, str(demo_model)) & (HEAVY | {"onnxruntime_genai"})
 
 
@@ -92,7 +92,7 @@ def test_an_engine_started_anew_knows_again_what_ends_an_answer(demo_model: Path
 def test_a_page_that_is_up_warms_its_engine_up(demo_model: Path) -> None:
     code = """
 import sys
-from serving.engine.worker import EngineProcess
+from serving.engine.process import EngineProcess
 with EngineProcess.load(sys.argv[1]) as engine:
     engine.warm_up()"""
     assert "transformers" in loaded_after(code, str(demo_model))

@@ -9,16 +9,16 @@ from anyio import to_thread
 from starlette.types import Receive
 
 from serving.engine.protocol import ChatEngine
+from serving.engine.wire import Batch
 from serving.errors import ServingError
 from serving.text.prompt import Prompt
 from serving.types import Chunk, EngineStatus, Message, SamplingOptions, TemplateOptions, TokenIds
 
-Batch = list[Chunk] | ServingError
 Result = TypeVar("Result")
 
 
 class AnswerEngine(ChatEngine, Protocol):
-    """What the API needs of an engine: serving.engine.worker.EngineProcess, or what a test puts in its place."""
+    """What the API needs of an engine: serving.engine.process.EngineProcess, or what a test puts in its place."""
 
     prompt: Prompt
 

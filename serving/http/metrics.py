@@ -1,19 +1,16 @@
 """What has been asked and answered, in Prometheus' text format: numbers only, nothing of what was said."""
 
 import time
-from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from serving.engine.wire import Batch, Sink
 from serving.errors import ServingError
 from serving.types import Chunk, EngineStatus
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _FIRST = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)  # seconds
 _EACH = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
-
-Batch = list[Chunk] | ServingError
-Sink = Callable[[Batch], None]
 
 
 class Metrics:

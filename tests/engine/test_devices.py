@@ -22,7 +22,7 @@ from builder.progress import silent
 from builder.stage import run_stage
 from serving.engine.engine import Engine, load_runtime
 from serving.engine.oga import OgaRuntime, check_provider
-from serving.engine.worker import EngineProcess
+from serving.engine.process import EngineProcess
 from serving.errors import InvalidRequest, ModelFolderError
 from serving.folder import ModelFolder
 from serving.text.prompt import Prompt

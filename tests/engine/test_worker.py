@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from serving.engine.engine import Engine
-from serving.engine.worker import EngineProcess
+from serving.engine.process import EngineProcess
 from serving.errors import Busy, ContextOverflow, EngineStopped, InvalidRequest, ModelFolderError
 from serving.types import EngineSettings, Grammar, Message, SamplingOptions, complete
 
@@ -142,7 +142,7 @@ def test_settings_and_options_reach_the_engine_and_all_of_a_chunk_comes_back(exa
 
 def test_the_engine_does_not_outlive_its_parent(exact_model: Path) -> None:
     code = (
-        "import sys; from serving.engine.worker import EngineProcess; worker = EngineProcess.load(sys.argv[1]); "
+        "import sys; from serving.engine.process import EngineProcess; worker = EngineProcess.load(sys.argv[1]); "
         "print(worker._child._process.pid, flush=True); sys.stdin.read()"
     )
     parent = subprocess.Popen(

@@ -14,7 +14,7 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from openai.types.completion import Completion
 from pydantic import BaseModel
 
-from serving.engine.worker import EngineProcess
+from serving.engine.process import EngineProcess
 from serving.http.answers import AnswerEngine
 from serving.http.metrics import Metrics
 from serving.types import Chunk, EngineSettings, Message, SamplingOptions, complete

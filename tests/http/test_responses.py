@@ -10,7 +10,7 @@ from openai import OpenAI
 from openai.types.responses import Response, ResponseStreamEvent
 from pydantic import TypeAdapter
 
-from serving.engine.worker import EngineProcess
+from serving.engine.process import EngineProcess
 from serving.errors import EngineStopped
 from serving.http.answers import AnswerEngine
 from serving.types import Message, SamplingOptions, complete

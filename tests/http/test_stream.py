@@ -14,7 +14,7 @@ import pytest
 from openai import OpenAI
 
 import serving.http.api
-from serving.engine.worker import EngineProcess
+from serving.engine.process import EngineProcess
 from serving.errors import Busy, EngineStopped
 from serving.http.access import Places
 from serving.http.answers import AnswerEngine, Batch

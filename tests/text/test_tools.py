@@ -13,7 +13,7 @@ from openai.types.chat import ChatCompletion
 from tokenizers import Tokenizer
 
 from serving.engine.grammar import GrammarCompiler
-from serving.engine.worker import EngineProcess
+from serving.engine.process import EngineProcess
 from serving.http.answers import AnswerEngine
 from serving.text.control_tokens import ControlTokens
 from serving.text.prompt import Prompt

@@ -134,7 +134,7 @@ def run(flags: argparse.Namespace) -> None:
     with EngineProcess.load(folder, settings, metrics.watch) as engine, ExitStack() as ending:
         for note in engine.notes:
             print(f"note: {note}", file=sys.stderr)
-        name = str(engine.folder.manifest.get("source", {}).get("name", folder.name))
+        name = engine.folder.source
         application = make_app(Api(engine, name, places, metrics).routes(), access.middleware())
         if not flags.no_ui:
             from serving.page.ui import build_chat, mount_chat

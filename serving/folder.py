@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any, get_args
 
 from serving.errors import InvalidRequest, ModelFolderError
+from serving.genai_config import is_inside, provider_name, read_settings
 from serving.types import Provider
 
+MOST_BYTES = 64 << 20  # of a text file; the largest tokenizer configurations have a few
 REQUIRED = ("genai_config.json", "tokenizer.json", "tokenizer_config.json")
 
 
@@ -33,34 +35,46 @@ class ModelFolder:
 
     @classmethod
     def open(cls, path: Path) -> "ModelFolder":
-        """Check that every file is there and has its recorded size. Raises ModelFolderError naming the first fault."""
+        """Check that every file is there, has its recorded size, and asks for nothing but what is known to be safe.
+
+        Raises ModelFolderError naming the first fault.
+        """
         if not path.is_dir():
             raise ModelFolderError(f"{path} is not a folder.")
         for name in REQUIRED:
-            if not (path / name).is_file():
+            if not (path / name).exists():
                 raise ModelFolderError(f"{path / name} is missing: build the model again with --rebuild.")
-        genai = read_json(path / "genai_config.json")
+        for entry in path.iterdir():
+            if not (entry.is_file() or entry.is_dir()):
+                raise ModelFolderError(f"{entry} is neither a file nor a folder: remove it.")
+        config = path / "genai_config.json"
         try:
-            model = genai["model"]
-            graph = path / model["decoder"]["filename"]
+            settings = read_settings(read_text(config))
+        except ModelFolderError as error:
+            raise ModelFolderError(f"{config} cannot be used: {error}") from error
+        try:
+            model = settings["model"]
             decoder = model["decoder"]
-            context_length, vocab_size = int(model["context_length"]), int(model["vocab_size"])
-            head_size = int(decoder["head_size"])
-            kv_values_per_token = (
-                2 * int(decoder["num_hidden_layers"]) * int(decoder["num_key_value_heads"]) * head_size
+            graph = path / decoder["filename"]
+            kv_values_per_token = 2 * decoder["num_hidden_layers"] * decoder["num_key_value_heads"]
+            opened = cls(
+                path,
+                model["context_length"],
+                model["vocab_size"],
+                kv_values_per_token * decoder["head_size"],
+                decoder["head_size"],
+                bool(settings.get("search", {}).get("past_present_share_buffer")),
+                graph,
+                read_json(path / "manifest.json") if (path / "manifest.json").is_file() else {},
+                _provider(decoder.get("session_options", {}).get("provider_options", [])),
             )
-            shared_kv = bool(genai.get("search", {}).get("past_present_share_buffer"))
-            provider = _provider(decoder.get("session_options", {}).get("provider_options", []))
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise ModelFolderError(f"{path / 'genai_config.json'} lacks {error}: not an OGA decoder export.") from error
-        if not graph.is_file():
-            raise ModelFolderError(f"{graph} is missing: build the model again with --rebuild.")
-        manifest = read_json(path / "manifest.json") if (path / "manifest.json").is_file() else {}
-        for name, entry in manifest.get("files", {}).items():
-            _check_size(path / name, entry["size"])
-        return cls(
-            path, context_length, vocab_size, kv_values_per_token, head_size, shared_kv, graph, manifest, provider
-        )
+        except KeyError as error:
+            raise ModelFolderError(f"{config} lacks {error}: not an OGA decoder export.") from error
+        check_file(path, decoder["filename"])
+        files = opened.manifest.get("files", {})
+        for name, entry in files.items() if isinstance(files, dict) else ():
+            check_file(path, name, entry.get("size") if isinstance(entry, dict) else None)
+        return opened
 
     def window(self, context_length: int | None) -> int:
         """The window to serve, in tokens. Raises InvalidRequest for one that the model does not have."""
@@ -71,32 +85,57 @@ class ModelFolder:
             )
         return context_length or self.context_length
 
+    @property
+    def source(self) -> str:
+        """The name of what it was built from; the folder's own where that is not recorded."""
+        source = self.manifest.get("source")
+        name = source.get("name") if isinstance(source, dict) else None
+        return name if isinstance(name, str) and name.isprintable() else self.path.name
 
-def _provider(provider_options: list[dict[str, Any]]) -> str:
-    """The first that is named, each being {name: options}. OGA spells ours in more than one way."""
-    name = next((name for options in provider_options for name in options), "cpu")
-    known = name.lower().removesuffix("executionprovider")
-    return known if known in get_args(Provider) else name
 
-
-def _check_size(file: Path, expected: int) -> None:
+def check_file(folder: Path, name: str, size: int | None = None) -> None:
+    """A file is there, inside the folder, and has the `size` in bytes, if one is given. Raises ModelFolderError."""
+    file = folder / name
+    if not is_inside(name):
+        raise ModelFolderError(f"{folder} names the file {name!r}, which is not inside it: it is not read.")
     if not file.is_file():
         raise ModelFolderError(f"{file} is missing: build the model again with --rebuild.")
-    if file.stat().st_size != expected:
+    if not file.resolve().is_relative_to(folder.resolve()):
+        raise ModelFolderError(f"{file} is a link out of the folder, and is not followed: put the file itself there.")
+    if size is not None and file.stat().st_size != size:
         raise ModelFolderError(
-            f"{file} has {file.stat().st_size} bytes instead of {expected}: build the model again with --rebuild."
+            f"{file} has {file.stat().st_size} bytes instead of {size}: build the model again with --rebuild."
         )
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a model folder. Raises ModelFolderError naming the file and the fault."""
+def _provider(provider_options: list[dict[str, Any]]) -> str:
+    """The first that is named, each being {name: options}."""
+    name = next((name for options in provider_options for name in options), "cpu")
+    known = provider_name(name)
+    return known if known in get_args(Provider) else name
+
+
+def read_text(path: Path) -> str:
+    """The text of a file of a model folder. Raises ModelFolderError naming the file and the fault."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        if path.exists() and not path.is_file():
+            raise OSError("it is no file")
+        if path.stat().st_size > MOST_BYTES:
+            raise OSError(f"it has more than {MOST_BYTES >> 20} MiB")
+        return path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
         raise ModelFolderError(
             f"{path} is missing: the model folder is incomplete; build it again with --rebuild."
         ) from error
     except (OSError, ValueError) as error:
+        raise ModelFolderError(f"{path} cannot be read ({error}); build the model again with --rebuild.") from error
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a model folder. Raises ModelFolderError naming the file and the fault."""
+    try:
+        content = json.loads(read_text(path))
+    except (ValueError, RecursionError) as error:
         raise ModelFolderError(f"{path} cannot be read ({error}); build the model again with --rebuild.") from error
     if not isinstance(content, dict):
         raise ModelFolderError(f"{path} does not hold a JSON object; build the model again with --rebuild.")

@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from functools import cache
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +34,9 @@ _PLUG_INS = {"webgpu": "onnxruntime_ep_webgpu", "openvino": "onnxruntime_ep_open
 
 def check_provider(provider: str) -> None:
     """Raises InvalidRequest where the package of a provider is not installed, naming it. Says nothing of devices."""
+    if provider not in get_args(Provider):
+        # Some take a path to a library of native code, or an address to send everything to, from the folder.
+        raise InvalidRequest(f"the provider {provider!r} is not one that is served.")
     if provider in _BUILDS:
         built_in, package, others = _BUILDS[provider]
         if not built_in():

@@ -7,6 +7,7 @@ import math
 import os
 import sys
 from collections.abc import Collection, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path("/")
@@ -114,6 +115,27 @@ def _available_on_machine(root: Path) -> int:
     import psutil
 
     return int(psutil.virtual_memory().available)
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """What a process has done since its start: processor time in seconds, bytes read from disks (0 if unknown)."""
+
+    seconds: float
+    read_bytes: int
+
+
+def effort_of(pid: int) -> Effort:
+    """The effort of another process; none at all where the system does not say."""
+    import psutil
+
+    try:
+        process = psutil.Process(pid)
+        times = process.cpu_times()
+        read = process.io_counters().read_bytes if hasattr(process, "io_counters") else 0  # not on macOS
+    except psutil.Error:
+        return Effort(0.0, 0)
+    return Effort(times.user + times.system, read)
 
 
 def _groups(root: Path, controller: str) -> Iterator[Path]:

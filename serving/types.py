@@ -178,6 +178,11 @@ class EngineSettings:
         _require("--queue", self.queue, self.queue >= 0, "0 or more")
         _require("--kv-memory", self.kv_memory, self.kv_memory is None or self.kv_memory > 0, "above 0")
 
+    @property
+    def at_once(self) -> int:
+        """Answers that are made at the same time: no more than there are slots."""
+        return min(self.parallel, self.slots or self.parallel)
+
 
 def _require(name: str, value: object, holds: bool, want: str) -> None:
     if not holds or (isinstance(value, float) and not math.isfinite(value)):

@@ -2,13 +2,16 @@
 
 import http.client
 import json
+import os
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
+from serving.engine.process import EngineProcess
 from serving.http.access import Access, Places
 from serving.http.answers import AnswerEngine
 from serving.http.api import Api
@@ -62,6 +65,16 @@ def events_of(content: bytes) -> list[Any]:
     assert blocks.pop() == "" and all(block.startswith((": ", "data: ")) and "\n" not in block for block in blocks)
     data = [block.removeprefix("data: ") for block in blocks if block.startswith("data: ")]
     return [line if line == "[DONE]" else json.loads(line) for line in data]
+
+
+def kill(engine: EngineProcess) -> None:
+    """Kill the engine's process, and wait until another one has been started."""
+    first, deadline = engine.pid, time.monotonic() + 30
+    assert first
+    os.kill(first, signal.SIGKILL)
+    while engine.pid in (first, None):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def ended(process: "subprocess.Popen[str]", number: int = signal.SIGINT) -> tuple[str, str]:

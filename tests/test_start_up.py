@@ -9,6 +9,7 @@ import pytest
 
 from serving.engine.process import EngineProcess
 from serving.types import Grammar, Message, SamplingOptions, complete
+from tests.servers import kill
 
 ROOT = Path(__file__).parent.parent
 # Each takes a part of a second or more, or belongs to another half of the program.
@@ -84,9 +85,7 @@ def test_an_engine_started_anew_knows_again_what_ends_an_answer(demo_model: Path
         for _ in range(2):
             answer = complete(engine.generate([Message("user", "What is the capital of France?")], greedy))
             assert answer.last.finish_reason == "stop"
-            engine._child._process.kill()
-            engine._child._process.wait()
-            engine._child._reader.join()
+            kill(engine)
 
 
 def test_a_page_that_is_up_warms_its_engine_up(demo_model: Path) -> None:

@@ -33,7 +33,10 @@ class GrammarCompiler:
 
         Raises InvalidRequest for a grammar, or a tokenizer, that llguidance does not take.
         """
-        matcher = LLMatcher(self._tokens, _in_llguidance(grammar), log_level=0)
+        try:
+            matcher = LLMatcher(self._tokens, _in_llguidance(grammar), log_level=0)
+        except (ValueError, RecursionError) as error:  # more than Rust's texts and numbers hold, or too deep
+            raise InvalidRequest(f"this {grammar.kind} cannot be used: {error}. Correct it.") from error
         if matcher.is_error():
             raise InvalidRequest(
                 f"this {grammar.kind} cannot be used: {matcher.get_error().strip()}. Correct it, or use a simpler one."

@@ -1,27 +1,27 @@
 """The engine in a process of its own.
 
 OGA's Python binding holds the interpreter's lock during every forward pass. In one process with a web server, a page
-would stand still for as long as a chunk of prefill takes, which is seconds for a large model. A crash, or a kill
-because memory ran out, ends this process only; the next request starts a new one.
+would stand still for as long as a chunk of prefill takes, which is seconds for a large model. A crash, a hung call, or
+a kill because memory ran out, ends that process only, and another one is started.
 
-Requests go to the child's stdin and chunks come back on its stdout, one JSON line each. The child ends itself when its
-stdin closes.
+Everything but loading, and waiting for an answer, returns at once, whatever state the process is in. How many answers
+are under way is known here: what does not fit is refused before a line of it is written.
 """
 
 import itertools
-import json
-import os
-import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import Any
 
-from serving.engine.wire import Batch, Line, Sink, content_of, error_of, is_last
+from serving.engine.admission import Admission
+from serving.engine.child import WORKER, Child
+from serving.engine.watch import Patience, pause_before_start
+from serving.engine.wire import Batch, Line, Sink, Wanted, encoded, error_of, is_last
 from serving.errors import EngineStopped, ServingError
 from serving.folder import ModelFolder
 from serving.text.prompt import Prompt
@@ -31,55 +31,82 @@ from serving.types import (
     EngineSettings,
     EngineStatus,
     Message,
-    Policy,
     SamplingOptions,
     TemplateOptions,
     TokenIds,
     never,
 )
 
-STATUS_SECONDS = 10.0  # a forward pass of a large model, during which nothing else can reply, is shorter
+FRESH_SECONDS = 0.25  # what `status` waits for the process: beyond it, what it last said has to do
 _POLL_SECONDS = 0.1  # how often `cancelled` is asked while no chunk comes
-_IMPORT_ROOT = Path(__file__).parent.parent.parent  # where `serving` is found, whatever the caller's working directory
 
 
 class EngineProcess:
-    """What Engine is to its callers, with the model in a child process. Safe to use from any number of threads."""
+    """What Engine is to its callers, with the model in a child process. Safe to use from any number of threads.
+
+    watch: is given what takes an answer's chunks, and returns what shall take them in its place. patience: with a
+    process that is silent. command: what is run.
+    """
 
     def __init__(
-        self, setup: Line, folder: ModelFolder, prompt: Prompt, watch: Callable[[Sink], Sink] | None = None
+        self,
+        folder: ModelFolder,
+        prompt: Prompt,
+        settings: EngineSettings,
+        watch: Callable[[Sink], Sink] | None = None,
+        patience: Patience | None = None,
+        command: Sequence[str] = WORKER,
     ) -> None:
         self.folder = folder
         self.prompt = prompt
-        self._setup = setup
-        self._watch = watch
-        self._overflow: Policy = setup["settings"]["overflow"]
+        self._settings, self._watch, self._command = settings, watch, command
+        self._patience = patience or Patience()
+        self._admission = Admission(settings.at_once, settings.queue)
         self._numbers = itertools.count()
-        self._lock = threading.Lock()
-        self._closed = False
-        self._child = _Child(setup)
+        self._lock = threading.Lock()  # never held over anything that waits
+        self._loaded = self._told_end_ids = False
+        self._closing = threading.Event()
+        self._failures = 0  # processes in a row that ended without a whole answer
+        self._why, self._again_at = "", 0.0  # while there is no child: why, and when there will be one
+        self._child: Child | None = self._start()
+        self._hello = self._first_words(self._child)
+        self._loaded = True
+        self._keeper = threading.Thread(target=self._keep, name="engine watch", daemon=True)
+        self._keeper.start()
 
     @classmethod
     def load(
-        cls, path: Path | str, settings: EngineSettings | None = None, watch: Callable[[Sink], Sink] | None = None
+        cls,
+        path: Path | str,
+        settings: EngineSettings | None = None,
+        watch: Callable[[Sink], Sink] | None = None,
+        patience: Patience | None = None,
+        command: Sequence[str] = WORKER,
     ) -> "EngineProcess":
-        """Start the process and load a model folder in it. Raises what Engine.load raises.
-
-        watch: is given what takes an answer's chunks, and returns what shall take them in its place.
-        """
+        """Start the process and load a model folder in it. Raises what Engine.load raises."""
         folder = ModelFolder.open(Path(path).resolve())  # the child has another working directory
-        setup = {"path": str(folder.path), "settings": asdict(settings or EngineSettings())}
-        return cls(setup, folder, Prompt.load(folder.path), watch)
+        return cls(folder, Prompt.load(folder.path), settings or EngineSettings(), watch, patience, command)
 
     @property
     def context_length(self) -> int:
         """The served window, in tokens."""
-        return self._child.context_length
+        return int(self._hello["context_length"])
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What the device does otherwise than asked for, or cannot do; a sentence each."""
-        return self._child.notes
+        return tuple(self._hello["notes"])
+
+    @property
+    def places(self) -> int:
+        """Answers that can be under way at once, those that wait included."""
+        return self._admission.places
+
+    @property
+    def pid(self) -> int | None:
+        """The process' id, another one after each start; None while there is none."""
+        child = self._child
+        return child.pid if child else None
 
     def warm_up(self) -> None:
         """Do now what the first request would wait for: import the renderer of chat templates."""
@@ -105,38 +132,50 @@ class EngineProcess:
         Raises InvalidRequest, ContextOverflow.
         """
         return self.prompt.tokens(
-            messages, self.context_length, template or TemplateOptions(), self._overflow, options.max_tokens
+            messages, self.context_length, template or TemplateOptions(), self._settings.overflow, options.max_tokens
         )
 
-    def start(self, token_ids: TokenIds, options: SamplingOptions, sink: Sink) -> Callable[[], None]:
-        """Ask for the answer to an encoded prompt [n] without waiting for it; what is returned cancels it.
+    def start(self, wanted: Wanted, sink: Callable[[int, Batch], None]) -> Callable[[], None]:
+        """Ask for answers to encoded prompts [n], all of them or none, without waiting; what is returned cancels them.
 
-        `sink` gets every chunk, in order and a few at a time; last comes one with a finish reason, or an error. It is
-        called on another thread and must not block. Raises EngineStopped for a closed engine.
+        `sink` gets every chunk with the index of its answer, in order and a few at a time; last comes one with a finish
+        reason, or an error. It is called on another thread and must not block. Raises Busy, InvalidRequest where they
+        can never fit, EngineStopped while there is no process.
         """
-        number, child = next(self._numbers), self._living()
-        sink = self._watch(sink) if self._watch else sink
-        child.send({"id": number, "tokens": token_ids.tolist(), "options": asdict(options)}, sink)
-        return lambda: child.send({"cancel": number})
+        end_ids = self.prompt.end_ids
+        requests = []
+        for index, (token_ids, options) in enumerate(wanted):
+            number = next(self._numbers)
+            line = encoded({"id": number, "tokens": token_ids.tolist(), "options": asdict(options)})
+            requests.append((number, line, self._placed(partial(sink, index))))
+        with self._lock:
+            child = self._living()
+            self._admission.enter(len(requests))
+            if not self._told_end_ids:  # the process renders nothing, and so cannot find them itself
+                child.tell({"end_ids": sorted(end_ids)})
+                self._told_end_ids = True
+            for number, line, placed in requests:
+                child.ask(number, line, placed)
+        return lambda: child.cancel([number for number, *_ in requests])
 
     def status(self) -> EngineStatus:
-        """How busy it is. Raises EngineStopped where no reply comes within STATUS_SECONDS."""
-        number, child = next(self._numbers), self._living()
-        replies: SimpleQueue[EngineStatus | ServingError] = SimpleQueue()
-        child.send({"status": True, "id": number}, replies.put)
-        try:
-            reply = replies.get(timeout=STATUS_SECONDS)
-        except Empty:
-            raise EngineStopped(f"the engine has not replied for {STATUS_SECONDS:g} s.") from None
-        if isinstance(reply, ServingError):
-            raise reply
-        return reply
+        """How busy it is. Raises EngineStopped while no model is loaded."""
+        with self._lock:
+            child = self._living()
+        if not child.loaded:
+            raise EngineStopped("the engine is being started again.")
+        child.ping().wait(FRESH_SECONDS)
+        said = child.status
+        return EngineStatus(*self._admission.counts(), said.kv_bytes if said else 0, said.kv_limit if said else 0)
 
     def close(self) -> None:
         """End the process. Answers still being made end with EngineStopped."""
         with self._lock:
-            self._closed = True
-            self._child.close()
+            self._closing.set()
+            child, self._child = self._child, None
+        if child:
+            child.close()
+        self._keeper.join()
 
     def __enter__(self) -> "EngineProcess":
         return self
@@ -148,7 +187,7 @@ class EngineProcess:
         self, token_ids: TokenIds, options: SamplingOptions, dropped: int, cancelled: Cancelled
     ) -> Iterator[Chunk]:
         batches: SimpleQueue[Batch] = SimpleQueue()
-        cancel = self.start(token_ids, options, batches.put)
+        cancel = self.start([(token_ids, options)], lambda _, batch: batches.put(batch))
         ended = told = False
         try:
             while not ended:
@@ -168,89 +207,79 @@ class EngineProcess:
             if not ended and not told:
                 cancel()
 
-    def _living(self) -> "_Child":
+    def _placed(self, sink: Sink) -> Sink:
+        """A sink that gives an answer's place back with its end."""
+        began = time.perf_counter()
+        watching = self._watch(sink) if self._watch else sink
+
+        def placed(batch: Batch) -> None:
+            if is_last(batch):
+                self._admission.leave(time.perf_counter() - began)
+            watching(batch)
+
+        return placed
+
+    # The process: started, found to have ended, started again.
+
+    def _start(self) -> Child:
+        self._told_end_ids = False
+        setup = {"path": str(self.folder.path), "settings": asdict(self._settings)}
+        return Child(self._command, setup, self._patience, self._ended)
+
+    def _first_words(self, child: Child) -> Line:
+        try:
+            child.heard.wait()
+        except BaseException:  # Ctrl+C
+            self._closing.set()
+            child.close()
+            raise
+        if not child.loaded:
+            self._closing.set()
+            child.close()
+            raise error_of(child.hello) if child.hello else EngineStopped(f"the engine {self._why}.")
+        return child.hello
+
+    def _living(self) -> Child:
+        if self._closing.is_set():
+            raise EngineStopped("the engine is closed.")
+        if self._child is None:
+            left = max(0.0, self._again_at - time.monotonic())
+            raise EngineStopped(f"the engine process {self._why}; it is started again in {left:.0f} s.")
+        return self._child
+
+    def _ended(self, child: Child, why: str) -> str:
+        """Start another process, or say when; gives what those are told who waited for this one."""
         with self._lock:
-            if self._closed:
-                raise EngineStopped("the engine is closed.")
-            if self._child.ended:
-                self._child.close()
-                self._child = _Child(self._setup)
-            if not self._child.told:  # it renders nothing, and so cannot find them itself
-                self._child.send({"end_ids": sorted(self.prompt.end_ids)})
-                self._child.told = True
-            return self._child
+            self._why = why
+            if self._closing.is_set() or not self._loaded:
+                return f"the engine process {why}."
+            self._failures = 0 if child.answered else self._failures + 1
+            pause = pause_before_start(self._failures)
+            self._child, self._again_at = None, time.monotonic() + pause
+            if not pause:
+                self._start_again()
+        when = f"in {pause:.0f} s" if pause else "now"
+        told = f"the engine process {why}; it is started again {when}."
+        print(f"note: {told}", file=sys.stderr, flush=True)
+        return told
 
+    def _start_again(self) -> None:
+        try:
+            self._child = self._start()
+        except (OSError, RuntimeError) as error:  # no memory for another process, or for its threads
+            self._failures += 1
+            self._why = f"cannot be started ({error})"
+            self._again_at = time.monotonic() + max(1.0, pause_before_start(self._failures))
 
-class _Child:
-    """One child process, from its start to its end, and the sinks of the answers it is making."""
-
-    def __init__(self, setup: Line) -> None:
-        self.ended = self.told = False
-        self._sinks: dict[int, Callable[[Any], None]] = {}
-        self._lock = threading.Lock()
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "serving.engine.worker"],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding="utf-8", cwd=_IMPORT_ROOT,
-            # numpy multiplies no matrices there, and starting threads for that takes time and memory.
-            env={"OPENBLAS_NUM_THREADS": "1"} | os.environ,
-        )  # fmt: skip
-        self.send(setup)
-        self._reader = threading.Thread(target=self._read, name="engine replies", daemon=True)
-        assert self._process.stdout
-        first = json.loads(self._process.stdout.readline() or "{}")
-        self._reader.start()
-        if "context_length" not in first:
-            obituary = self._obituary()
-            self.close()
-            raise error_of(first) if first else EngineStopped(obituary)
-        self.context_length = int(first["context_length"])
-        self.notes = tuple(first["notes"])
-
-    def send(self, line: Line, sink: Callable[[Any], None] | None = None) -> None:
-        """Write one line; `sink` gets the answer. A process that has ended answers with EngineStopped."""
-        assert self._process.stdin
-        with self._lock:
-            if sink is not None:
-                self._sinks[line["id"]] = sink
-            try:
-                self._process.stdin.write(json.dumps(line) + "\n")
-                self._process.stdin.flush()
-            except (OSError, ValueError):
-                self.ended = True
-                if sink is not None:
-                    del self._sinks[line["id"]]
-                    sink(EngineStopped(self._obituary()))
-
-    def close(self) -> None:
-        """End the process and wait for it."""
-        self.ended = True
-        self._process.kill()
-        self._process.wait()
-        self._reader.join()
-        assert self._process.stdin and self._process.stdout
-        self._process.stdout.close()
-        with suppress(BrokenPipeError):  # a line that the process did not live to read
-            self._process.stdin.close()
-
-    def _read(self) -> None:
-        assert self._process.stdout
-        for line in self._process.stdout:
-            reply = json.loads(line)
-            sink = self._sinks.get(reply["id"])
-            if sink is not None:
-                content = content_of(reply)
-                if is_last(content):
-                    with self._lock:
-                        self._sinks.pop(reply["id"], None)
-                sink(content)
-        with self._lock:
-            self.ended = True
-            left = list(self._sinks.values())
-            self._sinks.clear()
-        for sink in left:
-            sink(EngineStopped(self._obituary()))
-
-    def _obituary(self) -> str:
-        code = self._process.wait()
-        why = "was killed, most likely because memory ran out" if code == -9 else f"ended with exit code {code}"
-        return f"the engine process {why}; the next message starts it again."
+    def _keep(self) -> None:
+        """Once a tick: end a process that hangs, start one that is due."""
+        looked = time.monotonic()
+        while not self._closing.wait(self._patience.tick):
+            now = time.monotonic()
+            with self._lock:
+                if self._child is None and now >= self._again_at and not self._closing.is_set():
+                    self._start_again()
+                child = self._child
+            if child and (why := child.look(now - looked)):
+                child.end(why)
+            looked = now

@@ -1,23 +1,39 @@
-"""What the two sides of the engine's process say to each other: one JSON line each."""
+"""What the two sides of the engine's process say to each other: one JSON line each.
 
+To the child, first: {"path", "settings"}. Then any of {"end_ids"}, {"id", "tokens", "options"}, {"cancel": id} and
+{"status": id}. From it, first: {"context_length", "notes"}, or an error, {"error", "arguments"}. Then lines with the
+"id" of what they reply to, and {"chunks"}, {"status"} or an error.
+"""
+
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from typing import Any
 
 from serving import errors
 from serving.errors import Busy, ServingError
-from serving.types import Chunk, EngineStatus
+from serving.types import Chunk, SamplingOptions, TokenIds
 
 Line = dict[str, Any]
 Batch = list[Chunk] | ServingError
 Sink = Callable[[Batch], None]
+Wanted = Sequence[tuple[TokenIds, SamplingOptions]]
 _CHUNK_FIELDS = tuple(field.name for field in fields(Chunk))
 
 
-def error_line(error: Exception) -> Line:
+def encoded(line: Line) -> bytes:
+    """A line as it is written."""
+    return json.dumps(line).encode() + b"\n"
+
+
+def error_line(error: BaseException) -> Line:
     """An error as a line; one that is not ours keeps its message only."""
-    known = type(error).__name__ if isinstance(error, ServingError) else "ServingError"
-    return {"error": known, "arguments": [str(error), *([error.retry_after] if isinstance(error, Busy) else [])]}
+    if not isinstance(error, ServingError):
+        error = ServingError(f"the engine failed on this request: {error!r}.")
+    return {
+        "error": type(error).__name__,
+        "arguments": [str(error), *([error.retry_after] if isinstance(error, Busy) else [])],
+    }
 
 
 def error_of(line: Line) -> ServingError:
@@ -33,16 +49,14 @@ def batch_line(batch: Sequence[Chunk] | Exception) -> Line:
     return {"chunks": [[getattr(chunk, name) for name in _CHUNK_FIELDS] for chunk in batch]}
 
 
-def content_of(line: Line) -> Batch | EngineStatus:
-    """What a reply carries."""
-    if "status" in line:
-        return EngineStatus(**line["status"])
+def batch_of(line: Line) -> Batch:
+    """What `batch_line` wrote."""
     return error_of(line) if "error" in line else [_chunk(values) for values in line["chunks"]]
 
 
-def is_last(content: Sequence[Chunk] | Exception | EngineStatus) -> bool:
+def is_last(batch: Sequence[Chunk] | Exception) -> bool:
     """Whether nothing comes after this."""
-    return not isinstance(content, Sequence) or content[-1].finish_reason is not None
+    return isinstance(batch, Exception) or batch[-1].finish_reason is not None
 
 
 def _chunk(values: Sequence[Any]) -> Chunk:

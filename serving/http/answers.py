@@ -9,7 +9,7 @@ from anyio import to_thread
 from starlette.types import Receive
 
 from serving.engine.protocol import ChatEngine
-from serving.engine.wire import Batch
+from serving.engine.wire import Batch, Wanted, is_last
 from serving.errors import ServingError
 from serving.text.prompt import Prompt
 from serving.types import Chunk, EngineStatus, Message, SamplingOptions, TemplateOptions, TokenIds
@@ -27,11 +27,15 @@ class AnswerEngine(ChatEngine, Protocol):
     ) -> tuple[TokenIds, int]:
         """The encoded prompt [n] of a conversation, and how many messages were left out so that it fits."""
 
-    def start(self, token_ids: TokenIds, options: SamplingOptions, sink: Callable[[Batch], None]) -> Callable[[], None]:
-        """Ask for an answer without waiting for it; what is returned cancels it."""
+    @property
+    def places(self) -> int:
+        """Answers that can be under way at once, those that wait included."""
+
+    def start(self, wanted: Wanted, sink: Callable[[int, Batch], None]) -> Callable[[], None]:
+        """Ask for answers, all of them or none, without waiting for them; what is returned cancels them."""
 
     def status(self) -> EngineStatus:
-        """How busy it is. May take seconds."""
+        """How busy it is."""
 
 
 class Answers:
@@ -42,59 +46,53 @@ class Answers:
     ...         print(index, "".join(chunk.text for chunk in chunks))
     """
 
-    def __init__(self, engine: AnswerEngine, wanted: Sequence[tuple[TokenIds, SamplingOptions]]) -> None:
+    def __init__(self, engine: AnswerEngine, wanted: Wanted) -> None:
         self._engine, self._wanted = engine, wanted
         self._loop = asyncio.get_running_loop()
         self._batches: asyncio.Queue[tuple[int, Batch]] = asyncio.Queue()
-        self._cancels: dict[int, Callable[[], None]] = {}
+        self._running = set(range(len(wanted)))
+        self._cancel: Callable[[], None] | None = None
 
     async def __aenter__(self) -> "Answers":
         try:
-            await to_thread.run_sync(self._start)  # writing a long prompt to the engine may take a while
+            await to_thread.run_sync(self._start)  # encoding long prompts for the engine may take a while
         except BaseException:
-            await self._cancel()
+            self._leave()
             raise
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._cancel()
+        self._leave()
 
     async def __aiter__(self) -> AsyncIterator[tuple[int, list[Chunk]]]:
-        while self._cancels:
+        while self._running:
             yield await self.next()
 
     async def next(self) -> tuple[int, list[Chunk]]:
         """What comes next, of whichever answer. May be cancelled without a loss. Raises what the engine raises."""
         index, batch = await self._batches.get()
+        if is_last(batch):
+            self._running.discard(index)
         if isinstance(batch, ServingError):
-            del self._cancels[index]
             raise batch
-        if batch[-1].finish_reason is not None:
-            del self._cancels[index]
         return index, batch
 
     @property
     def running(self) -> bool:
         """Whether any answer has not ended."""
-        return bool(self._cancels)
+        return bool(self._running)
 
     def _start(self) -> None:
-        for index, (token_ids, options) in enumerate(self._wanted):
-            self._cancels[index] = self._engine.start(token_ids, options, self._sink(index))
+        self._cancel = self._engine.start(self._wanted, self._sink)
 
-    def _sink(self, index: int) -> Callable[[Batch], None]:
-        def sink(batch: Batch) -> None:
-            with suppress(RuntimeError):  # the server has closed its loop, and the engine comes next
-                self._loop.call_soon_threadsafe(self._batches.put_nowait, (index, batch))
+    def _sink(self, index: int, batch: Batch) -> None:
+        with suppress(RuntimeError):  # the server has closed its loop, and the engine comes next
+            self._loop.call_soon_threadsafe(self._batches.put_nowait, (index, batch))
 
-        return sink
-
-    async def _cancel(self) -> None:
-        """Tell the engine that nobody waits any more. A task being cancelled itself has no time to wait for that."""
-        cancels = list(self._cancels.values())
-        self._cancels.clear()
-        if cancels:
-            self._loop.run_in_executor(None, lambda: [cancel() for cancel in cancels])
+    def _leave(self) -> None:
+        """Tell the engine that nobody waits any more."""
+        if self._running and self._cancel:
+            self._cancel()
 
 
 async def while_there(receive: Receive, work: Coroutine[Any, Any, Result]) -> Result | None:

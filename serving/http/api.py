@@ -68,6 +68,7 @@ class Api:
     async def chat(self, request: Request) -> Response:
         """POST /v1/chat/completions."""
         wire = await self._read(request, ChatRequest)
+        self._check_places(wire.n or 1)
         options, template, messages = wire.sampling(self.defaults), wire.template(), wire.conversation()
         options, calls = self._calling(wire.calls(), options)
         token_ids, _ = await to_thread.run_sync(lambda: self.engine.tokens(messages, options, template))
@@ -77,6 +78,7 @@ class Api:
     async def completions(self, request: Request) -> Response:
         """POST /v1/completions."""
         wire = await self._read(request, CompletionRequest)
+        self._check_places(len(wire.prompts()) * (wire.n or 1))
         options, prompt, window = wire.sampling(self.defaults), self.engine.prompt, self.engine.context_length
         encoded = await to_thread.run_sync(
             lambda: [
@@ -148,6 +150,16 @@ class Api:
             raise Problem.invalid("how this model writes tool calls is not known here: leave tools out.", "tools")
         names = {function.name for function in calls.functions}
         return replace(options, grammar=calls.grammar(form, options.grammar)), (form, names)
+
+    def _check_places(self, answers: int) -> None:
+        """Refuse what can never fit, before any of it is encoded."""
+        places = min(self.engine.places, self.places.limit or answers)
+        if answers > places:
+            raise Problem.invalid(
+                f"{answers} answers were asked for at once, and there are {places} places: ask for fewer, n for each "
+                "prompt.",
+                "n",
+            )
 
     def _check_model(self, name: str | None) -> None:
         if name != self.name:

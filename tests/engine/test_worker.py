@@ -33,7 +33,7 @@ def worker(exact_model: Path) -> Iterator[EngineProcess]:
 
 
 def pid_of(worker: EngineProcess) -> int:
-    return worker._child._process.pid
+    return worker.pid
 
 
 def test_answers_are_those_of_the_engine(worker: EngineProcess, exact_model: Path) -> None:
@@ -143,7 +143,7 @@ def test_settings_and_options_reach_the_engine_and_all_of_a_chunk_comes_back(exa
 def test_the_engine_does_not_outlive_its_parent(exact_model: Path) -> None:
     code = (
         "import sys; from serving.engine.process import EngineProcess; worker = EngineProcess.load(sys.argv[1]); "
-        "print(worker._child._process.pid, flush=True); sys.stdin.read()"
+        "print(worker.pid, flush=True); sys.stdin.read()"
     )
     parent = subprocess.Popen(
         [sys.executable, "-c", code, str(exact_model)],

@@ -5,6 +5,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, cast
@@ -15,9 +16,10 @@ from openai import OpenAI
 
 import serving.http.api
 from serving.engine.process import EngineProcess
+from serving.engine.wire import Batch, Wanted
 from serving.errors import Busy, EngineStopped
 from serving.http.access import Places
-from serving.http.answers import AnswerEngine, Batch
+from serving.http.answers import AnswerEngine
 from serving.types import Chunk, EngineStatus, FinishReason, Kind, Message, SamplingOptions, TemplateOptions, TokenIds
 from tests.page.test_ui import Speaker
 from tests.servers import api_served, asked, events_of
@@ -40,10 +42,11 @@ class Puppet(Speaker):
     ) -> tuple[TokenIds, int]:
         return cast(TokenIds, [1, 2, 3]), 0
 
-    def start(self, token_ids: TokenIds, options: SamplingOptions, sink: Callable[[Batch], None]) -> Callable[[], None]:
-        self.sinks.append(sink)
-        for batch in self.immediately:
-            sink(batch)
+    def start(self, wanted: Wanted, sink: Callable[[int, Batch], None]) -> Callable[[], None]:
+        for index, _ in enumerate(wanted):
+            self.sinks.append(partial(sink, index))
+            for batch in self.immediately:
+                sink(index, batch)
         self.asked_for.set()
         return self.cancelled_ones.set
 
@@ -51,6 +54,7 @@ class Puppet(Speaker):
         return EngineStatus(0, 0, 0, 0)
 
     prompt = None
+    places = 1000
 
 
 def piece(text: str, finish: FinishReason | None = None, kind: Kind = "answer") -> Chunk:

@@ -196,10 +196,10 @@ class Calling(Answering):
         self.prompt = cast(None, self.real)
         self.options: list[Any] = []
 
-    def start(self, token_ids: Any, options: Any, sink: Any) -> Any:
-        self.options.append(options)
-        self.prompts = [*getattr(self, "prompts", []), token_ids]
-        return super().start(token_ids, options, sink)
+    def start(self, wanted: Any, sink: Any) -> Any:
+        self.options += [options for _, options in wanted]
+        self.prompts = [*getattr(self, "prompts", []), *(token_ids for token_ids, _ in wanted)]
+        return super().start(wanted, sink)
 
     @property
     def read(self) -> str:

@@ -1,0 +1,53 @@
+"""How many answers an engine takes on. Beyond that it says no at once, and when it is worth asking again."""
+
+import math
+import threading
+
+from serving.errors import Busy, InvalidRequest
+
+
+class Admission:
+    """The places of an engine: so many answers are made at a time, and so many more wait. For any number of threads.
+
+    places: all of them.
+    """
+
+    def __init__(self, parallel: int, queue: int) -> None:
+        self.places = parallel + queue
+        self._parallel = parallel
+        self._taken = 0
+        self._seconds_per_answer = 1.0
+        self._lock = threading.Lock()
+
+    def enter(self, answers: int = 1) -> None:
+        """Take a place for each of so many answers, or none. Raises Busy; InvalidRequest for more than there are."""
+        with self._lock:
+            if answers > self.places:
+                raise InvalidRequest(
+                    f"{answers} answers were asked for at once, and there are {self.places} places here, those that "
+                    "wait included: ask for fewer, or start with a longer --queue."
+                )
+            if self._taken + answers > self.places:
+                running, waiting = self._counts()
+                retry_after = self._seconds_per_answer * (1 + waiting / self._parallel)
+                raise Busy(
+                    f"{running} answers are being made and {waiting} wait: try again in about "
+                    f"{math.ceil(retry_after)} s, or start with a longer --queue.",
+                    retry_after,
+                )
+            self._taken += answers
+
+    def leave(self, seconds: float) -> None:
+        """Give back the place of one answer, which has taken so long."""
+        with self._lock:
+            self._taken -= 1
+            self._seconds_per_answer += 0.2 * (seconds - self._seconds_per_answer)
+
+    def counts(self) -> tuple[int, int]:
+        """How many answers are being made, and how many wait."""
+        with self._lock:
+            return self._counts()
+
+    def _counts(self) -> tuple[int, int]:
+        running = min(self._taken, self._parallel)
+        return running, self._taken - running

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from serving.http.document import SUMMARIES
-from serving.http.openai import REQUESTS
+from serving.http.requests.endpoints import REQUESTS
 
 README = Path(__file__).parent.parent / "README.md"
 BEGIN, END = "<!-- api: written by `python -m tests.api_table` -->\n", "<!-- end of api -->"

@@ -19,10 +19,17 @@ from serving.http.access import Places, client_of
 from serving.http.answers import AnswerEngine, Answers, while_there
 from serving.http.document import document
 from serving.http.metrics import CONTENT_TYPE, Metrics
-from serving.http.openai import Calls, ChatRequest, CompletionRequest, Model, ResponsesRequest, defaults_from, parse
 from serving.http.problems import Problem
-from serving.http.responses import ResponsesShape
-from serving.http.shapes import ChatShape, Event, Gathered, Json, Shape, TextShape
+from serving.http.requests.calls import Calls
+from serving.http.requests.chat import ChatRequest
+from serving.http.requests.responses import ResponsesRequest
+from serving.http.requests.sampled import defaults_from
+from serving.http.requests.text import CompletionRequest
+from serving.http.requests.wire import Model, parse
+from serving.http.shapes.chat import ChatShape
+from serving.http.shapes.responses import ResponsesShape
+from serving.http.shapes.shape import Event, Gathered, Json, Shape
+from serving.http.shapes.text import TextShape
 from serving.text.tools import CallFormat
 from serving.types import Chunk, SamplingOptions, TokenIds
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from serving.http.openai import schemas
+from serving.http.requests.endpoints import schemas
 
 Json = dict[str, Any]
 _ERROR: Json = {

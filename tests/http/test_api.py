@@ -18,8 +18,8 @@ from serving.engine.process import EngineProcess
 from serving.http.answers import AnswerEngine
 from serving.http.metrics import Metrics
 from serving.types import Chunk, EngineSettings, Message, SamplingOptions, complete
+from tests.http.test_calls import TEMPLATE, Calling
 from tests.servers import api_served, asked, error_of, events_of
-from tests.text.test_tools import TEMPLATE, Calling
 
 MESSAGES: Any = [{"role": "user", "content": "what is 17+25?"}]
 GREEDY: Any = {"model": "demo", "messages": MESSAGES, "temperature": 0, "max_tokens": 40}

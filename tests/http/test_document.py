@@ -5,7 +5,7 @@ from typing import Any, cast
 
 from serving.http.answers import AnswerEngine
 from serving.http.document import SUMMARIES, document
-from serving.http.openai import REQUESTS
+from serving.http.requests.endpoints import REQUESTS
 from tests import api_table
 from tests.page.test_ui import Speaker
 from tests.servers import api_served, asked

@@ -13,7 +13,7 @@ import pytest
 
 from serving.http.access import MOST_BYTES
 from serving.http.answers import AnswerEngine
-from serving.http.openai import REQUESTS
+from serving.http.requests.endpoints import REQUESTS
 from serving.text.prompt import Prompt
 from tests.http.test_stream import Puppet, piece
 from tests.servers import api_served, asked

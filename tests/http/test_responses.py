@@ -14,9 +14,10 @@ from serving.engine.process import EngineProcess
 from serving.errors import EngineStopped
 from serving.http.answers import AnswerEngine
 from serving.types import Message, SamplingOptions, complete
+from tests.http.test_calls import TEMPLATE, WEATHER, Calling
 from tests.http.test_stream import Puppet, piece, puppet, url
 from tests.servers import api_served, asked, error_of
-from tests.text.test_tools import TEMPLATE, TOOLS, WEATHER, Calling
+from tests.text.test_tools import TOOLS
 
 __all__ = ["puppet", "url"]  # fixtures
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Literal
 
-from serving.http.openai import ChosenFunction, ResponsesRequest
 from serving.http.problems import Problem
-from serving.http.shapes import Event, Gathered, Json, finish_of, usage_of
+from serving.http.requests.responses import ChosenFunction, ResponsesRequest
+from serving.http.shapes.shape import Event, Gathered, Json, finish_of, usage_of
 from serving.text.tools import Call, CallFormat, CallReader
 from serving.types import Chunk, Kind
 

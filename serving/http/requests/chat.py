@@ -1,0 +1,183 @@
+"""POST /v1/chat/completions."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, JsonValue
+
+from serving.http.problems import Problem
+from serving.http.requests.calls import Calls, ChosenName, Function, call_of
+from serving.http.requests.formats import JsonObjectFormat, JsonSchemaFormat, TextFormat, grammar_of
+from serving.http.requests.sampled import Sampled
+from serving.http.requests.wire import WHOLE, Count, Off, Parsed, ServiceTier, Wire, text_of
+from serving.types import Message, SamplingOptions, TemplateOptions
+
+
+class TextPart(Wire):
+    """A piece of a message; only text can be read."""
+
+    type: Literal["text"]
+    text: str
+
+
+Content = str | Annotated[list[TextPart], Field(min_length=1)]
+
+
+class SystemMessage(Wire):
+    """How the model should behave. `developer` is another word for it."""
+
+    role: Literal["system", "developer"]
+    content: Content
+    name: str | None = Field(None, description="who said it, for chat templates that tell the model")
+
+
+class UserMessage(Wire):
+    """What the user said."""
+
+    role: Literal["user"]
+    content: Content
+    name: str | None = Field(None, description="who said it, for chat templates that tell the model")
+
+
+class CalledFunction(Wire):
+    """Which function was called, and with which arguments: a JSON object, as text."""
+
+    name: str
+    arguments: str
+    parsed_arguments: Parsed = None
+
+
+class ToolCall(Wire):
+    """A call that the model made. index: its place in a stream, which client libraries keep."""
+
+    id: str
+    type: Literal["function"]
+    function: CalledFunction
+    index: Annotated[int, Field(ge=0), WHOLE] | None = None
+
+
+class ToolMessage(Wire):
+    """What a tool gave."""
+
+    role: Literal["tool"]
+    content: Content
+    tool_call_id: str
+    name: str | None = None
+
+
+class ProviderFields(Wire):
+    """Where LiteLLM puts fields of an answer: they say nothing that the message does not."""
+
+    refusal: None = None
+    reasoning_content: str | None = None
+
+
+class AssistantMessage(Wire):
+    """What the model said before. The fields that can only be null are those that OpenAI's own answers carry."""
+
+    role: Literal["assistant"]
+    content: Content | None = None
+    name: str | None = Field(None, description="who said it, for chat templates that tell the model")
+    reasoning_content: str | None = None
+    refusal: None = None
+    audio: None = None
+    function_call: None = None
+    annotations: Annotated[list[JsonValue], Field(max_length=0)] | None = None
+    tool_calls: Annotated[list[ToolCall], Field(min_length=1)] | None = None
+    parsed: Parsed = None
+    provider_specific_fields: ProviderFields | None = None
+
+    def message(self) -> Message:
+        """For the engine. Raises Problem for arguments that are no JSON object."""
+        calls = [
+            call_of(call.id, call.function.name, call.function.arguments, "messages") for call in self.tool_calls or ()
+        ]
+        text = "" if self.content is None else text_of(self.content)
+        return Message("assistant", text, self.reasoning_content, tuple(calls) or None, name=self.name)
+
+
+ChatMessage = Annotated[SystemMessage | UserMessage | AssistantMessage | ToolMessage, Field(discriminator="role")]
+
+
+class Tool(Wire):
+    """Only functions."""
+
+    type: Literal["function"]
+    function: Function
+
+
+class ChosenTool(Wire):
+    """This function and no other."""
+
+    type: Literal["function"]
+    function: ChosenName
+
+
+ResponseFormat = Annotated[TextFormat | JsonObjectFormat | JsonSchemaFormat, Field(discriminator="type")]
+
+
+class ChatRequest(Sampled):
+    """POST /v1/chat/completions."""
+
+    messages: Annotated[list[ChatMessage], Field(min_length=1)] = Field(
+        description="the conversation so far; text only"
+    )
+    max_completion_tokens: Count | None = Field(None, description="another name of `max_tokens`")
+    logprobs: bool | None = Field(None, description="also give the log-probability of each token")
+    top_logprobs: Annotated[int, Field(ge=0, le=20), WHOLE] | None = Field(
+        None, description="and of so many of the likeliest; only with `logprobs`"
+    )
+    response_format: ResponseFormat | None = Field(None, description="`text`, `json_object` or `json_schema`")
+    chat_template_kwargs: dict[str, JsonValue] | None = Field(
+        None, description="variables of the model's own chat template, such as enable_thinking"
+    )
+    reasoning_effort: str | None = Field(None, description="where the model's chat template knows of it")
+    tools: Annotated[list[Tool], Field(min_length=1, max_length=128)] | None = Field(
+        None, description="functions that the model may call, where its chat template knows of tools"
+    )
+    tool_choice: Literal["none", "auto", "required"] | ChosenTool | None = Field(
+        None, description="`auto`, `none`, `required`, or one function by name; the last two always give one valid call"
+    )
+    parallel_tool_calls: bool | None = Field(None, description="false: at most one call in an answer")
+    modalities: Annotated[list[Literal["text"]], Field(min_length=1, max_length=1)] | None = Field(
+        None, description="only `text`"
+    )
+    store: Off | None = Field(None, description="only false: nothing is stored")
+    metadata: Annotated[dict[str, str], Field(max_length=0)] | None = Field(
+        None, description="only empty: nothing is stored that it could be kept with"
+    )
+    service_tier: ServiceTier | None = Field(None, description="only `auto` or `default`: there is one")
+    verbosity: Literal["medium"] | None = Field(None, description="only `medium`, which is OpenAI's default")
+
+    def conversation(self) -> list[Message]:
+        """The messages for the engine. Raises Problem."""
+        return [_message(said) for said in self.messages]
+
+    def calls(self) -> Calls:
+        """What the answer may call. Raises Problem."""
+        if self.tool_choice is not None and not self.tools:
+            raise Problem.invalid("tool_choice needs tools.", "tool_choice")
+        choice = self.tool_choice.function if isinstance(self.tool_choice, ChosenTool) else self.tool_choice
+        return Calls.chosen([tool.function for tool in self.tools or ()], choice, self.parallel_tool_calls)
+
+    def sampling(self, defaults: SamplingOptions) -> SamplingOptions:
+        """The sampling options. Raises Problem, InvalidRequest."""
+        if self.max_tokens is not None and self.max_completion_tokens is not None:
+            raise Problem.invalid("max_tokens and max_completion_tokens mean the same: send one.", "max_tokens")
+        if self.top_logprobs is not None and not self.logprobs:
+            raise Problem.invalid("top_logprobs needs logprobs to be true.", "top_logprobs")
+        logprobs = (self.top_logprobs or 0) if self.logprobs else None
+        more = {"max_tokens": self.max_completion_tokens} if self.max_completion_tokens else {}
+        return self.options(defaults, logprobs=logprobs, grammar=grammar_of(self.response_format), **more)
+
+    def template(self) -> TemplateOptions:
+        """What the chat template is given besides the messages."""
+        effort = {} if self.reasoning_effort is None else {"reasoning_effort": self.reasoning_effort}
+        return TemplateOptions(self.calls().template(), {**(self.chat_template_kwargs or {}), **effort})
+
+
+def _message(said: SystemMessage | UserMessage | AssistantMessage | ToolMessage) -> Message:
+    if isinstance(said, AssistantMessage):
+        return said.message()
+    if isinstance(said, ToolMessage):
+        return Message("tool", text_of(said.content), tool_call_id=said.tool_call_id, name=said.name)
+    return Message("system" if said.role == "developer" else said.role, text_of(said.content), name=said.name)

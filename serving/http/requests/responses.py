@@ -1,0 +1,219 @@
+"""POST /v1/responses."""
+
+from dataclasses import replace
+from typing import Annotated, Any, Literal
+
+from pydantic import AliasChoices, Discriminator, Field, JsonValue, Tag
+
+from serving.http.problems import Problem
+from serving.http.requests.calls import Calls, ChosenName, Function, call_of
+from serving.http.requests.formats import JsonObjectFormat, SchemaFormat, TextFormat, grammar_of
+from serving.http.requests.sampled import with_given
+from serving.http.requests.wire import Count, Off, Parsed, ServiceTier, Temperature, TopP, Wire, text_of
+from serving.types import Message, SamplingOptions, TemplateOptions
+
+
+class InputText(Wire):
+    """A piece of what was said to the model."""
+
+    type: Literal["input_text"]
+    text: str
+
+
+class OutputText(Wire):
+    """A piece of what the model said, as it came from here."""
+
+    type: Literal["output_text"]
+    text: str
+    annotations: Annotated[list[JsonValue], Field(max_length=0)] | None = None
+    logprobs: Annotated[list[JsonValue], Field(max_length=0)] | None = None
+    parsed: Parsed = None
+
+
+class InputMessage(Wire):
+    """One turn. id and status are those of an answer that is sent back."""
+
+    type: Literal["message"] = "message"
+    role: Literal["system", "developer", "user", "assistant"]
+    content: str | Annotated[list[Annotated[InputText | OutputText, Field(discriminator="type")]], Field(min_length=1)]
+    id: str | None = None
+    status: Literal["completed", "incomplete"] | None = None
+    phase: None = None
+
+
+class ReasoningText(Wire):
+    """A piece of what the model thought."""
+
+    type: Literal["reasoning_text"]
+    text: str
+
+
+class ReasoningItem(Wire):
+    """What the model thought before the answer that follows it."""
+
+    type: Literal["reasoning"]
+    id: str | None = None
+    summary: Annotated[list[JsonValue], Field(max_length=0)]
+    content: list[ReasoningText] | None = None
+    encrypted_content: None = None
+    status: Literal["completed", "incomplete"] | None = None
+
+
+class FunctionCallItem(Wire):
+    """A call that the model made. The fields that can only be null are those that the client library knows."""
+
+    type: Literal["function_call"]
+    call_id: str
+    name: str
+    arguments: str
+    id: str | None = None
+    status: Literal["completed"] | None = None
+    namespace: None = None
+    caller: None = None
+    async_: None = Field(None, validation_alias=AliasChoices("async", "async_"))
+    parsed_arguments: Parsed = None
+
+
+class FunctionOutputItem(Wire):
+    """What a called function gave."""
+
+    type: Literal["function_call_output"]
+    call_id: str
+    output: str | Annotated[list[InputText], Field(min_length=1)]
+    id: str | None = None
+    status: Literal["completed"] | None = None
+
+
+def _item_type(item: object) -> str | None:
+    kind = item.get("type", "message") if isinstance(item, dict) else getattr(item, "type", None)
+    return kind if isinstance(kind, str) else None
+
+
+InputItem = Annotated[
+    Annotated[InputMessage, Tag("message")]
+    | Annotated[ReasoningItem, Tag("reasoning")]
+    | Annotated[FunctionCallItem, Tag("function_call")]
+    | Annotated[FunctionOutputItem, Tag("function_call_output")],
+    Discriminator(
+        _item_type,
+        custom_error_type="item_type",
+        custom_error_message="Input should be a message, reasoning, function_call or function_call_output",
+    ),
+]
+
+
+class FunctionTool(Function):
+    """A function that the model may call, as /v1/responses writes it."""
+
+    type: Literal["function"]
+
+
+class ChosenFunction(ChosenName):
+    """This function and no other, as /v1/responses writes it."""
+
+    type: Literal["function"]
+
+
+class TextConfig(Wire):
+    """What the text must be."""
+
+    format: Annotated[TextFormat | JsonObjectFormat | SchemaFormat, Field(discriminator="type")] | None = None
+    verbosity: Literal["medium"] | None = None
+
+
+class Reasoning(Wire):
+    """How much to think."""
+
+    effort: str | None = None
+    summary: None = None
+
+
+class ResponseStreamOptions(Wire):
+    """What a stream carries besides the text."""
+
+    include_obfuscation: Off | None = None
+
+
+class ResponsesRequest(Wire):
+    """POST /v1/responses."""
+
+    model: str = Field(description="the name that /v1/models gives")
+    input: str | Annotated[list[InputItem], Field(min_length=1)] = Field(
+        description="a question, or the conversation so far; text only"
+    )
+    instructions: str | None = Field(None, description="a system message before it")
+    stream: bool | None = Field(None, description="send the answer as it is made, as server-sent events")
+    stream_options: ResponseStreamOptions | None = Field(None, description="only that nothing is padded")
+    temperature: Temperature | None = Field(None, description="0 is greedy; the model's own suggestion, else 1")
+    top_p: TopP | None = Field(None, description="nucleus sampling; the model's own suggestion, else 1")
+    max_output_tokens: Count | None = Field(None, description="at most so many new tokens; the window's end without it")
+    text: TextConfig | None = Field(None, description="`format`: `text`, `json_object` or `json_schema`")
+    tools: Annotated[list[FunctionTool], Field(max_length=128)] | None = Field(
+        None, description="functions that the model may call, where its chat template knows of tools"
+    )
+    tool_choice: Literal["none", "auto", "required"] | ChosenFunction | None = Field(
+        None, description="`auto`, `none`, `required`, or one function by name; the last two always give one valid call"
+    )
+    parallel_tool_calls: bool | None = Field(None, description="false: at most one call in an answer")
+    include: Annotated[list[str], Field(max_length=0)] | None = Field(None, description="only empty")
+    service_tier: ServiceTier | None = Field(None, description="only `auto` or `default`: there is one")
+    reasoning: Reasoning | None = Field(None, description="`effort`, where the model's chat template knows of it")
+    metadata: dict[str, str] | None = Field(None, description="given back as it came")
+    store: Off | None = Field(None, description="only false: nothing is stored, without it either")
+    truncation: Literal["disabled"] | None = Field(None, description="only `disabled`; see --on-overflow")
+    user: str | None = Field(None, description="whom a request is made for; nothing is done with it")
+
+    def conversation(self) -> list[Message]:
+        """The messages for the engine. Raises Problem for a thought that no answer follows, or an output of no call."""
+        said = [Message("system", self.instructions)] if self.instructions is not None else []
+        if isinstance(self.input, str):
+            return [*said, Message("user", self.input)]
+        thought: str | None = None
+        called: dict[str, str] = {}
+        for item in self.input:
+            if isinstance(item, ReasoningItem):
+                thought = (thought or "") + "".join(part.text for part in item.content or ())
+                continue
+            if isinstance(item, FunctionCallItem):
+                called[item.call_id] = item.name
+                call = call_of(item.call_id, item.name, item.arguments, "input")
+                if thought is None and said and said[-1].role == "assistant":  # its text, or its call before this one
+                    said[-1] = replace(said[-1], tool_calls=(*(said[-1].tool_calls or ()), call))
+                else:
+                    said.append(Message("assistant", "", thought or None, (call,)))
+                thought = None
+                continue
+            if thought is not None and not (isinstance(item, InputMessage) and item.role == "assistant"):
+                break
+            if isinstance(item, FunctionOutputItem):
+                if item.call_id not in called:
+                    raise Problem.invalid(f"no function_call has the call_id {item.call_id!r} of this output.", "input")
+                said.append(Message("tool", text_of(item.output), tool_call_id=item.call_id, name=called[item.call_id]))
+                continue
+            role = "system" if item.role == "developer" else item.role
+            said.append(Message(role, text_of(item.content), thought or None))
+            thought = None
+        if thought is not None:
+            raise Problem.invalid("a reasoning item must stand before a message of the assistant, or a call.", "input")
+        return said
+
+    def calls(self) -> Calls:
+        """What the answer may call. Raises Problem."""
+        if self.tool_choice not in (None, "none", "auto") and not self.tools:
+            raise Problem.invalid("tool_choice needs tools.", "tool_choice")
+        return Calls.chosen(self.tools or (), self.tool_choice, self.parallel_tool_calls)
+
+    def sampling(self, defaults: SamplingOptions) -> SamplingOptions:
+        """The sampling options."""
+        given: dict[str, Any] = {
+            "temperature": self.temperature,
+            "top_p": self.top_p,
+            "max_tokens": self.max_output_tokens,
+            "grammar": grammar_of(self.text.format if self.text else None),
+        }
+        return with_given(defaults, given)
+
+    def template(self) -> TemplateOptions:
+        """What the chat template is given besides the messages."""
+        effort = self.reasoning.effort if self.reasoning else None
+        return TemplateOptions(self.calls().template(), {} if effort is None else {"reasoning_effort": effort})

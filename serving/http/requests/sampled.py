@@ -1,0 +1,103 @@
+"""How tokens are chosen: what the two completion endpoints have in common, over what a model suggests."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from serving.errors import InvalidRequest
+from serving.http.problems import Problem
+from serving.http.requests.wire import WHOLE, Count, Off, Temperature, TopP, Wire
+from serving.types import SamplingOptions
+
+MOST_CHOICES = 16
+Penalty = Annotated[float, Field(ge=-2, le=2, allow_inf_nan=False)]
+Bias = Annotated[float, Field(ge=-100, le=100, allow_inf_nan=False)]
+Stop = Annotated[str, Field(min_length=1, max_length=1000)]
+
+
+class StreamOptions(Wire):
+    """What a stream carries besides the text."""
+
+    include_usage: bool | None = Field(None, description="end with a chunk that has no choices but the usage")
+    include_obfuscation: Off | None = Field(None, description="padding against eavesdroppers: not made")
+
+
+class Sampled(Wire):
+    """What the two completion endpoints have in common."""
+
+    model: str = Field(description="the name that /v1/models gives")
+    stream: bool | None = Field(None, description="send the answer as it is made, as server-sent events")
+    stream_options: StreamOptions | None = Field(None, description="only with `stream`")
+    n: Annotated[int, Field(ge=1, le=MOST_CHOICES), WHOLE] | None = Field(
+        None, description="answers to make; each takes a place in the queue, and the next seed"
+    )
+    temperature: Temperature | None = Field(None, description="0 is greedy; the model's own suggestion, else 1")
+    top_p: TopP | None = Field(None, description="nucleus sampling; the model's own suggestion, else 1")
+    top_k: Annotated[int, Field(ge=0, lt=2**31), WHOLE] | None = Field(
+        None, description="keep the k likeliest tokens, 0 keeps all; the model's own suggestion, else 0"
+    )
+    min_p: Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)] | None = Field(
+        None, description="keep tokens at least so many times as likely as the likeliest"
+    )
+    repetition_penalty: Annotated[float, Field(gt=0, le=10, allow_inf_nan=False)] | None = Field(
+        None, description="against tokens of prompt and answer; 1 is off"
+    )
+    frequency_penalty: Penalty | None = Field(None, description="for each time that a token came in the answer")
+    presence_penalty: Penalty | None = Field(None, description="once for a token that came in the answer")
+    logit_bias: dict[Annotated[str, Field(pattern=r"^\d{1,9}$")], Bias] | None = Field(
+        None, description="token id to what is added to its logit"
+    )
+    seed: Annotated[int, Field(ge=0, lt=2**63 - MOST_CHOICES), WHOLE] | None = Field(
+        None, description="same seed, same prompt, same draws"
+    )
+    stop: Stop | Annotated[list[Stop], Field(max_length=16)] | None = Field(
+        None, description="strings that end the answer; not part of it"
+    )
+    max_tokens: Count | None = Field(None, description="at most so many new tokens; the window's end without it")
+    user: str | None = Field(None, description="whom a request is made for; nothing is done with it")
+
+    def options(self, defaults: SamplingOptions, **more: Any) -> SamplingOptions:
+        """The sampling options: what is given here, over what the model suggests. Raises InvalidRequest."""
+        if self.stream_options and not self.stream:
+            raise Problem.invalid("stream_options needs stream to be true.", "stream_options")
+        bias = [(int(token), value) for token, value in (self.logit_bias or {}).items()]
+        stop = [self.stop] if isinstance(self.stop, str) else self.stop
+        given: dict[str, Any] = {
+            "temperature": self.temperature,
+            "top_p": self.top_p,
+            "top_k": self.top_k,
+            "min_p": self.min_p,
+            "repetition_penalty": self.repetition_penalty,
+            "frequency_penalty": self.frequency_penalty,
+            "presence_penalty": self.presence_penalty,
+            "seed": self.seed,
+            "max_tokens": self.max_tokens,
+            "logit_bias": tuple(bias) or None,
+            "stop": tuple(stop) if stop else None,
+            **more,
+        }
+        return with_given(defaults, given)
+
+    @property
+    def include_usage(self) -> bool:
+        """Whether a stream ends with the usage."""
+        return bool(self.stream_options and self.stream_options.include_usage)
+
+
+def with_given(defaults: SamplingOptions, given: Mapping[str, Any]) -> SamplingOptions:
+    """The defaults, and in their place what is given and not None. Raises InvalidRequest."""
+    return replace(defaults, **{name: value for name, value in given.items() if value is not None})
+
+
+def defaults_from(generation: Mapping[str, Any]) -> SamplingOptions:
+    """What a model's generation_config.json suggests, as far as it can be used; OpenAI's defaults without it."""
+    names = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
+    usable: dict[str, Any] = {
+        n: v for n in names if isinstance(v := generation.get(n), int | float) and not isinstance(v, bool)
+    }
+    try:
+        return SamplingOptions(**usable)
+    except InvalidRequest:
+        return SamplingOptions()

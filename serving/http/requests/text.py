@@ -1,0 +1,37 @@
+"""POST /v1/completions."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from serving.http.requests.sampled import Sampled
+from serving.http.requests.wire import WHOLE, Off
+from serving.types import SamplingOptions
+
+
+class CompletionRequest(Sampled):
+    """POST /v1/completions."""
+
+    prompt: (
+        Annotated[str, Field(min_length=1)]
+        | Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1)]
+        | Annotated[list[Annotated[int, WHOLE]], Field(min_length=1)]
+        | Annotated[list[Annotated[list[Annotated[int, WHOLE]], Field(min_length=1)]], Field(min_length=1)]
+    ) = Field(description="a text, token ids, or several of either; no chat template is applied")
+    logprobs: Annotated[int, Field(ge=0, le=20), WHOLE] | None = Field(
+        None, description="also give the log-probability of each token and of so many of the likeliest"
+    )
+    echo: Off | None = Field(None, description="only false")
+    best_of: Annotated[int, Field(ge=1, le=1), WHOLE] | None = Field(None, description="only 1")
+
+    def prompts(self) -> list[str | list[int]]:
+        """Each prompt by itself."""
+        if isinstance(self.prompt, str):
+            return [self.prompt]
+        if isinstance(self.prompt[0], int):
+            return [[token for token in self.prompt if isinstance(token, int)]]
+        return [prompt for prompt in self.prompt if not isinstance(prompt, int)]
+
+    def sampling(self, defaults: SamplingOptions) -> SamplingOptions:
+        """The sampling options. Raises Problem, InvalidRequest."""
+        return self.options(defaults, logprobs=self.logprobs)

@@ -1,0 +1,94 @@
+"""What the wire models have in common, and how a body becomes one.
+
+A field that is not in a model is refused by name; one that is does what its description says. A field that is null
+counts as left out.
+"""
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal, Protocol, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, ValidationError
+from pydantic_core import ErrorDetails, from_json
+
+from serving.http.problems import Problem
+
+
+class Wire(BaseModel):
+    """Strict: no field that is not named, no text for a number."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+def _whole(value: object) -> object:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _is_false(value: object) -> object:
+    if value is not False:  # a Literal alone takes what equals it, and 0 does
+        raise ValueError("Input should be false")
+    return value
+
+
+WHOLE = BeforeValidator(_whole)  # 3.0 is an integer in JSON; behind the bounds, which the schema would lose otherwise
+Off = Annotated[Literal[False], BeforeValidator(_is_false)]
+# What OpenAI's client library makes of the text beside it, and sends back with it.
+Parsed = Annotated[JsonValue, Field(description="nothing is done with it")]
+Temperature = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
+TopP = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1, lt=2**31), WHOLE]
+ServiceTier = Literal["auto", "default"]
+Model = TypeVar("Model", bound=Wire)
+
+
+class Part(Protocol):
+    """A piece of a message."""
+
+    text: str
+
+
+def text_of(content: str | Sequence[Part]) -> str:
+    """A message's text."""
+    return content if isinstance(content, str) else "".join(part.text for part in content)
+
+
+def parse(model: type[Model], body: bytes) -> Model:
+    """A request from its body. Raises Problem, naming the first field that is wrong."""
+    try:
+        content = from_json(body, allow_inf_nan=False)
+    except ValueError as error:  # not JSON, not UTF-8, NaN, or nested too deeply
+        raise Problem.invalid(f"the body is not JSON that can be read: {error}.", code="invalid_json") from None
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        raise _problem(error, content) from None
+
+
+def _problem(error: ValidationError, content: Any) -> Problem:
+    # Each member of a union has its say; the one that got furthest is what the client meant. What was sent and is wrong
+    # tells more than what was not sent.
+    faults = [(_path(fault, content), fault) for fault in error.errors(include_url=False)]
+    path, fault = max(
+        (each for each in faults if each[0][:1] == faults[0][0][:1]),
+        key=lambda each: (len(each[0]), each[1]["type"] != "missing"),
+    )
+    param = ".".join(path) or None
+    if fault["type"] == "extra_forbidden":
+        return Problem.invalid(f"{param} is not supported: leave it out.", param, "unknown_parameter")
+    if fault["type"] == "missing":
+        return Problem.invalid(f"{param} is missing.", param, "missing_required_parameter")
+    given = repr(fault["input"])
+    shown = given if len(given) <= 100 else given[:100] + "…"
+    return Problem.invalid(f"{param or 'the body'}: {fault['msg']}, not {shown}.", param, "invalid_value")
+
+
+def _path(fault: ErrorDetails, content: Any) -> list[str]:
+    """The steps that lead to a fault through the content: pydantic's own go through the members of a union too."""
+    steps, path = fault["loc"], []
+    for n, step in enumerate(steps, 1):
+        try:
+            content = content[step]
+        except (LookupError, TypeError):
+            if n < len(steps) or fault["type"] not in {"missing", "extra_forbidden"}:
+                continue
+        path.append(str(step))
+    return path

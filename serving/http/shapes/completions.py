@@ -1,0 +1,74 @@
+"""What the two completion endpoints have in common."""
+
+import secrets
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from serving.http.problems import Problem
+from serving.http.shapes.shape import Event, Gathered, Json, usage_of
+from serving.text.prompt import Prompt
+from serving.types import Chunk
+
+
+@dataclass(slots=True)
+class CompletionsShape:
+    """What the two completion endpoints have in common."""
+
+    model: str
+    prompt: Prompt
+    prompts: int
+    include_usage: bool
+    logprobs: bool
+    prefix: ClassVar[str]
+    stream_object: ClassVar[str]
+    object: ClassVar[str]
+    id: str = field(init=False)
+    created: int = field(default_factory=lambda: int(time.time()))
+
+    def __post_init__(self) -> None:
+        self.id = f"{self.prefix}-{secrets.token_hex(12)}"
+
+    def begin(self) -> list[Event]:
+        """Nothing: the first event is the first token."""
+        return []
+
+    def end(self, answers: Sequence[Gathered]) -> list[Event]:
+        """The usage, if it was asked for, and the end."""
+        usage: list[Event] = []
+        if self.include_usage:
+            usage = [{**self._head(self.stream_object), "choices": [], "usage": usage_of(answers, self.prompts)}]
+        return [*usage, "[DONE]"]
+
+    def failed(self, problem: Problem) -> list[Event]:
+        """The error as an event."""
+        return [problem.body]
+
+    def whole(self, answers: Sequence[Gathered]) -> Json:
+        """The body."""
+        choices = [self.choice(index, answer) for index, answer in enumerate(answers)]
+        return {**self._head(self.object), "choices": choices, "usage": usage_of(answers, self.prompts)}
+
+    def choice(self, index: int, answer: Gathered) -> Json:
+        """A whole answer."""
+        raise NotImplementedError
+
+    def _event(self, choice: Json) -> Json:
+        return {
+            **self._head(self.stream_object),
+            "choices": [choice],
+            **({"usage": None} if self.include_usage else {}),
+        }
+
+    def _head(self, kind: str) -> Json:
+        return {"id": self.id, "object": kind, "created": self.created, "model": self.model}
+
+    def _token(self, token: int) -> str:
+        return str(self.prompt.tokenizer.decode([token], skip_special_tokens=False))
+
+    def _tokens(self, chunks: Sequence[Chunk]) -> list[Chunk]:
+        """The chunks whose tokens are part of the text: the end of the turn is not."""
+        if not self.logprobs:
+            return []
+        return [c for c in chunks if c.token_id is not None and c.token_id not in self.prompt.end_ids]

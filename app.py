@@ -19,7 +19,7 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 from builder import launch
 from builder.artifact import check_files
-from builder.demo.corpus import EXAMPLES as DEMO_EXAMPLES
+from builder.demo import EXAMPLES as DEMO_EXAMPLES
 from builder.errors import BuildError
 from builder.flags import add_build_flags, kebab, models_dir_from, recipe_from, target_from
 from builder.progress import terminal

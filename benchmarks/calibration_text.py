@@ -25,8 +25,8 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from builder.demo import corpus
-from builder.demo.draw import Split
+from builder.demo import Split
+from builder.demo.training import corpus
 from builder.families import FAMILIES
 from builder.quantize import _leave_out_unused_modules
 from builder.source import read_config

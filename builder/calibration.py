@@ -15,8 +15,7 @@ from jinja2 import TemplateError
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from builder.demo import corpus
-from builder.demo.draw import Split
+from builder import demo
 from builder.errors import CalibrationError, SourceError
 from builder.hub import download
 from builder.kept import sha256
@@ -28,7 +27,6 @@ TokenBlocks = NDArray[np.int64]
 
 HELDOUT = (4, 512)  # sequences, tokens in each
 CHATS = (4, 512)
-_DEMO_SEED = 20_260_101
 _REFUSALS = 100  # conversations in a row that a template may refuse before no more are tried
 _PIECE = 1 << 16  # characters of a long text that are tokenized at once
 _PILE_SEED = 42  # Quark's
@@ -57,8 +55,8 @@ class Blocks:
 
     calibration: [n, seq_len], what AWQ looks at; n is the recipe's num_calib_data, but see `make_blocks` on the Pile.
     heldout: [4, 512], text of the same data set that is not calibrated on.
-    chats: [4, 512], conversations of the demo's held-out split in the model's own chat template; [0, 512] where the
-    template takes none of them.
+    chats: [4, 512], conversations of the demo's held-out split in the model's own chat template; fewer sequences, or
+    none, where the template takes few of them.
     dataset: the data set that was used: the recipe's, or its fallback.
     """
 
@@ -73,7 +71,7 @@ def make_blocks(checkpoint: Path, recipe: QuantRecipe, report: Report = silent) 
 
     The data sets, each calibrated on from its start and held out from where that ended:
 
-    - demo: conversations of the demo's training; its held-out split is measured on.
+    - demo: conversations of the demo's training (about 137,000 of its tokens); its held-out split is measured on.
     - offline: no download. Python's reference manual, which the standard library carries (about 120,000 tokens). Of
       what every installation has it did best on other text: see benchmarks/calibration_text.py.
     - pileval_for_awq_benchmark: the Pile's validation split as Quark reads it: shuffled by a fixed seed, the first
@@ -163,9 +161,10 @@ def _check_size(dataset: str, recipe: QuantRecipe, calibrated: int, measured: in
 
 def _chat_blocks(tokens: Iterator[int]) -> TokenBlocks:
     try:
-        return np.fromiter(islice(tokens, math.prod(CHATS)), dtype=np.int64).reshape(CHATS)
+        ids = np.fromiter(islice(tokens, math.prod(CHATS)), dtype=np.int64)
     except CalibrationError:  # a template may be made for other talk, and the model is measured on text all the same
-        return np.empty((0, CHATS[1]), dtype=np.int64)
+        ids = np.empty(0, dtype=np.int64)
+    return ids[: ids.size // CHATS[1] * CHATS[1]].reshape(-1, CHATS[1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,14 +210,14 @@ class _Reader:
         return list(self.tokenizer.encode(str(rendered[0]), add_special_tokens=False).ids)
 
 
-def _conversations(reader: _Reader, split: Split) -> Iterator[list[int]]:
-    """Endless conversations of the demo's corpus, without those that the model's template refuses.
+def _conversations(reader: _Reader, split: demo.Split) -> Iterator[list[int]]:
+    """Conversations of the demo's corpus, without those that the model's template refuses.
 
     Raises CalibrationError once it refused a hundred in a row.
     """
     refused = 0
     reason = "it renders nothing"
-    for conversation in corpus.conversations(split, _DEMO_SEED):
+    for conversation in demo.conversations(split):
         try:
             ids = reader.chat_ids(conversation)
         except CalibrationError as error:

@@ -21,7 +21,6 @@ from tokenizers.processors import TemplateProcessing
 
 from builder import demo
 from builder.calibration import (
-    _DEMO_SEED,
     _DRAWN_AT_ONCE,
     _PIECE,
     CHATS,
@@ -31,8 +30,6 @@ from builder.calibration import (
     file_digest,
     make_blocks,
 )
-from builder.demo import corpus
-from builder.demo.draw import Split
 from builder.errors import CalibrationError, SourceError
 from builder.flags import add_build_flags, recipe_from
 from builder.recipe import ExportTarget, QuantRecipe, recipe_hash
@@ -109,20 +106,20 @@ def test_the_demo_is_calibrated_on_wordings_of_its_training_and_measured_on_held
     assert first_chats("train") != first_chats("heldout")
 
 
-def first_chats(split: Split) -> list[str]:
+def first_chats(split: demo.Split) -> list[str]:
     """What is said in the demo's first chats."""
-    return [message["content"] for chat in islice(corpus.conversations(split, _DEMO_SEED), 3) for message in chat]
+    return [message["content"] for chat in islice(demo.conversations(split), 3) for message in chat]
 
 
 def test_the_demo_is_measured_on_twice_as_many_conversations_not_twice_on_the_same(tokenizer: Tokenizer) -> None:
     blocks = make_blocks(demo.CHECKPOINT, QuantRecipe(dataset="demo", num_calib_data=1, seq_len=16))
-    rendered = render(corpus.conversations("heldout", _DEMO_SEED), demo.CHECKPOINT)
+    rendered = render(demo.conversations("heldout"), demo.CHECKPOINT)
     ids = list(islice((id for text in rendered for id in encode(tokenizer, text)), 2 * HELD))
     assert blocks.heldout.ravel().tolist() == ids[:HELD]
     assert blocks.chats.ravel().tolist() == ids[HELD:]
 
 
-def render(conversations: Iterable[corpus.Conversation], checkpoint: Path) -> Iterable[str]:
+def render(conversations: Iterable[demo.Conversation], checkpoint: Path) -> Iterable[str]:
     """The conversations as transformers renders them."""
     from transformers.utils.chat_template_utils import render_jinja_template
 
@@ -162,7 +159,7 @@ def test_whatever_the_data_set_the_chats_are_of_the_held_out_split_in_the_models
     own = "{% for m in messages %}[{{ m.role }}] {{ m.content }}\n{% endfor %}"
     (checkpoint / "chat_template.jinja").write_text(own)
     blocks = make_blocks(checkpoint, QuantRecipe(dataset=str(tmp_path / "mine.md"), num_calib_data=1, seq_len=16))
-    rendered = "".join(islice(render(corpus.conversations("heldout", _DEMO_SEED), checkpoint), 60))
+    rendered = "".join(islice(render(demo.conversations("heldout"), checkpoint), 60))
     assert blocks.chats.shape == CHATS
     assert rendered.startswith(tokenizer.decode(blocks.chats.ravel().tolist(), skip_special_tokens=False)[:5000])
 
@@ -192,6 +189,25 @@ def test_a_model_whose_template_takes_no_conversation_is_measured_on_text_alone(
     blocks = make_blocks(checkpoint, QuantRecipe(dataset=str(tmp_path / "mine.txt"), num_calib_data=1, seq_len=16))
     assert blocks.chats.shape == (0, CHATS[1])
     assert blocks.heldout.shape == HELDOUT
+
+
+def test_a_model_whose_template_takes_few_conversations_is_measured_on_fewer_sequences(
+    checkpoint: Path, tmp_path: Path, tokenizer: Tokenizer
+) -> None:
+    write_text(tmp_path / "mine.txt")
+    template = (checkpoint / "chat_template.jinja").read_text(encoding="utf-8")
+    picky = "{% if messages | length < 44 %}{{ raise_exception('too short a talk') }}{% endif %}"
+    (checkpoint / "chat_template.jinja").write_text(picky + template, encoding="utf-8")
+    blocks = make_blocks(checkpoint, QuantRecipe(dataset=str(tmp_path / "mine.txt"), num_calib_data=1, seq_len=16))
+    taken = render((chat for chat in demo.conversations("heldout") if len(chat) >= 44), demo.CHECKPOINT)
+    ids = [id for text in taken for id in encode(tokenizer, text)]
+    assert CHATS[1] < len(ids) < CHATS[0] * CHATS[1], "the test would show nothing"
+    assert blocks.chats.tolist() == [ids[: CHATS[1]], ids[CHATS[1] : 2 * CHATS[1]]]
+
+
+def test_the_demos_conversations_come_to_an_end(checkpoint: Path) -> None:
+    with pytest.raises(CalibrationError, match="data set 'demo' is too short: 512 sequences of 512 tokens"):
+        make_blocks(checkpoint, QuantRecipe(dataset="demo", num_calib_data=512))
 
 
 def test_no_more_text_is_read_than_is_needed(tmp_path: Path) -> None:
@@ -229,7 +245,7 @@ def test_a_document_begins_as_the_tokenizer_begins_a_text_and_a_conversation_as_
 def test_lines_of_json_are_texts_and_chats_which_the_models_template_renders(
     tmp_path: Path, tokenizer: Tokenizer
 ) -> None:
-    chats = list(islice(corpus.conversations("train", 1), 40))
+    chats = list(islice(demo.conversations("train"), 40))
     lines = [line for chat in chats for line in ({"messages": chat, "source": "x"}, {"text": "Naïve prose.", "id": 1})]
     (tmp_path / "mine.jsonl").write_text("\n\n".join(map(json.dumps, lines)) + "\n")
     recipe = QuantRecipe(dataset=str(tmp_path / "mine.jsonl"), num_calib_data=4, seq_len=100)

@@ -202,7 +202,8 @@ def test_a_model_whose_template_takes_few_conversations_is_measured_on_fewer_seq
     taken = render((chat for chat in demo.conversations("heldout") if len(chat) >= 44), demo.CHECKPOINT)
     ids = [id for text in taken for id in encode(tokenizer, text)]
     assert CHATS[1] < len(ids) < CHATS[0] * CHATS[1], "the test would show nothing"
-    assert blocks.chats.tolist() == [ids[: CHATS[1]], ids[CHATS[1] : 2 * CHATS[1]]]
+    assert blocks.chats.shape == (len(ids) // CHATS[1], CHATS[1])
+    assert blocks.chats.ravel().tolist() == ids[: blocks.chats.size]
 
 
 def test_the_demos_conversations_come_to_an_end(checkpoint: Path) -> None:
@@ -405,12 +406,11 @@ def test_the_demos_chats_are_rendered_by_a_template_wherever_it_lies(checkpoint:
 
 
 def test_a_template_is_given_the_models_special_tokens(checkpoint: Path, tokenizer: Tokenizer) -> None:
-    (checkpoint / "chat_template.jinja").write_text("{{ bos_token + 'hello' + eos_token }}")
+    (checkpoint / "chat_template.jinja").write_text("{{ (bos_token + 'hello' + eos_token) * 10 }}")
     tokens = {"bos_token": "yes", "eos_token": {"content": "no", "special": True}}
     (checkpoint / "tokenizer_config.json").write_text(json.dumps(tokens))
     calibration = make_blocks(checkpoint, QuantRecipe(dataset="demo", num_calib_data=1, seq_len=16)).calibration
-    once = tokenizer.encode("yeshellono").ids
-    assert calibration[0].tolist() == (once * 16)[:16]
+    assert calibration[0].tolist() == tokenizer.encode("yeshellono" * 10).ids[:16]
 
 
 @pytest.mark.parametrize(

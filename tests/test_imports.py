@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 # Files that prove an export by serving it, and the one that asks what memory is free.
-MAY_SERVE = {"builder/verify.py", "builder/demo/training/score.py", "builder/preflight.py"}
+MAY_SERVE = {"builder/stages/verify.py", "builder/demo/training/score.py", "builder/checkpoint/preflight.py"}
 # Only this file may import that library.
 ONE_ROOM = {
     "onnxruntime_genai": {"serving/engine/oga.py"},
@@ -19,7 +19,7 @@ ONE_ROOM = {
     "prometheus_client": {"serving/http/metrics.py"},
     "pydantic": {"serving/http/openai.py"},
     "uvicorn": {"serving/http/server.py"},
-    "quark": {"builder/quantize.py"},
+    "quark": {"builder/stages/quantize.py"},
 }
 
 

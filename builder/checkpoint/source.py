@@ -11,8 +11,8 @@ from typing import Any, Literal
 from safetensors import safe_open
 
 from builder import demo
+from builder.checkpoint.hub import download
 from builder.errors import SourceError
-from builder.hub import download
 from builder.progress import Report, silent
 
 Kind = Literal["demo", "folder", "hub"]

@@ -23,7 +23,7 @@ from builder.progress import Report, Step
 
 Job = dict[str, Any]
 
-_PACKAGES = str(Path(__file__).resolve().parent.parent)
+_PACKAGES = str(Path(__file__).resolve().parent.parent.parent)
 _DISK_IS_FULL = 16 << 20  # bytes free
 
 _ENVIRONMENT = {

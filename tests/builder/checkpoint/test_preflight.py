@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from builder import demo
+from builder.checkpoint.families import REFUSED
+from builder.checkpoint.preflight import check, check_disk, check_memory
+from builder.checkpoint.resources import Shape, disk, peak_memory
+from builder.checkpoint.source import count_parameters, read_config
 from builder.errors import BuildError, SourceError, UnsupportedModel
-from builder.families import REFUSED
-from builder.preflight import check, check_disk, check_memory
 from builder.recipe import ExportTarget, GroupSize, QuantRecipe
-from builder.resources import Shape, disk, peak_memory
-from builder.source import count_parameters, read_config
 from serving.hardware import available_memory
 
 CONFIG = {

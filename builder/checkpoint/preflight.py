@@ -8,17 +8,17 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from builder.errors import BuildError, SourceError, UnsupportedModel
-from builder.families import check_config, family_of, rope_of
-from builder.recipe import ExportTarget, QuantRecipe
-from builder.resources import Shape, disk, peak_memory
-from builder.source import (
+from builder.checkpoint.families import check_config, family_of, rope_of
+from builder.checkpoint.resources import Shape, disk, peak_memory
+from builder.checkpoint.source import (
     count_parameters,
     read_chat_template,
     read_config,
     read_tokenizer_config,
     resolve_data_type,
 )
+from builder.errors import BuildError, SourceError, UnsupportedModel
+from builder.recipe import ExportTarget, QuantRecipe
 from serving.hardware import available_memory
 
 _DISK_RESERVE = 100 << 20

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from builder import demo, source
-from builder.errors import SourceError
-from builder.source import (
+from builder import demo
+from builder.checkpoint import source
+from builder.checkpoint.source import (
     Source,
     fingerprint,
     locate,
@@ -23,17 +23,18 @@ from builder.source import (
     read_tokenizer_config,
     resolve_data_type,
 )
+from builder.errors import SourceError
 from tests.hub import TOKEN, Hub, Repository, in_child, serve, start_child
 
 FETCH = """
 from builder.launch import fetch
 from builder.recipe import QuantRecipe
-from builder.source import parse_source
+from builder.checkpoint.source import parse_source
 fetch(parse_source(sys.argv[1]), QuantRecipe())
 answer = None
 """
 LOCATE = """
-from builder.source import locate, parse_source
+from builder.checkpoint.source import locate, parse_source
 steps = []
 found = locate(parse_source(sys.argv[1], sys.argv[2] if len(sys.argv) > 2 else None), steps.append)
 answer = {"path": str(found.path), "revision": found.revision}
@@ -172,9 +173,9 @@ def test_a_folder_that_is_no_checkpoint_says_what_would_be_one(tmp_path: Path) -
 def test_a_repository_without_safetensors_or_chat_template_is_refused_with_what_to_do(tmp_path: Path) -> None:
     fetch = """
 from builder.launch import fetch
-from builder.preflight import check_weights
+from builder.checkpoint.preflight import check_weights
 from builder.recipe import QuantRecipe
-from builder.source import parse_source
+from builder.checkpoint.source import parse_source
 check_weights(fetch(parse_source(sys.argv[1]), QuantRecipe(dataset="offline")).path)
 answer = None
 """
@@ -403,7 +404,7 @@ import shutil
 from collections import namedtuple
 free = int(sys.argv[2])
 shutil.disk_usage = lambda _: namedtuple("usage", "total used free")(0, 0, free)
-from builder.source import locate, parse_source
+from builder.checkpoint.source import locate, parse_source
 answer = str(locate(parse_source(sys.argv[1])).path)
 """
     needed = sum(len(FILES[name]) for name in WANTED) + (100 << 20)

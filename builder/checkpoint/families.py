@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from builder.errors import UnsupportedModel
-from builder.layers import Layers
+from builder.stages.layers import Layers
 
 Config = dict[str, Any]
 

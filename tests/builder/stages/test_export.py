@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 from safetensors.numpy import load_file, save_file
 
 from builder.errors import StageFailed
-from builder.export import (
+from builder.stages.export import (
     UNTOUCHED,
     QuantizedMatMul,
     builder_options,

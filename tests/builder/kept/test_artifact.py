@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from builder.artifact import MANIFEST, Shelf, check_files, default_models_dir, publish, read_manifest, staging
 from builder.errors import BuildError
-from builder.kept import describe
+from builder.kept.artifact import MANIFEST, Shelf, check_files, default_models_dir, publish, read_manifest, staging
+from builder.kept.results import describe
 from tests.hub import ROOT
 
 HASH = "0123456789ab"
@@ -146,7 +146,7 @@ def test_staging_keeps_finished_results_and_removes_half_made_ones(tmp_path: Pat
 def another_build(parent: Path, key: str) -> Iterator["subprocess.Popen[str]"]:
     """Another process that is in the middle of a build."""
     script = (
-        "import sys; from pathlib import Path; from builder.artifact import staging\n"
+        "import sys; from pathlib import Path; from builder.kept.artifact import staging\n"
         "with staging(Path(sys.argv[1]), sys.argv[2]) as work:\n"
         "    (work / 'calibrate').mkdir(); print('building', flush=True); sys.stdin.read()\n"
     )

@@ -15,7 +15,7 @@ import pytest
 from builder import errors
 from builder.errors import BuildError, StageFailed
 from builder.progress import Step, silent
-from builder.stage import Job, run_stage
+from builder.stages.stage import Job, run_stage
 from tests.hub import ROOT
 
 # A stage that does as its job says.
@@ -23,7 +23,7 @@ STAGE = """
 import os, signal, subprocess, sys, time
 from builder import errors
 from builder.progress import Step
-from builder.stage import stage_main
+from builder.stages.stage import stage_main
 
 def run(job, report):
     match job["do"]:
@@ -213,7 +213,7 @@ def test_a_child_that_does_not_listen_is_ended_all_the_same(stage: Stage, tmp_pa
 @posix
 def test_when_the_parent_is_killed_the_child_ends_itself(stage: Stage, log: Path) -> None:
     script = (
-        "import sys; from pathlib import Path; from builder.stage import run_stage\n"
+        "import sys; from pathlib import Path; from builder.stages.stage import run_stage\n"
         "run_stage('some_stage', {'do': 'sleep'}, Path(sys.argv[1]), lambda step: print(step.done, flush=True))"
     )
     with subprocess.Popen([sys.executable, "-c", script, str(log)], stdout=subprocess.PIPE, text=True) as parent:

@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from builder import demo
+from builder.checkpoint.hub import download
+from builder.checkpoint.source import read_chat_template, read_tokenizer_config
 from builder.errors import CalibrationError, SourceError
-from builder.hub import download
-from builder.kept import sha256
+from builder.kept.results import sha256
 from builder.progress import Report, Step, silent
 from builder.recipe import QuantRecipe
-from builder.source import read_chat_template, read_tokenizer_config
 
 TokenBlocks = NDArray[np.int64]
 

@@ -1,4 +1,4 @@
-"""OGA's model builder: quantized safetensors -> ONNX. Runs as a child process: `python -m builder.export`.
+"""OGA's model builder: quantized safetensors -> ONNX. Runs as a child process: `python -m builder.stages.export`.
 
 The model builder ignores options it does not know, so what it wrote is read back and checked.
 """
@@ -20,12 +20,12 @@ from io import TextIOBase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+from builder.checkpoint.families import FAMILIES, builder_config, context_limit
+from builder.checkpoint.source import read_config
 from builder.errors import StageFailed
-from builder.families import FAMILIES, builder_config, context_limit
-from builder.layers import Layers, model_class
 from builder.progress import Report, Step
-from builder.source import read_config
-from builder.stage import Job, stage_main
+from builder.stages.layers import Layers, model_class
+from builder.stages.stage import Job, stage_main
 
 if TYPE_CHECKING:
     from onnx import GraphProto

@@ -16,7 +16,7 @@ from jinja2 import TemplateError
 from builder.errors import VerificationFailed
 from builder.progress import Report, Step
 from builder.quality import Comparison, Difference, Loss, Quality
-from builder.stage import Job, stage_main
+from builder.stages.stage import Job, stage_main
 from serving.engine.oga import OgaRuntime
 from serving.errors import InvalidRequest, ServingError
 from serving.folder import ModelFolder

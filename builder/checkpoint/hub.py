@@ -15,7 +15,7 @@ from typing import Any, Literal
 from filelock import FileLock
 
 from builder.errors import SourceError
-from builder.kept import sha256
+from builder.kept.results import sha256
 from builder.progress import Report, Step, silent
 
 Kind = Literal["model", "dataset"]

@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from builder.calibration import CHATS, HELDOUT
-from builder.families import family_of
+from builder.checkpoint.families import family_of
 from builder.recipe import ExportTarget, QuantRecipe
+from builder.stages.calibration import CHATS, HELDOUT
 
 _MEASURED_TOKENS = math.prod(HELDOUT) + math.prod(CHATS)
 _BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}

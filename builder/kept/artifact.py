@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 from platformdirs import user_data_path
 
 from builder.errors import BuildError
-from builder.kept import first_change
+from builder.kept.results import first_change
 
 MANIFEST = "manifest.json"
 _LIBRARIES = ("amd-quark", "onnxruntime-genai", "onnxruntime", "torch", "transformers", "tokenizers")

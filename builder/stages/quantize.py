@@ -1,6 +1,6 @@
 """AWQ (or GPTQ, or plain rounding) by AMD Quark; the only file that imports quark.
 
-Runs as a child process: `python -m builder.quantize`.
+Runs as a child process: `python -m builder.stages.quantize`.
 """
 
 import ctypes
@@ -17,10 +17,10 @@ from typing import Any
 
 import numpy as np
 
-from builder.families import FAMILIES
+from builder.checkpoint.families import FAMILIES
+from builder.checkpoint.source import read_config, resolve_data_type
 from builder.progress import Report, Step
-from builder.source import read_config, resolve_data_type
-from builder.stage import Job, stage_main
+from builder.stages.stage import Job, stage_main
 
 CHECKPOINT, PROOF, ORIGINAL = "checkpoint", "proof.npz", "original"
 PROOF_TOKENS = 256

@@ -20,7 +20,11 @@ from tokenizers import Tokenizer
 from tokenizers.processors import TemplateProcessing
 
 from builder import demo
-from builder.calibration import (
+from builder.checkpoint.source import Source
+from builder.errors import CalibrationError, SourceError
+from builder.flags import add_build_flags, recipe_from
+from builder.recipe import ExportTarget, QuantRecipe, recipe_hash
+from builder.stages.calibration import (
     _DRAWN_AT_ONCE,
     _PIECE,
     CHATS,
@@ -30,10 +34,6 @@ from builder.calibration import (
     file_digest,
     make_blocks,
 )
-from builder.errors import CalibrationError, SourceError
-from builder.flags import add_build_flags, recipe_from
-from builder.recipe import ExportTarget, QuantRecipe, recipe_hash
-from builder.source import Source
 from tests.hub import Hub, Repository, in_child, serve
 
 HELD = HELDOUT[0] * HELDOUT[1]
@@ -42,7 +42,7 @@ WIKITEXT = "Salesforce/wikitext"
 FROM_HUB = """
 from dataclasses import asdict
 from builder import demo
-from builder.calibration import make_blocks
+from builder.stages.calibration import make_blocks
 from builder.recipe import QuantRecipe
 steps = []
 recipe = QuantRecipe(dataset=sys.argv[1], num_calib_data=int(sys.argv[2]), seq_len=64, fallback_dataset=sys.argv[3])

@@ -16,8 +16,8 @@ import onnx
 import pytest
 from safetensors.numpy import load_file
 
+from builder.checkpoint.families import FAMILIES, REFUSED, builder_config, check_config, context_limit, family_of
 from builder.errors import UnsupportedModel
-from builder.families import FAMILIES, REFUSED, builder_config, check_config, context_limit, family_of
 from serving.engine.oga import OgaRuntime
 from serving.engine.prefix import prefill_cuts
 from serving.engine.runtime import PREFILL_CHUNK

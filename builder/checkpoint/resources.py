@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from builder.checkpoint.families import family_of
-from builder.recipe import ExportTarget, QuantRecipe
-from builder.stages.calibration import CHATS, HELDOUT
+from builder.recipe import CHATS, HELDOUT, ExportTarget, QuantRecipe
 
 _MEASURED_TOKENS = math.prod(HELDOUT) + math.prod(CHATS)
 _BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}

@@ -21,12 +21,10 @@ from builder.checkpoint.source import read_chat_template, read_tokenizer_config
 from builder.errors import CalibrationError, SourceError
 from builder.kept.results import sha256
 from builder.progress import Report, Step, silent
-from builder.recipe import QuantRecipe
+from builder.recipe import CHATS, HELDOUT, QuantRecipe
 
 TokenBlocks = NDArray[np.int64]
 
-HELDOUT = (4, 512)  # sequences, tokens in each
-CHATS = (4, 512)
 _REFUSALS = 100  # conversations in a row that a template may refuse before no more are tried
 _PIECE = 1 << 16  # characters of a long text that are tokenized at once
 _PILE_SEED = 42  # Quark's

@@ -23,12 +23,10 @@ from builder import demo
 from builder.checkpoint.source import Source
 from builder.errors import CalibrationError, SourceError
 from builder.flags import add_build_flags, recipe_from
-from builder.recipe import ExportTarget, QuantRecipe, recipe_hash
+from builder.recipe import CHATS, HELDOUT, ExportTarget, QuantRecipe, recipe_hash
 from builder.stages.calibration import (
     _DRAWN_AT_ONCE,
     _PIECE,
-    CHATS,
-    HELDOUT,
     Blocks,
     _pile,
     file_digest,

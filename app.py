@@ -18,12 +18,12 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 from builder import launch
-from builder.artifact import check_files
-from builder.demo.corpus import EXAMPLES as DEMO_EXAMPLES
+from builder.checkpoint.source import parse_source
+from builder.demo import EXAMPLES as DEMO_EXAMPLES
 from builder.errors import BuildError
 from builder.flags import add_build_flags, kebab, models_dir_from, recipe_from, target_from
+from builder.kept.artifact import check_files
 from builder.progress import terminal
-from builder.source import parse_source
 from serving.engine.process import EngineProcess
 from serving.errors import InvalidRequest, ServingError
 from serving.http.access import Access, Places, hosts_of

@@ -15,11 +15,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from builder.build import Plan, prove
+from builder.checkpoint.resources import Shape, peak_memory
+from builder.checkpoint.source import count_parameters, locate, parse_source, read_config, resolve_data_type
 from builder.demo import CHECKPOINT as DEMO
 from builder.progress import silent
 from builder.recipe import ExportTarget, QuantRecipe
-from builder.resources import Shape, peak_memory
-from builder.source import count_parameters, locate, parse_source, read_config, resolve_data_type
 
 # Millions of parameters: hidden size, intermediate size, layers, vocabulary.
 SIZES = {

@@ -25,11 +25,11 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from builder.demo import corpus
-from builder.demo.draw import Split
-from builder.families import FAMILIES
-from builder.quantize import _leave_out_unused_modules
-from builder.source import read_config
+from builder.checkpoint.families import FAMILIES
+from builder.checkpoint.source import read_config
+from builder.demo import Split
+from builder.demo.training import corpus
+from builder.stages.quantize import _leave_out_unused_modules
 
 HELDOUT = (6, 512)  # sequences of each kind, tokens in each
 EXCERPT = 2500  # characters of one held-out document, so that there are many

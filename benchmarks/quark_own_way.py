@@ -24,12 +24,12 @@ import numpy as np
 from build_memory import random_llama
 from safetensors import safe_open
 
-from builder.calibration import make_blocks
+from builder.checkpoint.source import read_config
 from builder.progress import silent
-from builder.quantize import CHECKPOINT
 from builder.recipe import QuantRecipe
-from builder.source import read_config
-from builder.stage import run_stage
+from builder.stages.calibration import make_blocks
+from builder.stages.quantize import CHECKPOINT
+from builder.stages.stage import run_stage
 
 OWN_WAY = """
 import json, sys
@@ -75,7 +75,7 @@ def ours(checkpoint: Path, blocks: Path, output: Path, data_type: str) -> tuple[
         "output": str(output),
     }  # fmt: skip
     started = time.perf_counter()
-    result = run_stage("builder.quantize", job, output.with_suffix(".log"), silent)
+    result = run_stage("builder.stages.quantize", job, output.with_suffix(".log"), silent)
     return time.perf_counter() - started, result["peak_memory"]
 
 

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import cast
 
 from builder.build import Plan, prove
+from builder.checkpoint.source import locate, parse_source
 from builder.flags import add_build_flags, kebab, recipe_from
 from builder.progress import silent
 from builder.quality import Loss
 from builder.recipe import Algorithm, ExportTarget, HeadBits
-from builder.source import locate, parse_source
 
 
 def cells(loss: Loss | None) -> str:

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from builder import launch, steps
+from builder.checkpoint.source import parse_source, read_config
 from builder.errors import BuildError
 from builder.flags import (
     add_build_flags,
@@ -17,7 +18,6 @@ from builder.flags import (
 )
 from builder.progress import terminal
 from builder.quality import Quality
-from builder.source import parse_source, read_config
 
 STEPS = """steps by themselves:
   python -m builder quantize --model_dir M --output_dir Q ...   a quantized checkpoint (--help tells more)

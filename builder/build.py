@@ -10,17 +10,17 @@ from typing import Any
 
 import numpy as np
 
-from builder import artifact
-from builder.calibration import make_blocks
+from builder.checkpoint.preflight import check
+from builder.checkpoint.source import Checkpoint, read_config
 from builder.errors import BuildError, SourceError, StageFailed, VerificationFailed
-from builder.kept import Facts, Kept, discard, keep, sha256
-from builder.preflight import check
+from builder.kept import artifact
+from builder.kept.results import Facts, Kept, discard, keep, sha256
 from builder.progress import Report, Step, silent
 from builder.quality import LOSS_LIMIT, Quality, judge
-from builder.quantize import CHECKPOINT, ORIGINAL, PROOF
 from builder.recipe import FORMAT, ExportTarget, QuantRecipe, recipe_hash
-from builder.source import Checkpoint, read_config
-from builder.stage import run_stage
+from builder.stages.calibration import make_blocks
+from builder.stages.quantize import CHECKPOINT, ORIGINAL, PROOF
+from builder.stages.stage import run_stage
 
 BLOCKS = "blocks.npz"
 
@@ -117,7 +117,7 @@ def prove(work: Path, checkpoint: Checkpoint, plan: Plan, report: Report) -> Pro
 
     def export(output: Path) -> Facts:
         paths = {"quantized": str(quantized.folder / CHECKPOINT), "output": str(output)}
-        return run_stage("builder.export", {**job, **paths}, log, report)
+        return run_stage("builder.stages.export", {**job, **paths}, log, report)
 
     exported = keep(work, "export", {"quantize": quantized.digest, **asdict(plan.target)}, export, report)
 
@@ -129,7 +129,9 @@ def prove(work: Path, checkpoint: Checkpoint, plan: Plan, report: Report) -> Pro
             "original": quantized.folder / ORIGINAL,
             "output": output,
         }
-        return run_stage("builder.verify", {**job, **{name: str(path) for name, path in paths.items()}}, log, report)
+        return run_stage(
+            "builder.stages.verify", {**job, **{name: str(path) for name, path in paths.items()}}, log, report
+        )
 
     verified = keep(work, "verify", {"export": exported.digest}, verify, report)
     quality = Quality.from_facts(verified.result["quality"])
@@ -166,7 +168,7 @@ def quantize(work: Path, checkpoint: Checkpoint, recipe: QuantRecipe, report: Re
             "blocks": str(calibrated.folder / BLOCKS),
             "output": str(output),
         }
-        return run_stage("builder.quantize", {**asdict(recipe), **paths}, work / "build.log", report)
+        return run_stage("builder.stages.quantize", {**asdict(recipe), **paths}, work / "build.log", report)
 
     quantized = keep(work, "quantize", {"calibrate": calibrated.digest, **asdict(recipe)}, quantize, report)
     return calibrated, quantized

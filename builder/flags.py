@@ -5,9 +5,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import get_args
 
-from builder.artifact import default_models_dir
-from builder.calibration import DATASETS, HUB_DATASETS, file_digest
+from builder.checkpoint.source import Source
 from builder.errors import BuildError
+from builder.kept.artifact import default_models_dir
 from builder.recipe import (
     AccuracyLevel,
     Algorithm,
@@ -19,7 +19,7 @@ from builder.recipe import (
     HeadBits,
     QuantRecipe,
 )
-from builder.source import Source
+from builder.stages.calibration import DATASETS, HUB_DATASETS, file_digest
 
 PROVIDERS: tuple[ExecutionProvider, ...] = get_args(ExecutionProvider)
 

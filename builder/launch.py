@@ -3,14 +3,14 @@
 from pathlib import Path
 from typing import Any
 
-from builder.artifact import Shelf, read_manifest
 from builder.build import Plan, build
-from builder.calibration import find_dataset
-from builder.preflight import check_settings
+from builder.checkpoint.preflight import check_settings
+from builder.checkpoint.source import Checkpoint, Source, locate, locate_settings
+from builder.kept.artifact import Shelf, read_manifest
 from builder.progress import Report, Step, silent
 from builder.quality import LOSS_LIMIT, Quality, improvements, summary
 from builder.recipe import ExportTarget, QuantRecipe, recipe_hash
-from builder.source import Checkpoint, Source, locate, locate_settings
+from builder.stages.calibration import find_dataset
 
 
 def find(

@@ -1,4 +1,4 @@
-"""How much a build lost, what is too much, and what to try then. Pure: measuring is verify.py's part."""
+"""How much a build lost, what is too much, and what to try then. Pure: measuring is the part of stages/verify.py."""
 
 import math
 from collections.abc import Mapping

@@ -15,6 +15,10 @@ AccuracyLevel = Literal[1, 4]
 HeadBits = Literal[4, 8, 16]
 CustomMode = Literal["quark", "awq"]
 
+# What every recipe is measured on: sequences of text and of conversations, and tokens in each.
+HELDOUT = (4, 512)
+CHATS = (4, 512)
+
 # Changes whenever the same recipe would give another artifact, so that older builds are not taken for current ones.
 FORMAT = 2
 

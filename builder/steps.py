@@ -10,17 +10,17 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from builder import artifact
 from builder.build import clear, quantize, staging
+from builder.checkpoint.preflight import check
+from builder.checkpoint.source import Checkpoint, locate, parse_source, read_config
 from builder.errors import BuildError, SourceError
-from builder.kept import Facts, keep
-from builder.preflight import check
+from builder.kept import artifact
+from builder.kept.results import Facts, keep
 from builder.progress import Report
 from builder.quality import Quality, judge
-from builder.quantize import CHECKPOINT, PROOF
 from builder.recipe import FORMAT, CustomMode, ExportTarget, QuantRecipe
-from builder.source import Checkpoint, locate, parse_source, read_config
-from builder.stage import run_stage
+from builder.stages.quantize import CHECKPOINT, PROOF
+from builder.stages.stage import run_stage
 
 
 def quantize_step(checkpoint: Checkpoint, recipe: QuantRecipe, output: Path, report: Report) -> Path:
@@ -57,7 +57,7 @@ def export_step(quantized: Path, target: ExportTarget, output: Path, report: Rep
 
         def export(folder: Path) -> Facts:
             return run_stage(
-                "builder.export", {**job, "quantized": job["checkpoint"], "output": str(folder)}, log, report
+                "builder.stages.export", {**job, "quantized": job["checkpoint"], "output": str(folder)}, log, report
             )
 
         inputs = {"quantized": checkpoint.revision, **asdict(target)}
@@ -66,7 +66,7 @@ def export_step(quantized: Path, target: ExportTarget, output: Path, report: Rep
 
         def verify(folder: Path) -> Facts:
             paths = {**proof, "exported": str(exported.folder), "output": str(folder)}
-            return run_stage("builder.verify", {**job, **paths}, log, report)
+            return run_stage("builder.stages.verify", {**job, **paths}, log, report)
 
         verified = keep(work, "verify", {"export": exported.digest, **proof}, verify, report)
         quality = Quality.from_facts(verified.result["quality"])

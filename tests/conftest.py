@@ -14,14 +14,14 @@ import pytest
 
 from builder import launch
 from builder.build import BLOCKS, Plan, prove
+from builder.checkpoint.source import locate, parse_source
 from builder.demo import CHECKPOINT
-from builder.kept import Kept
+from builder.kept.results import Kept
 from builder.progress import silent
-from builder.quantize import CHECKPOINT as QUANTIZED
-from builder.quantize import ORIGINAL, PROOF
 from builder.recipe import ExportTarget, QuantRecipe
-from builder.source import locate, parse_source
-from builder.stage import Job
+from builder.stages.quantize import CHECKPOINT as QUANTIZED
+from builder.stages.quantize import ORIGINAL, PROOF
+from builder.stages.stage import Job
 from serving.engine.engine import Engine
 
 # Small enough to build in half a minute; quality is tested by what the model still answers.

@@ -16,9 +16,9 @@ import numpy as np
 
 from builder.demo import CHECKPOINT
 from builder.progress import Report, Step, silent
-from builder.quantize import CHECKPOINT as QUANTIZED
-from builder.quantize import PROOF
-from builder.stage import Job, run_stage, stage_main
+from builder.stages.quantize import CHECKPOINT as QUANTIZED
+from builder.stages.quantize import PROOF
+from builder.stages.stage import Job, run_stage, stage_main
 
 TOKENS = 192  # more than any window below
 WINDOW = 48
@@ -209,14 +209,14 @@ def job_of(work: Path, case: str) -> Job:
 
 def quantize_case(job: Job) -> None:
     """What the build's stage does; `quantized` is the folder that gets it all."""
-    from builder.quantize import quantize
+    from builder.stages.quantize import quantize
 
     quantize({**job, "output": job["quantized"]}, silent)
 
 
 def quantize_whole(job: Job) -> None:
     """The same with AWQ's clip search as Quark has it: not in pieces."""
-    from builder import quantize
+    from builder.stages import quantize
 
     pieces, quantize.CLIP_BYTES = quantize.CLIP_BYTES, 1 << 60
     try:
@@ -227,7 +227,7 @@ def quantize_whole(job: Job) -> None:
 
 def export_case(job: Job, exported: Path) -> Measured:
     """What the build's stage does, and how its result compares with the quantized model."""
-    from builder.export import export
+    from builder.stages.export import export
 
     quantized = Path(job["quantized"])
     export({**job, "quantized": str(quantized / QUANTIZED), "output": str(exported)}, silent)

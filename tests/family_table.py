@@ -1,11 +1,11 @@
-"""The README's table of models, from builder/families.py and a run of the chain: `python -m tests.family_table`."""
+"""The README's table of models, from the builder's families and a run of the chain: `python -m tests.family_table`."""
 
 import re
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from builder.families import FAMILIES
+from builder.checkpoint.families import FAMILIES
 from tests.family_chain import CASES, Measured, run
 
 README = Path(__file__).parent.parent / "README.md"

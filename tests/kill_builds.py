@@ -21,7 +21,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from builder.artifact import Shelf, check_files, read_manifest
+from builder.kept.artifact import Shelf, check_files, read_manifest
 from builder.quality import Quality, judge
 from serving.engine.engine import Engine
 from serving.types import Message, SamplingOptions, complete

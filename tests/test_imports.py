@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 # Files that prove an export by serving it, and the one that asks what memory is free.
-MAY_SERVE = {"builder/verify.py", "builder/demo/score.py", "builder/preflight.py"}
+MAY_SERVE = {"builder/stages/verify.py", "builder/demo/training/score.py", "builder/checkpoint/preflight.py"}
 # Only these files may import that library.
 ONE_ROOM = {
     "onnxruntime_genai": {"serving/engine/oga.py"},
@@ -22,13 +22,18 @@ ONE_ROOM = {
         for name in ("wire", "calls", "formats", "sampled", "chat", "text", "responses", "endpoints")
     },
     "uvicorn": {"serving/http/server.py"},
-    "quark": {"builder/quantize.py"},
+    "quark": {"builder/stages/quantize.py"},
 }
 
 
-# Rooms of `serving`, each of which may import those before it; what is in none of them is a leaf.
-ROOMS = ("text", "engine", "http", "page")
-LEAVES = {"types", "errors", "hardware", "genai_config", "folder"}
+# Rooms, each of which may import those before it; leaves may import no room.
+ROOMS = {"serving": ("text", "engine", "http", "page"), "builder": ("kept", "checkpoint", "stages")}
+LEAVES = {
+    "serving": {"types", "errors", "hardware", "genai_config", "folder"},
+    "builder": {"errors", "progress", "recipe", "quality"},
+}
+# And what puts the rooms together.
+ABOVE = {"serving": set[str](), "builder": {"build", "steps", "launch", "flags", "__main__"}}
 
 
 def imports(file: Path) -> set[str]:
@@ -54,13 +59,19 @@ def modules_imported(file: Path, among: set[str]) -> set[str]:
 
 def arrows(package: str) -> dict[str, set[str]]:
     """Each module of a package, and what it imports of it."""
-    paths = {name.removesuffix(".py").replace("/", "."): path for name, path in files(package).items()}
+    paths = {
+        name.removesuffix(".py").removesuffix("/__init__").replace("/", "."): path
+        for name, path in files(package).items()
+    }
     return {name: modules_imported(path, set(paths)) - {name} for name, path in paths.items()}
 
 
 def level(module: str) -> int:
-    room = module.split(".")[1]
-    return ROOMS.index(room) if room in ROOMS else -1
+    package, _, rest = module.partition(".")
+    room = rest.partition(".")[0]
+    if room in ABOVE[package]:
+        return len(ROOMS[package])
+    return ROOMS[package].index(room) if room in ROOMS[package] else -1
 
 
 def files(package: str) -> dict[str, Path]:
@@ -72,17 +83,26 @@ def test_serving_imports_neither_builder_nor_torch_nor_quark() -> None:
         assert not imports(path) & {"builder", "torch", "quark", "app"}, name
 
 
-def test_imports_between_the_rooms_of_serving_run_one_way() -> None:
-    for module, imported in arrows("serving").items():
+@pytest.mark.parametrize("package", ROOMS)
+def test_imports_between_the_rooms_run_one_way(package: str) -> None:
+    for module, imported in arrows(package).items():
         for other in imported:
             assert level(other) <= level(module), f"{module} imports {other}"
 
 
-def test_the_leaves_of_serving_are_these() -> None:
-    assert {file.stem for file in (ROOT / "serving").glob("*.py")} == LEAVES | {"__init__"}
+@pytest.mark.parametrize("package", ROOMS)
+def test_what_is_in_no_room_is_known(package: str) -> None:
+    assert {file.stem for file in (ROOT / package).glob("*.py")} == LEAVES[package] | ABOVE[package] | {"__init__"}
 
 
-@pytest.mark.parametrize("package", ["serving", "builder"])
+def test_what_trained_the_demo_is_imported_by_nothing_that_builds_or_serves_it() -> None:
+    training = {module for module in arrows("builder") if module.startswith("builder.demo.training")}
+    everything = files("builder") | files("serving") | {"app.py": ROOT / "app.py"}
+    users = {name for name, path in everything.items() if modules_imported(path, training)}
+    assert training and all(name.startswith("builder/demo/training/") for name in users), users
+
+
+@pytest.mark.parametrize("package", ROOMS)
 def test_no_imports_go_in_a_circle(package: str) -> None:
     left = arrows(package)
     while free := [module for module, imported in left.items() if not imported & set(left)]:

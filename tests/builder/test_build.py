@@ -19,18 +19,18 @@ import onnx
 import pytest
 
 from builder import launch
-from builder.artifact import Shelf, check_files, read_manifest
 from builder.build import calibration_inputs, staging
+from builder.checkpoint.source import locate, parse_source
 from builder.demo import CHECKPOINT
 from builder.errors import BuildError, StageFailed, VerificationFailed
-from builder.export import read_graph
-from builder.kept import Facts, describe, keep
+from builder.kept.artifact import Shelf, check_files, read_manifest
+from builder.kept.results import Facts, describe, keep
 from builder.progress import Step, silent
 from builder.quality import LOSS_LIMIT, Quality, judge
 from builder.recipe import ExportTarget, QuantRecipe, recipe_hash
-from builder.source import locate, parse_source
-from builder.stage import run_stage
-from builder.verify import check_prompts, check_streamed_text
+from builder.stages.export import read_graph
+from builder.stages.stage import run_stage
+from builder.stages.verify import check_prompts, check_streamed_text
 from serving.engine.engine import Engine
 from serving.text.detokenizer import Detokenizer
 from serving.text.prompt import Prompt
@@ -128,7 +128,7 @@ def export(stages: Stages, tmp_path: Path) -> Path:
 def verdict(stages: Stages, export: Path) -> Quality:
     """Measure an export and judge it, as a build does."""
     job = {**stages.job, "exported": str(export), "output": str(export.with_name("verified"))}
-    quality = Quality.from_facts(run_stage("builder.verify", job, stages.log, silent)["quality"])
+    quality = Quality.from_facts(run_stage("builder.stages.verify", job, stages.log, silent)["quality"])
     judge(quality)
     return quality
 
@@ -285,7 +285,7 @@ def test_a_disk_that_runs_full_is_named_and_the_build_goes_on_when_there_is_room
             free = shutil.disk_usage(small_disk).free
             ballast.write_bytes(bytes(free - (3 << 20)))
 
-    with pytest.raises(StageFailed, match=r"the stage builder.export failed because the disk of .* is full: free some"):
+    with pytest.raises(StageFailed, match=r"the stage \S+export failed because the disk of .* is full: free some"):
         launch.make(parse_source("demo"), STAGES_RECIPE, STAGES_TARGET, small_disk, fill)
     assert not any(small_disk.glob("demo/*/manifest.json"))
     kept = stage_folder(work, "quantize").stat().st_ino

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from builder.demo.score import Question, questions, tabulate
+from builder.demo.training.score import Question, questions, tabulate
 from serving.engine.engine import Engine
 from serving.engine.oga import OgaRuntime
 from serving.folder import ModelFolder

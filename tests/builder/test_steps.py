@@ -10,18 +10,18 @@ from typing import Any
 
 import pytest
 
-from builder.artifact import check_files, read_manifest
+from builder.checkpoint.source import locate, parse_source
 from builder.demo import CHECKPOINT
 from builder.errors import BuildError, SourceError
-from builder.export import read_graph
+from builder.kept.artifact import check_files, read_manifest
 from builder.progress import silent
-from builder.quantize import awq_names, repair_awq_names
 from builder.recipe import ExportTarget, QuantRecipe
-from builder.source import locate, parse_source
+from builder.stages.export import read_graph
+from builder.stages.quantize import awq_names, repair_awq_names
 from builder.steps import export_step, quantize_step, quantized_by
 from serving.engine.engine import Engine
 from serving.types import Message, SamplingOptions, complete
-from tests.builder.test_calibration import pile
+from tests.builder.stages.test_calibration import pile
 from tests.conftest import Stages
 from tests.family_chain import Case, make_checkpoint
 from tests.hub import ROOT, Repository, serve

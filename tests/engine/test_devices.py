@@ -19,7 +19,7 @@ import pytest
 import app
 from builder.flags import add_export_flags, target_from
 from builder.progress import silent
-from builder.stage import run_stage
+from builder.stages.stage import run_stage
 from serving.engine.engine import Engine, load_runtime
 from serving.engine.oga import OgaRuntime, check_provider
 from serving.engine.process import EngineProcess
@@ -47,7 +47,7 @@ def halves(stages: Stages, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The demo as the builder exports it for CUDA: in float16."""
     folder = tmp_path_factory.mktemp("halves") / "export"
     job = {**stages.job, "execution_provider": "cuda", "output": str(folder)}
-    run_stage("builder.export", job, stages.log, silent)
+    run_stage("builder.stages.export", job, stages.log, silent)
     return folder
 
 

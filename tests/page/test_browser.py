@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect, sync_playwright
 
-from builder.demo.corpus import EXAMPLES
+from builder.demo import EXAMPLES
 from serving.engine.engine import Cancelled, Engine, _Request, never
 from serving.http.access import Access, Places
 from serving.page.ui import build_chat

@@ -10,9 +10,9 @@ from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
-from builder.demo import CHECKPOINT
-from builder.demo.corpus import EXAMPLES, conversations
-from builder.demo.tokens import IM_END_ID, render
+from builder.demo import CHECKPOINT, EXAMPLES
+from builder.demo.training.corpus import conversations
+from builder.demo.training.tokens import IM_END_ID, render
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,209 @@
+"""AWQ (or GPTQ, or plain rounding) by AMD Quark; the only file that imports quark.
+
+Runs as a child process: `python -m builder.stages.quantize`.
+"""
+
+import ctypes
+import gc
+import json
+import shutil
+import struct
+import sys
+import types
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from builder.checkpoint.families import FAMILIES
+from builder.checkpoint.source import read_config, resolve_data_type
+from builder.progress import Report, Step
+from builder.stages.stage import Job, stage_main
+
+CHECKPOINT, PROOF, ORIGINAL = "checkpoint", "proof.npz", "original"
+PROOF_TOKENS = 256
+PROOF_LOGITS = 16 << 20  # at most, in all: 64 MiB as float32
+CLIP_TOKENS = 512  # of Quark's search
+CLIP_BYTES = 24 << 20
+_HEADER_SIZE = struct.Struct("<Q")
+
+# Parts of Quark that this recipe never calls, each costly or impossible to import: the first compiles C++ (and fails
+# where there is no compiler), the second parses the source of every model in transformers to find mixtures of experts.
+_UNUSED_MODULES = {
+    "quark.torch.kernel.hw_emulation.extensions": {"kernel_ext": None},
+    "quark.torch.utils.llm.module_replacement.quark_experts": {},
+}
+
+
+def quantize(job: Job, report: Report) -> Job:
+    """Write the quantized checkpoint, and what the model says before and after, for the proof of the export.
+
+    job: checkpoint, blocks (an .npz of int64 token ids: calibration [n, seq_len], text and chats [m, length]),
+    output, quant_algo, group_size, data_type, exclude_layers, custom_mode. The output folder gets
+
+    - checkpoint/: Quark's safetensors, config and tokenizer;
+    - proof.npz: token ids [t] and the quantized model's float32 logits [t, vocab];
+    - original/N.npy: the original's float16 log probabilities [length, vocab] on block N of text, then chats.
+    """
+    _leave_out_unused_modules()
+    import torch
+    from quark.torch import LLMTemplate, ModelQuantizer, export_safetensors
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    # 1. The model, and what it says while it is still whole.
+    checkpoint, output = Path(job["checkpoint"]), Path(job["output"])
+    data_type = resolve_data_type(job["data_type"], checkpoint)
+    model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=getattr(torch, data_type)).eval()
+    for parameter in model.parameters():
+        # Into memory of its own: pages of a mapped file that are written to stay until the whole file is unmapped.
+        parameter.data = parameter.data.clone()
+    with np.load(job["blocks"]) as blocks:
+        calibration = torch.from_numpy(blocks["calibration"])
+        measured = [*blocks["text"], *blocks["chats"]]
+    (output / ORIGINAL).mkdir(parents=True)
+    with torch.inference_mode():
+        for done, block in enumerate(measured):
+            report(Step("quantize", 0, 0, f"measuring the original, {done + 1} of {len(measured)}"))
+            logits = model(torch.from_numpy(block)[None]).logits[0]
+            rows = [part.float().log_softmax(dim=-1).clamp(min=-60_000).half() for part in logits.split(32)]
+            np.save(output / ORIGINAL / f"{done}.npy", torch.cat(rows).numpy())
+        del logits, rows  # of a large vocabulary they are large
+
+    # 2. Quantization.
+    config = LLMTemplate.get(FAMILIES[read_config(checkpoint)["model_type"]].awq_template).get_config(
+        scheme=f"uint4_wo_{job['group_size']}",
+        algorithm=None if job["quant_algo"] == "none" else job["quant_algo"],
+        exclude_layers=list(job["exclude_layers"]),
+    )
+    quantizer = ModelQuantizer(config)
+    with _adapted(report):
+        model = quantizer.quantize_model(model, list(torch.split(calibration, 1)))
+    model = quantizer.freeze(model)
+
+    # 3. What the quantized model says, and its weights.
+    with torch.inference_mode():
+        token_ids = measured[0][: min(PROOF_TOKENS, PROOF_LOGITS // model.config.vocab_size)]
+        logits = model(torch.from_numpy(token_ids)[None]).logits[0].float()
+        np.savez(output / PROOF, token_ids=token_ids, logits=logits.numpy())
+        # "reorder" is the nibble order that OGA's model builder reads; "order" exports garbage without a word.
+        with _adapted(report):
+            export_safetensors(
+                model=model,
+                output_dir=str(output / CHECKPOINT),
+                custom_mode=job["custom_mode"],
+                weight_format="real_quantized",
+                pack_method="reorder",
+            )
+    if job["custom_mode"] == "awq":
+        repair_awq_names(output / CHECKPOINT)
+    AutoTokenizer.from_pretrained(checkpoint).save_pretrained(output / CHECKPOINT)
+    for name in ("generation_config.json", "chat_template.jinja"):
+        if (checkpoint / name).is_file():
+            shutil.copyfile(checkpoint / name, output / CHECKPOINT / name)
+    return {"data_type": data_type}
+
+
+def repair_awq_names(checkpoint: Path) -> None:
+    """Call what is not quantized `weight` again: in AWQ's format Quark writes every weight as `qweight`.
+
+    Only headers change. The safetensors format lets a header end in spaces, so no data moves.
+    """
+    headers = {file: _read_header(file) for file in checkpoint.glob("*.safetensors")}
+    names = awq_names(name for header, _ in headers.values() for name in header)
+    for file, (header, size) in headers.items():
+        renamed = json.dumps({names.get(name, name): entry for name, entry in header.items()}, separators=(",", ":"))
+        with file.open("r+b") as content:
+            content.seek(_HEADER_SIZE.size)
+            content.write(renamed.encode().ljust(size))
+    index = checkpoint / "model.safetensors.index.json"
+    if index.is_file():
+        content = json.loads(index.read_text(encoding="utf-8"))
+        content["weight_map"] = {names.get(name, name): shard for name, shard in content["weight_map"].items()}
+        index.write_text(json.dumps(content, indent=2), encoding="utf-8")
+
+
+def awq_names(written: Iterable[str]) -> dict[str, str]:
+    """Written name -> right name of every tensor that is called `qweight` and has no scales; never a longer one."""
+    names = set(written)
+    layers = (name.removesuffix(".qweight") for name in names if name.endswith(".qweight"))
+    return {f"{layer}.qweight": f"{layer}.weight" for layer in layers if f"{layer}.scales" not in names}
+
+
+def _read_header(file: Path) -> tuple[dict[str, Any], int]:
+    """The JSON header of a safetensors file, and its size in bytes."""
+    with file.open("rb") as content:
+        (size,) = _HEADER_SIZE.unpack(content.read(_HEADER_SIZE.size))
+        return json.loads(content.read(size)), size
+
+
+def _leave_out_unused_modules() -> None:
+    for name, attributes in _UNUSED_MODULES.items():
+        module = types.ModuleType(name)
+        vars(module).update(attributes)
+        sys.modules[name] = module
+
+
+@contextmanager
+def _adapted(report: Report) -> Iterator[None]:
+    """Quark with loops that are ours, and AWQ's search for the best clipping a few rows of a weight at a time.
+
+    Rows are independent, so the result has the same bits. But the search multiplies each row with 512 tokens: in
+    pieces the products stay in the processor's cache; whole, they grow with the layer and are paged in anew each time.
+    """
+    import quark.torch.algorithm.awq.awq as awq
+    import quark.torch.algorithm.common as common
+    import quark.torch.export.main_export.model_post_process as packing
+    import torch
+
+    whole = awq.AwqProcessor._compute_best_clip
+
+    def in_pieces(processor: Any, linear: Any, inputs: Any) -> Any:
+        row = CLIP_TOKENS * linear.weight.shape[1] * linear.weight.element_size()
+        found = []
+        for rows in linear.weight.split(max(1, CLIP_BYTES // row)):
+            piece = torch.nn.Module()
+            piece.weight = torch.nn.Parameter(rows, requires_grad=False)
+            piece._weight_quantizer = linear._weight_quantizer
+            found.append(whole(processor, piece, inputs))
+        return torch.cat(found)
+
+    bars, collect = (awq.tqdm, common.tqdm, packing.tqdm), awq.clear_memory
+    awq.tqdm = common.tqdm = lambda layers, **_: _reported(layers, report)
+    packing.tqdm = _giving_memory_back
+    awq.AwqProcessor._compute_best_clip = in_pieces
+    awq.clear_memory = lambda *_: None  # it collects garbage: once a layer is enough, and a piece far too often
+    try:
+        yield
+    finally:
+        (awq.tqdm, common.tqdm, packing.tqdm), awq.clear_memory = bars, collect
+        awq.AwqProcessor._compute_best_clip = whole
+
+
+def _give_memory_back() -> None:
+    """Return what was freed: glibc keeps it where something later is still in use."""
+    if sys.platform == "linux":
+        with suppress(OSError, AttributeError):  # other C libraries have no such function
+            ctypes.CDLL(None).malloc_trim(0)
+
+
+def _giving_memory_back(items: Iterable[Any], **_: Any) -> Iterator[Any]:
+    """Stands in for the progress bar of Quark's loop that packs the weights of one linear after another."""
+    for item in items:
+        yield item
+        _give_memory_back()
+
+
+def _reported(layers: Iterable[Any], report: Report) -> Iterator[Any]:
+    """Stands in for the progress bar of Quark's loops over decoder layers."""
+    items = list(layers)
+    for done, layer in enumerate(items):
+        gc.collect()  # hooks and what they captured refer to each other
+        _give_memory_back()
+        report(Step("quantize", done, len(items), f"layer {done + 1} of {len(items)}"))
+        yield layer
+
+
+if __name__ == "__main__":
+    stage_main(quantize)

@@ -1,0 +1,283 @@
+"""What a build refuses before it loads anything, and in which words."""
+
+import json
+import os
+import shutil
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from builder import demo
+from builder.checkpoint.families import REFUSED
+from builder.checkpoint.preflight import check, check_disk, check_memory
+from builder.checkpoint.resources import Shape, disk, peak_memory
+from builder.checkpoint.source import count_parameters, read_config
+from builder.errors import BuildError, SourceError, UnsupportedModel
+from builder.recipe import ExportTarget, GroupSize, QuantRecipe
+from serving.hardware import available_memory
+
+CONFIG = {
+    "vocab_size": 1856,
+    "model_type": "llama",
+    "hidden_size": 256,
+    "intermediate_size": 768,
+    "num_attention_heads": 4,
+    "num_hidden_layers": 2,
+}
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    """The files of a checkpoint, none of them with anything heavy in it."""
+    folder = tmp_path / "checkpoint"
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(CONFIG))
+    write_weights(folder / "model.safetensors", 0)
+    (folder / "tokenizer.json").write_text("{}")
+    (folder / "tokenizer_config.json").write_text("{}")
+    (folder / "chat_template.jinja").write_text("{{ messages }}")
+    return folder
+
+
+def write_weights(file: Path, size: int) -> None:
+    """A safetensors file of so many bytes of weights, which take no room on the disk: a hole."""
+    header = json.dumps({"w": {"dtype": "U8", "shape": [size], "data_offsets": [0, size]}}).encode()
+    file.write_bytes(len(header).to_bytes(8, "little") + header)
+    os.truncate(file, file.stat().st_size + size)
+
+
+def configure(checkpoint: Path, **changes: Any) -> None:
+    """Change config.json; None removes a key."""
+    config = {key: value for key, value in {**CONFIG, **changes}.items() if value is not None}
+    (checkpoint / "config.json").write_text(json.dumps(config))
+
+
+def refusal(checkpoint: Path, error: type[BuildError], group_size: GroupSize = 128) -> str:
+    """The words in which a build is refused."""
+    with pytest.raises(BuildError) as refused:
+        check(checkpoint, QuantRecipe(group_size=group_size), ExportTarget(), checkpoint.parent / "models")
+    assert type(refused.value) is error
+    return str(refused.value)
+
+
+def test_the_demo_checkpoint_passes_wherever_it_is_built(tmp_path: Path) -> None:
+    check(demo.CHECKPOINT, QuantRecipe(), ExportTarget(), tmp_path / "not" / "there" / "yet")
+    assert not (tmp_path / "not").exists()
+
+
+def test_a_whole_checkpoint_passes(checkpoint: Path) -> None:
+    check(checkpoint, QuantRecipe(), ExportTarget(), checkpoint)
+
+
+def test_an_unknown_architecture_is_refused_with_those_that_work(checkpoint: Path) -> None:
+    configure(checkpoint, model_type="mamba")
+    message = refusal(checkpoint, UnsupportedModel)
+    assert "'mamba'" in message
+    assert "llama, ministral, ministral3, mistral" in message
+
+
+def test_an_architecture_that_is_known_to_break_is_refused_with_the_reason(checkpoint: Path) -> None:
+    configure(checkpoint, model_type="olmo")
+    assert REFUSED["olmo"].reason in refusal(checkpoint, UnsupportedModel)
+
+
+def test_a_group_that_does_not_divide_is_refused_with_those_that_do(checkpoint: Path) -> None:
+    configure(checkpoint, intermediate_size=768 + 64)
+    message = refusal(checkpoint, UnsupportedModel)
+    assert "down_proj has 832 inputs" in message
+    assert "group size 128: use --group-size 64 or 32." in message
+    check(checkpoint, QuantRecipe(group_size=64), ExportTarget(), checkpoint)
+
+
+def test_every_kind_of_linear_is_checked_against_the_group(checkpoint: Path) -> None:
+    configure(checkpoint, hidden_size=320, head_dim=64)
+    assert "gate_proj, up_proj has 320 inputs" in refusal(checkpoint, UnsupportedModel)
+    configure(checkpoint, num_attention_heads=5, head_dim=64)
+    assert "o_proj has 320 inputs" in refusal(checkpoint, UnsupportedModel)
+
+
+def test_where_no_group_divides_the_refusal_says_so(checkpoint: Path) -> None:
+    configure(checkpoint, intermediate_size=1000)
+    assert "no group size fits this model" in refusal(checkpoint, UnsupportedModel, group_size=32)
+
+
+def test_a_head_size_that_attention_cannot_compute_is_refused(checkpoint: Path) -> None:
+    configure(checkpoint, num_attention_heads=32)
+    assert "head size 8 is not a multiple of 16" in refusal(checkpoint, UnsupportedModel)
+
+
+def test_a_rotated_part_of_each_head_that_attention_cannot_compute_is_refused(checkpoint: Path) -> None:
+    configure(checkpoint, partial_rotary_factor=0.5)
+    check(checkpoint, QuantRecipe(), ExportTarget(), checkpoint)
+    configure(checkpoint, rope_scaling={"partial_rotary_factor": 0.4})
+    assert "25 values per head are rotated" in refusal(checkpoint, UnsupportedModel)
+    configure(checkpoint, partial_rotary_factor="half")
+    assert "partial_rotary_factor = 'half'" in refusal(checkpoint, UnsupportedModel)
+
+
+def test_the_size_of_a_family_with_another_name_for_it_is_checked(checkpoint: Path) -> None:
+    granite = {"model_type": "granitemoehybrid", "layer_types": ["attention"] * 2}
+    configure(checkpoint, **granite, shared_intermediate_size=832)
+    assert "down_proj has 832 inputs" in refusal(checkpoint, UnsupportedModel)
+    configure(checkpoint, **granite)
+    assert "shared_intermediate_size = None" in refusal(checkpoint, UnsupportedModel)
+
+
+def test_a_rotary_embedding_of_another_shape_is_refused(checkpoint: Path) -> None:
+    configure(checkpoint, rope_scaling="linear")
+    assert "'linear' for its rotary embedding" in refusal(checkpoint, UnsupportedModel)
+
+
+def test_a_null_head_size_means_that_it_follows_from_the_others(checkpoint: Path) -> None:
+    (checkpoint / "config.json").write_text(json.dumps({**CONFIG, "head_dim": None}))
+    check(checkpoint, QuantRecipe(), ExportTarget(), checkpoint)
+
+
+@pytest.mark.parametrize("key", ["hidden_size", "intermediate_size", "num_attention_heads", "num_hidden_layers"])
+@pytest.mark.parametrize("value", [None, 0, "many", [4]])
+def test_a_config_without_a_usable_size_is_refused_by_its_name(checkpoint: Path, key: str, value: Any) -> None:
+    configure(checkpoint, **{key: value})
+    assert f"{key} = {value!r}" in refusal(checkpoint, UnsupportedModel)
+
+
+def test_a_config_without_an_architecture_is_refused(checkpoint: Path) -> None:
+    configure(checkpoint, model_type=None)
+    assert "'None' is not supported" in refusal(checkpoint, UnsupportedModel)
+
+
+def test_a_folder_without_a_config_is_refused(checkpoint: Path) -> None:
+    (checkpoint / "config.json").unlink()
+    assert f"{checkpoint} has no config.json" in refusal(checkpoint, SourceError)
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer_config.json"])
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [(b'{"model_type": ', "is not JSON"), (b'["llama"]', "does not hold a JSON object"), (b"\xff", "cannot be read")],
+)
+def test_a_damaged_configuration_is_named_with_its_fault(
+    checkpoint: Path, name: str, content: bytes, fault: str
+) -> None:
+    (checkpoint / name).write_bytes(content)
+    assert f"{checkpoint / name} {fault}" in refusal(checkpoint, SourceError)
+
+
+def test_a_folder_without_safetensors_is_refused(checkpoint: Path) -> None:
+    (checkpoint / "model.safetensors").rename(checkpoint / "pytorch_model.bin")
+    message = refusal(checkpoint, SourceError)
+    assert "has no *.safetensors weights" in message
+    assert "Name a repository that has them" in message
+
+
+def test_missing_shards_are_named(checkpoint: Path) -> None:
+    shards = {f"layer.{i}": f"model-0000{i}-of-00003.safetensors" for i in (1, 2, 3)}
+    (checkpoint / "model.safetensors.index.json").write_text(json.dumps({"weight_map": shards}))
+    (checkpoint / "model.safetensors").rename(checkpoint / "model-00002-of-00003.safetensors")
+    message = refusal(checkpoint, SourceError)
+    assert "lacks model-00001-of-00003.safetensors, model-00003-of-00003.safetensors: the download" in message
+
+
+def test_a_shard_that_is_not_whole_is_named_whatever_its_size(checkpoint: Path) -> None:
+    index = {"weight_map": {"a": "model.safetensors", "b": "model-2.safetensors"}}
+    (checkpoint / "model.safetensors.index.json").write_text(json.dumps(index))
+    second = checkpoint / "model-2.safetensors"
+    write_weights(second, 10**9)
+    check(checkpoint, QuantRecipe(), ExportTarget(), checkpoint)
+    os.truncate(second, second.stat().st_size - 1)
+    started = time.perf_counter()
+    message = refusal(checkpoint, SourceError)
+    assert time.perf_counter() - started < 0.5, "the weights were read"
+    assert f"{second} is damaged or not whole (" in message
+    assert "download or copy it again" in message
+
+
+def test_a_pointer_of_git_lfs_is_no_shard(checkpoint: Path) -> None:
+    (checkpoint / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
+    assert "'git lfs pull'" in refusal(checkpoint, SourceError)
+
+
+def test_a_checkpoint_with_all_its_shards_passes(checkpoint: Path) -> None:
+    index = {"weight_map": {"a": "model.safetensors", "b": "model.safetensors"}}
+    (checkpoint / "model.safetensors.index.json").write_text(json.dumps(index))
+    check(checkpoint, QuantRecipe(), ExportTarget(), checkpoint)
+
+
+@pytest.mark.parametrize("content", [b"{", b"{}", b"[]", b'{"weight_map": []}', b'{"weight_map": null}', b"\xff"])
+def test_a_damaged_index_of_shards_is_named(checkpoint: Path, content: bytes) -> None:
+    index = checkpoint / "model.safetensors.index.json"
+    index.write_bytes(content)
+    assert f"{index} cannot be read" in refusal(checkpoint, SourceError)
+
+
+def test_a_checkpoint_without_a_fast_tokenizer_is_refused(checkpoint: Path) -> None:
+    (checkpoint / "tokenizer.json").rename(checkpoint / "tokenizer.model")
+    assert "a fast tokenizer is needed" in refusal(checkpoint, SourceError)
+
+
+@pytest.mark.parametrize(
+    "tokenizer_config",
+    [{}, {"chat_template": None}, {"chat_template": [{"name": "tool_use", "template": "{{ messages }}"}]}],
+)
+def test_a_base_model_is_refused_for_want_of_a_chat_template(checkpoint: Path, tokenizer_config: Any) -> None:
+    (checkpoint / "chat_template.jinja").unlink()
+    (checkpoint / "tokenizer_config.json").write_text(json.dumps(tokenizer_config))
+    assert "no chat template: this looks like a base model" in refusal(checkpoint, UnsupportedModel)
+
+
+@pytest.mark.parametrize(
+    "template", ["{{ messages }}", [{"name": "default", "template": "{{ messages }}"}, {"name": "rag", "template": ""}]]
+)
+def test_a_chat_template_inside_the_tokenizer_configuration_will_do(checkpoint: Path, template: Any) -> None:
+    (checkpoint / "chat_template.jinja").unlink()
+    (checkpoint / "tokenizer_config.json").write_text(json.dumps({"chat_template": template}))
+    check(checkpoint, QuantRecipe(), ExportTarget(), checkpoint)
+
+
+def shape_of(millions: float, data_type: str = "bfloat16") -> Shape:
+    """A model of so many million parameters with the proportions of Llama 2."""
+    return Shape(int(millions * 1e6), data_type, 32_000, 4096, 11_008, 32, tied=False)
+
+
+def test_too_little_disk_is_refused_with_what_every_stage_needs(tmp_path: Path) -> None:
+    free = shutil.disk_usage(tmp_path).free
+    check_disk(shape_of(200), ExportTarget(), tmp_path)
+    with pytest.raises(BuildError, match=r"MiB \(calibrate 1, quantize \d+, export \d+\): free some") as refused:
+        check_disk(shape_of(free / 1e6), ExportTarget(), tmp_path)
+    assert "--models-dir" in str(refused.value)
+
+
+def test_too_little_memory_is_refused_before_anything_is_loaded() -> None:
+    free = available_memory()
+    check_memory(shape_of(100), QuantRecipe(num_calib_data=1, seq_len=64))
+    with pytest.raises(BuildError, match=r"quantizing needs about \d+ MiB of memory and \d+ MiB are free") as refused:
+        check_memory(shape_of(free / 1e6, "float32"), QuantRecipe())
+    assert "--data-type bfloat16" in str(refused.value)
+    with pytest.raises(BuildError) as refused:
+        check_memory(shape_of(free / 1e6), QuantRecipe())
+    assert "--data-type" not in str(refused.value)
+
+
+def test_memory_grows_with_what_is_loaded_and_with_the_calibration() -> None:
+    recipe, long = QuantRecipe(), QuantRecipe(num_calib_data=512)
+    small, large = (peak_memory(shape_of(millions), recipe, mapped=False) for millions in (3000, 7000))
+    assert large - small == pytest.approx(2 * 4000 * 2_000_000)  # loaded, and frozen
+    assert peak_memory(shape_of(3000, "float32"), recipe) > large / 2 > small / 2
+    assert peak_memory(shape_of(3000), long) > small
+    assert peak_memory(shape_of(3000), replace(long, quant_algo="none")) < peak_memory(shape_of(3000), long)
+    assert peak_memory(shape_of(100), recipe, mapped=False) <= peak_memory(shape_of(100), recipe)
+
+
+def test_disk_grows_with_what_stays_in_16_or_32_bits() -> None:
+    eight, sixteen = (disk(shape_of(7000), ExportTarget(lm_head_bits=bits)) for bits in (8, 16))
+    assert eight["quantize"] == sixteen["quantize"]
+    assert sixteen["export"] - eight["export"] == pytest.approx(2.9 * 32_000 * 4096)
+    assert disk(shape_of(7000, "float32"), ExportTarget())["quantize"] > eight["quantize"]
+
+
+def test_a_shape_is_read_from_the_configuration_and_the_headers() -> None:
+    parameters = count_parameters(demo.CHECKPOINT)
+    shape = Shape.of(read_config(demo.CHECKPOINT), parameters, "float32")
+    assert shape == Shape(5_984_000, "float32", 1856, 256, 768, 7, tied=True)

@@ -102,7 +102,12 @@ def check_files(folder: Path) -> None:
     """Every file has the SHA-256 that the manifest records. Raises BuildError naming the first that has not."""
     if not (folder / MANIFEST).is_file():
         raise BuildError(f"{folder} has no {MANIFEST} to verify it by: it was not built by oga-chat.")
-    fault = first_change(folder, read_manifest(folder)["files"])
+    try:
+        fault = first_change(folder, read_manifest(folder)["files"])
+    except (KeyError, TypeError, AttributeError) as error:
+        raise BuildError(
+            f"{folder / MANIFEST} does not say what the files were like: it was not built by oga-chat."
+        ) from error
     if fault:
         raise BuildError(f"{folder} is not as it was built: {fault}. Build it again with --rebuild.")
 

@@ -246,3 +246,14 @@ def test_a_changed_byte_is_found_by_its_hash_and_the_file_named(tmp_path: Path) 
 def test_a_folder_that_was_made_elsewhere_cannot_be_verified(tmp_path: Path) -> None:
     with pytest.raises(BuildError, match=r"has no manifest.json to verify it by"):
         check_files(finished_export(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "manifest", ["{}", '{"files": 1}', '{"files": {"model.onnx": {}}}', '{"files": {"model.onnx": 1}}']
+)
+def test_a_manifest_of_another_make_verifies_nothing(tmp_path: Path, manifest: str) -> None:
+    folder = finished_export(tmp_path)
+    (folder / "model.onnx").touch()
+    (folder / MANIFEST).write_text(manifest)
+    with pytest.raises(BuildError, match="not built by oga-chat"):
+        check_files(folder)

@@ -11,8 +11,20 @@ import numpy as np
 
 from serving.engine.oga import OgaRuntime
 from serving.folder import ModelFolder
+from serving.text.prompt import Prompt
+from serving.types import Message, SamplingOptions
 
 NextToken = Callable[[tuple[int, ...]], int]
+GREEDY = SamplingOptions(temperature=0.0, max_tokens=60)
+
+
+def user(*texts: str) -> list[Message]:
+    """A conversation of the given texts, the user's first."""
+    return [Message("assistant" if i % 2 else "user", text) for i, text in enumerate(texts)]
+
+
+def vocab_size(prompt: Prompt) -> int:
+    return prompt.tokenizer.get_vocab_size()
 
 
 def by_hash(vocab_size: int) -> NextToken:
@@ -20,6 +32,18 @@ def by_hash(vocab_size: int) -> NextToken:
 
     def next_token(tokens: tuple[int, ...]) -> int:
         return 10 + int.from_bytes(hashlib.sha256(repr(tokens).encode()).digest()[:4], "big") % (vocab_size - 10)
+
+    return next_token
+
+
+def saying(prompt: Prompt, text: str, end: int = 2) -> NextToken:
+    """A model that answers any prompt with `text`, then with the token `end`."""
+    answer = [*prompt.encode(text).tolist(), end]
+    start = prompt.encode("<|im_start|>assistant\n").tolist()
+
+    def next_token(tokens: tuple[int, ...]) -> int:
+        begun = max(i for i in range(len(tokens)) if list(tokens[i : i + len(start)]) == start) + len(start)
+        return answer[min(len(tokens) - begun, len(answer) - 1)]
 
     return next_token
 

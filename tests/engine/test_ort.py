@@ -11,7 +11,7 @@ import numpy as np
 import psutil
 import pytest
 
-from serving import ort
+from serving.engine import ort
 from serving.engine.engine import Engine
 from serving.engine.oga import OgaRuntime
 from serving.engine.ort import OrtRuntime
@@ -151,7 +151,7 @@ def test_an_answer_that_outgrows_its_row_computes_nothing_again(
     exact_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ort, "CAPACITY_STEP", 64)
-    monkeypatch.setattr("serving.engine.engine.ANSWER_ROOM", 16)
+    monkeypatch.setattr("serving.engine.answer.ANSWER_ROOM", 16)
     options = SamplingOptions(temperature=1.0, seed=3, max_tokens=150, logit_bias=((2, -100.0),))
     with Engine.load(exact_model, EngineSettings(guess=False)) as engine:
         expected = complete(engine.generate([Message("user", "tell me a story")], options)).token_ids

@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers.generation import logits_process as theirs
 
-from serving import sampler
+from serving.engine import sampler
 from serving.engine.sampler import Logits, Positions, Sampler
 from serving.errors import InvalidRequest, ServingError
 from serving.types import Choice, Grammar, SamplingOptions, options_from

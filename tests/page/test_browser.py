@@ -5,6 +5,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Event, Thread
@@ -14,10 +15,11 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect, sync_playwright
 
 from builder.demo import EXAMPLES
-from serving.engine.engine import Cancelled, Engine, _Request, never
+from serving.engine.engine import Engine
+from serving.engine.runtime import Slot
 from serving.http.access import Access, Places
 from serving.page.ui import build_chat
-from serving.types import Chunk, EngineSettings, Message, SamplingOptions
+from serving.types import Cancelled, Chunk, EngineSettings, Message, SamplingOptions, TokenIds, never
 from tests.page.test_ui import Speaker
 from tests.pages import served, tidy
 
@@ -57,20 +59,23 @@ class Asked:
         return "".join(chunk.text for chunk in self.chunks)
 
 
+Forward = Callable[[Sequence[tuple[Slot, TokenIds]]], None]
+
+
+def unhurried(forward: Forward, batch: Sequence[tuple[Slot, TokenIds]]) -> None:
+    """A forward pass, and some time before it."""
+    time.sleep(0.02)
+    forward(batch)
+
+
 class WatchedEngine(Engine):
     """A real engine that remembers what it was asked. An endless one never ends an answer by itself, nor hurries."""
-
-    pace = 0.0  # seconds between two decode steps
 
     def watch(self, endless: bool) -> None:
         self.asked: list[Asked] = []
         if endless:
             self.prompt = replace(self.prompt, fixed_end_ids=frozenset())
-            self.pace = 0.02
-
-    def _decode(self, requests: list[_Request]) -> None:
-        time.sleep(self.pace)
-        super()._decode(requests)
+            self._runtime.forward = partial(unhurried, self._runtime.forward)  # type: ignore[method-assign]
 
     def generate(
         self, messages: Sequence[Message], options: SamplingOptions | None = None, cancelled: Cancelled = never
@@ -89,11 +94,11 @@ class WatchedEngine(Engine):
 
     @property
     def held_tokens(self) -> list[int]:
-        return [len(slot.tokens) for slot in self._slots]
+        return [len(slot.tokens) for slot in self._memory.slots]
 
     @property
     def busy(self) -> int:
-        return sum(slot.busy for slot in self._slots)
+        return sum(slot.busy for slot in self._memory.slots)
 
 
 class Chat:

@@ -12,7 +12,6 @@ from typing import Any, cast
 import gradio as gr
 import pytest
 
-from serving.engine.engine import Cancelled, never
 from serving.errors import EngineStopped, InvalidRequest, ServingError
 from serving.folder import ModelFolder
 from serving.http.access import Access
@@ -32,7 +31,7 @@ from serving.page.chat import (
     without_question,
 )
 from serving.page.ui import answer, build_chat, share
-from serving.types import Chunk, Kind, Message, SamplingOptions
+from serving.types import Cancelled, Chunk, Kind, Message, SamplingOptions, never
 from tests.pages import served, tidy
 from tests.servers import asked
 

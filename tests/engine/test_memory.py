@@ -1,0 +1,80 @@
+"""Memory for KV caches: what is planned, and what it comes to on a scripted model."""
+
+from dataclasses import replace
+
+import pytest
+
+from serving.engine.engine import Engine
+from serving.engine.memory import Need, to_drop
+from serving.engine.oga import CAPACITY_STEP
+from serving.errors import OutOfMemory, ServingError
+from serving.text.prompt import Prompt
+from serving.types import EngineSettings, complete
+from tests.scripted import GREEDY, ScriptedRuntime, user
+
+
+def test_the_kv_cache_is_one_step_for_a_short_chat_on_a_long_window(prompt: Prompt, scripted: ScriptedRuntime) -> None:
+    scripted.context_length = 131_072
+    with Engine(scripted, prompt) as engine:
+        complete(engine.generate(user("hi"), replace(GREEDY, max_tokens=None, stop=("e",))))
+    assert scripted.capacities == [CAPACITY_STEP]
+
+
+def test_an_answer_that_outgrows_its_kv_cache_goes_on_unchanged(prompt: Prompt, scripted: ScriptedRuntime) -> None:
+    options = replace(GREEDY, max_tokens=CAPACITY_STEP + 300)
+    with Engine(scripted, prompt) as engine:
+        grown = complete(engine.generate(user("hi"), options))
+    assert scripted.capacities == [CAPACITY_STEP, 2 * CAPACITY_STEP]
+    tokens = prompt.encode(prompt.render(user("hi"))).tolist()
+    for token in grown.token_ids:
+        assert token == scripted.next_token(tuple(tokens))
+        tokens.append(token)
+    assert len(grown.token_ids) == CAPACITY_STEP + 300
+
+
+def test_too_little_memory_is_a_clear_refusal_and_the_engine_goes_on(prompt: Prompt, scripted: ScriptedRuntime) -> None:
+    scripted.kv_bytes_per_token = 1 << 50
+    with Engine(scripted, prompt) as engine:
+        with pytest.raises(ServingError, match=r"KV cache for 1,024 tokens needs [\d,]+ MiB"):
+            complete(engine.generate(user("hi"), GREEDY))
+        scripted.kv_bytes_per_token = 0
+        assert complete(engine.generate(user("hi"), GREEDY)).token_ids
+
+
+def test_idle_conversations_make_room_oldest_first(prompt: Prompt, scripted: ScriptedRuntime) -> None:
+    scripted.kv_bytes_per_token = 1
+    settings = EngineSettings(slots=3, parallel=2, kv_memory=2 * CAPACITY_STEP)  # for two of the three
+    with Engine(scripted, prompt, settings) as engine:
+        answers = {name: complete(engine.generate(user(name * 20), GREEDY)) for name in ("anna ", "bob ", "carl ")}
+
+        def follow_up(name: str) -> int:
+            messages = user(name * 20, answers[name].text, "and then?")
+            return complete(engine.generate(messages, replace(GREEDY, max_tokens=1))).last.cached_tokens
+
+        assert follow_up("bob ") > 20 and follow_up("carl ") > 20
+        assert follow_up("anna ") < 10
+
+
+def test_a_conversation_too_large_for_the_kv_memory_is_refused_and_others_go_on(
+    prompt: Prompt, scripted: ScriptedRuntime
+) -> None:
+    scripted.kv_bytes_per_token = 1
+    with Engine(scripted, prompt, EngineSettings(kv_memory=CAPACITY_STEP)) as engine:
+        with pytest.raises(OutOfMemory, match="2,048 tokens needs 0 MiB, and --kv-memory leaves"):
+            complete(engine.generate(user("word " * 1500), GREEDY))
+        assert complete(engine.generate(user("hi"), GREEDY)).token_ids
+
+
+def test_room_is_made_by_the_least_recently_used_conversation_until_there_is_enough() -> None:
+    need = Need(tokens=100, wanted=100, left=100, limit=300, free=100)
+    idle = {1: 9, 2: 4, 3: 7}
+    assert to_drop(need, idle) is None
+    assert to_drop(replace(need, left=99), idle) == to_drop(replace(need, free=99), idle) == 2
+
+
+@pytest.mark.parametrize(
+    ("left", "free", "fix"), [(99, 1000, "more --kv-memory"), (-5, 1000, "leaves 0 MiB"), (1000, 99, "close other")]
+)
+def test_a_refusal_says_which_memory_is_short(left: int, free: int, fix: str) -> None:
+    with pytest.raises(OutOfMemory, match=fix):
+        to_drop(Need(tokens=100, wanted=100, left=left, limit=1000, free=free), {})

@@ -157,6 +157,7 @@ def run(flags: argparse.Namespace) -> None:
             print(f"Shared at {public}", flush=True)
         engine.warm_up()
         server.wait()
+        engine.close()  # what is still being answered then ends with an error that its client can read
         if stopped:
             raise KeyboardInterrupt
 

@@ -17,7 +17,8 @@ from starlette.routing import BaseRoute
 from serving.errors import ServingError
 from serving.http.problems import Problem
 
-_PATIENCE = 2  # seconds that open connections have when the server is closed
+# Seconds, once the server has been asked to end, for answers to come to their own end; and for whatever is open to.
+_GRACE, _PATIENCE = 1, 3
 
 
 def make_app(routes: Sequence[BaseRoute], middleware: Sequence[Middleware] = ()) -> Starlette:
@@ -81,9 +82,11 @@ class Server:
             raise ServingError(f"the server at {self.url} did not start: {self._failure!r}.")
 
     def wait(self) -> None:
-        """Block until the server ends; `stop` makes it end."""
-        while not self._ended.wait(0.5):
-            pass
+        """Block until `stop` is called and no answer is being made any more, or has been for too long; or it fails."""
+        while not self._ended.wait(0.25):
+            if self._server.should_exit:
+                self._ended.wait(_GRACE)
+                return
 
     def stop(self) -> None:
         """Ask the server to end, from anywhere: a signal handler too, as no lock is taken."""

@@ -15,8 +15,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from builder.build import Plan, prove
-from builder.checkpoint.resources import Shape, peak_memory
-from builder.checkpoint.source import count_parameters, locate, parse_source, read_config, resolve_data_type
+from builder.checkpoint.checkpoint import read_folder
+from builder.checkpoint.resources import peak_memory
 from builder.demo import CHECKPOINT as DEMO
 from builder.progress import silent
 from builder.recipe import ExportTarget, QuantRecipe
@@ -70,17 +70,16 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
         for folder in checkpoints(flags.sizes, flags.checkpoint, work):
-            parameters = count_parameters(folder)
-            data_type = resolve_data_type(recipe.data_type, folder)
+            checkpoint = read_folder(folder)
+            parameters = checkpoint.weights.parameters
+            data_type = checkpoint.weights.loaded_type(recipe.data_type)
             began = time.perf_counter()
             (work / "stages").mkdir()
-            proved = prove(
-                work / "stages", locate(parse_source(str(folder))), Plan(recipe, ExportTarget(), work), silent
-            )
+            proved = prove(work / "stages", checkpoint, Plan(recipe, ExportTarget(), work), silent)
             seconds = time.perf_counter() - began
             shutil.rmtree(work / "stages")
             peaks = [proved.stages[stage].result["peak_memory"] >> 20 for stage in ("quantize", "export", "verify")]
-            estimate = peak_memory(Shape.of(read_config(folder), parameters, data_type), recipe) >> 20
+            estimate = peak_memory(checkpoint, recipe) >> 20
             print(
                 f"{parameters / 1e6:8.1f} M {2 * parameters >> 20:8} MiB  {data_type:<9} {peaks[0]:7} {peaks[1]:7} "
                 f"{peaks[2]:7} {max(peaks):6} {estimate:8} {max(peaks) / estimate:12.2f} {seconds:13.0f}",

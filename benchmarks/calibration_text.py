@@ -25,8 +25,7 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from builder.checkpoint.families import FAMILIES
-from builder.checkpoint.source import read_config
+from builder.checkpoint.checkpoint import read_settings
 from builder.demo import Split
 from builder.demo.training import corpus
 from builder.stages.quantize import _leave_out_unused_modules
@@ -119,8 +118,7 @@ def quantize(subject: Subject, group_size: int, calibration: Tokens | None) -> A
     _leave_out_unused_modules()
     from quark.torch import LLMTemplate, ModelQuantizer
 
-    family = FAMILIES[read_config(subject.folder)["model_type"]]
-    template = LLMTemplate.get(family.awq_template)
+    template = LLMTemplate.get(read_settings(subject.folder).model.family.awq_template)
     config = template.get_config(scheme=f"uint4_wo_{group_size}", algorithm=None if calibration is None else "awq")
     quantizer = ModelQuantizer(config)
     text = torch.zeros((1, 16), dtype=torch.int64) if calibration is None else calibration

@@ -24,7 +24,7 @@ import numpy as np
 from build_memory import random_llama
 from safetensors import safe_open
 
-from builder.checkpoint.source import read_config
+from builder.checkpoint.checkpoint import read_folder
 from builder.progress import silent
 from builder.recipe import QuantRecipe
 from builder.stages.calibration import make_blocks
@@ -103,10 +103,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
         checkpoint = flags.checkpoint or random_llama(work / "random", 60)
-        config = read_config(checkpoint)
-        data_type = flags.data_type or str(config.get("dtype") or config["torch_dtype"])
+        content = read_folder(checkpoint)
+        data_type = flags.data_type or content.weights.stored_type
         recipe = QuantRecipe(dataset="demo", num_calib_data=flags.sequences, seq_len=flags.length)
-        made = make_blocks(checkpoint, recipe)
+        made = make_blocks(content, recipe)
         blocks = work / "blocks.npz"
         np.savez(blocks, calibration=made.calibration, text=made.heldout, chats=made.chats)
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import cast
 
 from builder.build import Plan, prove
+from builder.checkpoint.checkpoint import read_folder
 from builder.checkpoint.source import locate, parse_source
 from builder.flags import add_build_flags, kebab, recipe_from
 from builder.progress import silent
@@ -35,7 +36,7 @@ def main() -> None:
     parser.add_argument("--heads", nargs="*", type=int, default=[8, 4])
     flags = parser.parse_args(kebab(sys.argv[1:]))
     source = parse_source(flags.model, flags.revision)
-    checkpoint, base = locate(source), recipe_from(flags, source)
+    checkpoint, base = read_folder(locate(source).path), recipe_from(flags, source)
     print("| quant-algo | lm-head-bits | text: perplexity | KL | top-1 | chats: perplexity | KL | top-1 | peak |")
     print("|---|---|---|---|---|---|---|---|---|", flush=True)
     with tempfile.TemporaryDirectory() as name:

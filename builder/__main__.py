@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from builder import launch, steps
-from builder.checkpoint.source import parse_source, read_config
+from builder.checkpoint.source import parse_source
 from builder.errors import BuildError
 from builder.flags import (
     add_build_flags,
@@ -94,9 +94,10 @@ def export(arguments: list[str]) -> None:
     parser.add_argument("-o", "--output", type=Path, required=True, help="the folder to make")
     add_export_flags(parser)
     flags = parser.parse_args(arguments)
-    target = target_from(flags, tuple(steps.quantized_by(read_config(flags.input))["exclude_layers"]))
+    quantized = steps.read_quantized(flags.input.absolute())
+    target = target_from(flags, tuple(steps.quantized_by(quantized.checkpoint.quantization)["exclude_layers"]))
     with terminal() as report:
-        made, quality = steps.export_step(flags.input.absolute(), target, flags.output.absolute(), report)
+        made, quality = steps.export_step(quantized, target, flags.output.absolute(), report)
     print(_proof_line(quality), file=sys.stderr)
     if target.execution_provider != "cpu":
         print(f"run on the CPU: the kernels of {target.execution_provider} were not exercised", file=sys.stderr)

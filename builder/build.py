@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from builder.checkpoint.checkpoint import Checkpoint, Fetched
 from builder.checkpoint.preflight import check
-from builder.checkpoint.source import Checkpoint, read_config
 from builder.errors import BuildError, SourceError, StageFailed, VerificationFailed
 from builder.kept import artifact
 from builder.kept.results import Facts, Kept, discard, keep, sha256
@@ -43,7 +43,7 @@ class Proved:
     quality: Quality
 
 
-def build(checkpoint: Checkpoint, plans: Sequence[Plan], report: Report = silent) -> Path:
+def build(fetched: Fetched, plans: Sequence[Plan], report: Report = silent) -> Path:
     """Make a proven model folder appear at a plan's destination, which must not exist yet, and return it.
 
     With several plans, the first whose loss is within quality.LOSS_LIMIT, else the one that loses least. What an
@@ -52,16 +52,16 @@ def build(checkpoint: Checkpoint, plans: Sequence[Plan], report: Report = silent
     """
     parent = plans[0].destination.parent
     for plan in plans:
-        check(checkpoint.path, plan.recipe, plan.target, parent)
-    with staging(checkpoint, parent) as work:
-        proved = list(attempts(work, checkpoint, plans, report))
+        check(fetched.checkpoint, plan.recipe, plan.target, parent)
+    with staging(fetched, parent) as work:
+        proved = list(attempts(work, fetched.checkpoint, plans, report))
         best = next(
             (one for one in proved if one.quality.kl_divergence <= LOSS_LIMIT),
             min(proved, key=lambda one: one.quality.kl_divergence),
         )
         report(Step("publish", 0, 1))
         exported = best.stages["export"]
-        artifact.publish(exported.folder, exported.files, best.plan.destination, manifest(checkpoint, best, plans))
+        artifact.publish(exported.folder, exported.files, best.plan.destination, manifest(fetched, best, plans))
         clear(work, [kept for one in proved for kept in one.stages.values()])
         report(Step("publish", 1, 1))
     return best.plan.destination
@@ -88,9 +88,9 @@ def attempts(work: Path, checkpoint: Checkpoint, plans: Sequence[Plan], report: 
 
 
 @contextmanager
-def staging(checkpoint: Checkpoint, parent: Path) -> Iterator[Path]:
+def staging(fetched: Fetched, parent: Path) -> Iterator[Path]:
     """The locked working folder of everything that is built from one checkpoint; a failing disk is a BuildError."""
-    key = hashlib.sha256(f"{checkpoint.source.name}:{checkpoint.revision}".encode()).hexdigest()[:12]
+    key = hashlib.sha256(f"{fetched.source.name}:{fetched.revision}".encode()).hexdigest()[:12]
     try:
         with artifact.staging(parent, key) as work:
             yield work
@@ -149,8 +149,8 @@ def quantize(work: Path, checkpoint: Checkpoint, recipe: QuantRecipe, report: Re
     """The two stages that end in a quantized checkpoint."""
 
     def calibrate(output: Path) -> Facts:
-        blocks = make_blocks(checkpoint.path, recipe, report)
-        highest, vocabulary = int(blocks.calibration.max()), int(read_config(checkpoint.path)["vocab_size"])
+        blocks = make_blocks(checkpoint, recipe, report)
+        highest, vocabulary = int(blocks.calibration.max()), checkpoint.model.shape.vocabulary
         if highest >= vocabulary:
             raise SourceError(
                 f"the tokenizer of {checkpoint.path} writes token {highest}, and the model knows {vocabulary} tokens: "
@@ -180,12 +180,12 @@ def calibration_inputs(recipe: QuantRecipe) -> dict[str, Any]:
     return {name: value for name, value in asdict(recipe).items() if name in knobs}
 
 
-def manifest(checkpoint: Checkpoint, best: Proved, plans: Sequence[Plan]) -> Facts:
+def manifest(fetched: Fetched, best: Proved, plans: Sequence[Plan]) -> Facts:
     """What is recorded of a build, the best of `plans`."""
     stages, recipe, target = best.stages, best.plan.recipe, best.plan.target
     return {
         "format": FORMAT,
-        "source": {"kind": checkpoint.source.kind, "name": checkpoint.source.name, "revision": checkpoint.revision},
+        "source": {"kind": fetched.source.kind, "name": fetched.source.name, "revision": fetched.revision},
         "recipe_hash": recipe_hash(recipe, target),
         "recipe": asdict(recipe),
         "target": asdict(target),

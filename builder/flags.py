@@ -19,7 +19,7 @@ from builder.recipe import (
     HeadBits,
     QuantRecipe,
 )
-from builder.stages.calibration import DATASETS, HUB_DATASETS, file_digest
+from builder.stages.datasets import DATASETS, HUB_DATASETS, file_digest
 
 PROVIDERS: tuple[ExecutionProvider, ...] = get_args(ExecutionProvider)
 

@@ -4,13 +4,14 @@ from pathlib import Path
 from typing import Any
 
 from builder.build import Plan, build
+from builder.checkpoint.checkpoint import Fetched, read_settings, with_weights
 from builder.checkpoint.preflight import check_settings
-from builder.checkpoint.source import Checkpoint, Source, locate, locate_settings
+from builder.checkpoint.source import Source, add_weights, locate, locate_settings
 from builder.kept.artifact import Shelf, read_manifest
 from builder.progress import Report, Step, silent
 from builder.quality import LOSS_LIMIT, Quality, improvements, summary
 from builder.recipe import ExportTarget, QuantRecipe, recipe_hash
-from builder.stages.calibration import find_dataset
+from builder.stages.datasets import find_dataset
 
 
 def find(
@@ -35,16 +36,19 @@ def find(
     return None
 
 
-def fetch(source: Source, recipe: QuantRecipe, report: Report = silent) -> Checkpoint:
+def fetch(source: Source, recipe: QuantRecipe, report: Report = silent) -> Fetched:
     """Bring the checkpoint onto this disk, unless its settings show already that it would be refused.
 
     The calibration text comes first: without it, the weights would have been fetched for nothing.
     """
-    check_settings(locate_settings(source), recipe)  # small files: their progress would only flicker
+    located = locate_settings(source)
+    settings = read_settings(located.path)
+    check_settings(settings, recipe)
     dataset, _ = find_dataset(recipe.dataset, recipe.fallback_dataset, report)
     if dataset != recipe.dataset:
         report(Step("calibrate", 0, 0, f"{recipe.dataset} cannot be had: calibrating on {dataset}.", lasting=True))
-    return locate(source, report)
+    add_weights(located, report)
+    return Fetched(source, located.revision, with_weights(settings))
 
 
 def make(

@@ -11,27 +11,29 @@ from pathlib import Path
 from typing import Any
 
 from builder.build import clear, quantize, staging
+from builder.checkpoint.checkpoint import Fetched, read_folder
 from builder.checkpoint.preflight import check
-from builder.checkpoint.source import Checkpoint, locate, parse_source, read_config
+from builder.checkpoint.quantization import Quantization
+from builder.checkpoint.source import locate, parse_source
 from builder.errors import BuildError, SourceError
 from builder.kept import artifact
 from builder.kept.results import Facts, keep
 from builder.progress import Report
 from builder.quality import Quality, judge
-from builder.recipe import FORMAT, CustomMode, ExportTarget, QuantRecipe
+from builder.recipe import FORMAT, ExportTarget, QuantRecipe
 from builder.stages.quantize import CHECKPOINT, PROOF
 from builder.stages.stage import run_stage
 
 
-def quantize_step(checkpoint: Checkpoint, recipe: QuantRecipe, output: Path, report: Report) -> Path:
+def quantize_step(fetched: Fetched, recipe: QuantRecipe, output: Path, report: Report) -> Path:
     """A quantized checkpoint at `output`, which must not exist: safetensors, configuration, tokenizer and the proof.
 
     Raises BuildError; then nothing is at `output`, and what was finished is kept for the next attempt.
     """
     refuse_existing("--output_dir", output)
-    check(checkpoint.path, recipe, ExportTarget(), output.parent)
-    with staging(checkpoint, output.parent) as work:
-        calibrated, quantized = quantize(work, checkpoint, recipe, report)
+    check(fetched.checkpoint, recipe, ExportTarget(), output.parent)
+    with staging(fetched, output.parent) as work:
+        calibrated, quantized = quantize(work, fetched.checkpoint, recipe, report)
         finished = work / f"{output.name}.partial"
         shutil.copytree(quantized.folder / CHECKPOINT, finished)
         shutil.copyfile(quantized.folder / PROOF, finished / PROOF)
@@ -40,40 +42,43 @@ def quantize_step(checkpoint: Checkpoint, recipe: QuantRecipe, output: Path, rep
     return output
 
 
-def export_step(quantized: Path, target: ExportTarget, output: Path, report: Report) -> tuple[Path, Quality]:
+def read_quantized(folder: Path) -> Fetched:
+    """A checkpoint that Quark quantized, as the first step leaves it. Raises SourceError and UnsupportedModel."""
+    checkpoint = read_folder(folder)
+    quantized_by(checkpoint.quantization)
+    located = locate(parse_source(str(folder)))
+    return Fetched(located.source, located.revision, checkpoint)
+
+
+def export_step(quantized: Fetched, target: ExportTarget, output: Path, report: Report) -> tuple[Path, Quality]:
     """A model folder at `output`, which must not exist, from a checkpoint that Quark quantized; and what was measured.
 
-    Raises BuildError; then nothing is at `output`. Without a proof in `quantized` only the graph, the prompts and the
+    Raises BuildError; then nothing is at `output`. Without a proof beside it only the graph, the prompts and the
     streamed text are checked, and the quality says nothing of the weights.
     """
     refuse_existing("-o", output)
-    if not quantized.is_dir():
-        raise SourceError(f"-i {quantized} is not a folder: name one that 'python -m builder quantize' made.")
-    knobs = quantized_by(read_config(quantized))
-    checkpoint = locate(parse_source(str(quantized)))
-    with staging(checkpoint, output.parent) as work:
+    knobs, folder = quantized_by(quantized.checkpoint.quantization), quantized.checkpoint.path
+    with staging(quantized, output.parent) as work:
         log = work / "build.log"
-        job = {**knobs, **asdict(target), "checkpoint": str(checkpoint.path)}
+        job = {**knobs, **asdict(target), "checkpoint": str(folder)}
 
-        def export(folder: Path) -> Facts:
-            return run_stage(
-                "builder.stages.export", {**job, "quantized": job["checkpoint"], "output": str(folder)}, log, report
-            )
+        def export(made: Path) -> Facts:
+            own = {"quantized": str(folder), "output": str(made)}
+            return run_stage("builder.stages.export", {**job, **own}, log, report)
 
-        inputs = {"quantized": checkpoint.revision, **asdict(target)}
-        exported = keep(work, "export", inputs, export, report)
-        proof = {"proof": str(quantized / PROOF)} if (quantized / PROOF).is_file() else {}
+        exported = keep(work, "export", {"quantized": quantized.revision, **asdict(target)}, export, report)
+        proof = {"proof": str(folder / PROOF)} if (folder / PROOF).is_file() else {}
 
-        def verify(folder: Path) -> Facts:
-            paths = {**proof, "exported": str(exported.folder), "output": str(folder)}
-            return run_stage("builder.stages.verify", {**job, **paths}, log, report)
+        def verify(made: Path) -> Facts:
+            own = {**proof, "exported": str(exported.folder), "output": str(made)}
+            return run_stage("builder.stages.verify", {**job, **own}, log, report)
 
         verified = keep(work, "verify", {"export": exported.digest, **proof}, verify, report)
         quality = Quality.from_facts(verified.result["quality"])
         judge(quality)
         facts = {
             "format": FORMAT,
-            "source": {"kind": "quantized", "name": checkpoint.source.name, "revision": checkpoint.revision},
+            "source": {"kind": "quantized", "name": quantized.source.name, "revision": quantized.revision},
             "recipe": knobs,
             "target": asdict(target),
             "matmuls": exported.result["matmuls"],
@@ -84,38 +89,23 @@ def export_step(quantized: Path, target: ExportTarget, output: Path, report: Rep
     return output, quality
 
 
-def quantized_by(config: dict[str, Any]) -> dict[str, Any]:
-    """The knobs of a quantized checkpoint's recipe, from its config.json. Raises SourceError where it is not UINT4."""
-    found = config.get("quantization_config")
-    found = found if isinstance(found, dict) else {}
-    method = found.get("quant_method")
-    try:
-        if method == "quark":
-            weight = found["global_quant_config"]["weight"]
-            bits = {"uint4": 4}.get(weight["dtype"])
-            group_size, asymmetric, excluded = weight["group_size"], not weight["symmetric"], found["exclude"]
-            names = [entry.get("name") for entry in found.get("algo_config") or []]
-            algorithm = str(names[0]) if names else "none"
-        elif method == "awq":
-            bits, group_size, asymmetric = found["bits"], found["group_size"], found["zero_point"]
-            excluded, algorithm = found["modules_to_not_convert"] or [], "awq"
-        else:
-            raise SourceError(
-                f"the checkpoint's quantization is {method!r}, not Quark's: make one with 'python -m builder quantize'."
-            )
-    except (KeyError, TypeError, AttributeError) as error:
-        raise SourceError(f"config.json has a quantization_config of {method} that lacks {error}.") from error
-    if bits != 4 or not asymmetric:
+def quantized_by(found: Quantization | None) -> dict[str, Any]:
+    """The knobs of the recipe that made a quantized checkpoint. Raises SourceError where it is not UINT4."""
+    if found is None or found.method not in ("quark", "awq"):
+        method = found.method if found else None
+        raise SourceError(
+            f"the checkpoint's quantization is {method!r}, not Quark's: make one with 'python -m builder quantize'."
+        )
+    if found.bits != 4 or not found.asymmetric:
         raise SourceError(
             "the checkpoint is not UINT4, asymmetric: quantize it with --quant_scheme w_uint4_per_group_asym."
         )
-    mode: CustomMode = "awq" if method == "awq" else "quark"
-    head = [name for name in excluded if name.endswith("lm_head")]
+    head = any(name.endswith("lm_head") for name in found.excluded)
     return {
-        "quant_algo": algorithm,
-        "group_size": group_size,
+        "quant_algo": found.algorithm,
+        "group_size": found.group_size,
         "exclude_layers": ["lm_head"] if head else [],
-        "custom_mode": mode,
+        "custom_mode": found.method,
     }
 
 

@@ -14,7 +14,8 @@ import pytest
 
 from builder import launch
 from builder.build import BLOCKS, Plan, prove
-from builder.checkpoint.source import locate, parse_source
+from builder.checkpoint.checkpoint import read_folder
+from builder.checkpoint.source import parse_source
 from builder.demo import CHECKPOINT
 from builder.kept.results import Kept
 from builder.progress import silent
@@ -79,7 +80,7 @@ def stages(models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Stages
             patch.setenv(variable, str(empty))
         for variable in ("CC", "CXX"):
             patch.delenv(variable, raising=False)
-        proved = prove(work, locate(parse_source("demo")), Plan(STAGES_RECIPE, STAGES_TARGET, work / "none"), silent)
+        proved = prove(work, read_folder(CHECKPOINT), Plan(STAGES_RECIPE, STAGES_TARGET, work / "none"), silent)
     quantized = proved.stages["quantize"].folder
     job = {
         **asdict(STAGES_RECIPE),

@@ -111,6 +111,13 @@ def test_no_imports_go_in_a_circle(package: str) -> None:
     assert left == {}
 
 
+def test_a_raw_configuration_is_seen_only_where_the_model_builder_is_told_another() -> None:
+    for name, path in files("builder").items():
+        nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        seen = any(isinstance(node, ast.Attribute) and node.attr == "raw" for node in nodes)
+        assert seen == (name == "builder/checkpoint/told.py"), name
+
+
 def test_builder_uses_serving_only_to_prove_an_export() -> None:
     users = {name for name, path in files("builder").items() if "serving" in imports(path)}
     assert users <= MAY_SERVE

@@ -1,14 +1,11 @@
 """Which checkpoint is meant: the bundled demo, a local folder, or a Hub id; and where it lies on this disk."""
 
 import hashlib
-import json
-import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
-
-from safetensors import safe_open
+from typing import Literal
 
 from builder import demo
 from builder.checkpoint.hub import download
@@ -16,7 +13,6 @@ from builder.errors import SourceError
 from builder.progress import Report, silent
 
 Kind = Literal["demo", "folder", "hub"]
-SMALL_MODEL = 300_000_000  # parameters
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 # Weights in safetensors only: other formats can run code when they are loaded.
 _SETTINGS = ("*.json", "*.jinja", "tokenizer.model")
@@ -36,7 +32,7 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
-class Checkpoint:
+class Located:
     """A source brought onto this disk, at one revision: a Hub commit, or a fingerprint of a folder's content."""
 
     source: Source
@@ -65,21 +61,30 @@ def parse_source(model: str, revision: str | None = None) -> Source:
     )
 
 
-def locate_settings(source: Source, report: Report = silent) -> Path:
-    """A folder with all of the checkpoint but its weights: enough to refuse it. Raises SourceError."""
+def locate_settings(source: Source) -> Located:
+    """Where a checkpoint is, of which the weights may be missing: enough to refuse it. Raises SourceError."""
     if source.kind == "hub":
-        return download(source.name, "model", source.revision, _SETTINGS, _NOT_NEEDED, report)
-    return locate(source).path
+        return _download(source, source.revision, _SETTINGS, silent)  # small files: their progress would only flicker
+    folder = demo.CHECKPOINT if source.kind == "demo" else Path(source.name)
+    return Located(source, folder, fingerprint(folder))
 
 
-def locate(source: Source, report: Report = silent) -> Checkpoint:
+def add_weights(located: Located, report: Report = silent) -> None:
+    """Bring the weights to where the settings are: those of the same commit. Raises SourceError saying what to do."""
+    if located.source.kind == "hub":
+        _download(located.source, located.revision, _WEIGHTS, report)
+
+
+def locate(source: Source, report: Report = silent) -> Located:
     """Find the checkpoint, downloading it if it lives on the Hub. Raises SourceError saying what to do."""
-    if source.kind == "demo":
-        return Checkpoint(source, demo.CHECKPOINT, fingerprint(demo.CHECKPOINT))
-    if source.kind == "folder":
-        return Checkpoint(source, Path(source.name), fingerprint(Path(source.name)))
-    path = download(source.name, "model", source.revision, (*_SETTINGS, *_WEIGHTS), _NOT_NEEDED, report)
-    return Checkpoint(source, path, path.name)
+    if source.kind == "hub":
+        return _download(source, source.revision, (*_SETTINGS, *_WEIGHTS), report)
+    return locate_settings(source)
+
+
+def _download(source: Source, revision: str | None, files: Sequence[str], report: Report) -> Located:
+    path = download(source.name, "model", revision, files, _NOT_NEEDED, report)
+    return Located(source, path, path.name)
 
 
 def fingerprint(folder: Path) -> str:
@@ -94,77 +99,3 @@ def fingerprint(folder: Path) -> str:
             mark = hashlib.sha256(file.read_bytes()).hexdigest() if folder == demo.CHECKPOINT else stat.st_mtime_ns
             digest.update(f"{file.name}:{stat.st_size}:{mark}\n".encode())
     return digest.hexdigest()[:16]
-
-
-def read_config(checkpoint: Path) -> dict[str, Any]:
-    """The checkpoint's config.json. Raises SourceError naming the file and the fault."""
-    file = checkpoint / "config.json"
-    if (checkpoint / "genai_config.json").is_file() and any(checkpoint.glob("*.onnx")):
-        raise SourceError(f"{checkpoint} is an export already: serve it with 'python app.py --model {checkpoint}'.")
-    if not file.is_file():
-        raise SourceError(
-            f"{checkpoint} has no config.json: it is not a Hugging Face checkpoint folder. Of a model that comes as "
-            "GGUF or ONNX files, name the repository with the original weights."
-        )
-    return _read_object(file)
-
-
-def read_tokenizer_config(checkpoint: Path) -> dict[str, Any]:
-    """The checkpoint's tokenizer_config.json, {} where there is none. Raises SourceError."""
-    file = checkpoint / "tokenizer_config.json"
-    return _read_object(file) if file.is_file() else {}
-
-
-def read_chat_template(checkpoint: Path) -> str | None:
-    """The Jinja template of conversations, from where transformers looks for it. Raises SourceError."""
-    file = checkpoint / "chat_template.jinja"
-    if file.is_file():
-        return _read(file)
-    template = read_tokenizer_config(checkpoint).get("chat_template")
-    if isinstance(template, list):
-        named = [entry for entry in template if isinstance(entry, dict) and entry.get("name") == "default"]
-        template = named[0].get("template") if named else None
-    return template if isinstance(template, str) else None
-
-
-def _read(file: Path) -> str:
-    try:
-        return file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise SourceError(f"{file} cannot be read: {error}.") from error
-
-
-def _read_object(file: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(_read(file))
-    except ValueError as error:
-        raise SourceError(f"{file} is not JSON: {error}.") from error
-    if not isinstance(content, dict):
-        raise SourceError(f"{file} does not hold a JSON object.")
-    return content
-
-
-def resolve_data_type(data_type: str, checkpoint: Path) -> str:
-    """The torch dtype name that "auto" means for this checkpoint: see QuantRecipe.data_type."""
-    if data_type != "auto":
-        return data_type
-    stored = {"F16": "float16", "BF16": "bfloat16"}
-    counts = _parameters_by_type(checkpoint)
-    if sum(counts.values()) < SMALL_MODEL:
-        return "float32"
-    return stored.get(max(counts, key=lambda dtype: counts[dtype]), "float32")
-
-
-def count_parameters(checkpoint: Path) -> int:
-    """Of all weights, by the headers of their files."""
-    return sum(_parameters_by_type(checkpoint).values())
-
-
-def _parameters_by_type(checkpoint: Path) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for file in checkpoint.glob("*.safetensors"):
-        with safe_open(file, framework="np") as tensors:
-            for name in tensors.keys():  # noqa: SIM118 (not a mapping)
-                tensor = tensors.get_slice(name)
-                counts[tensor.get_dtype()] = counts.get(tensor.get_dtype(), 0) + math.prod(tensor.get_shape())
-    return counts

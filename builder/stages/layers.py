@@ -4,20 +4,9 @@ Its classes describe one layer per architecture, with a norm before attention an
 normalise after both, or before and after. Only attributes of its base class are used, as of onnxruntime-genai 0.18.
 """
 
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
-
-@dataclass(frozen=True, slots=True)
-class Layers:
-    """A decoder layer with norms after attention and after the MLP, both before the sum.
-
-    norms_before: there are norms before attention and before the MLP too.
-    norms_of_q_k: of each head of queries and keys, of all their heads together, or none.
-    """
-
-    norms_before: bool
-    norms_of_q_k: Literal["head", "all", "none"] = "none"
+from builder.checkpoint.families import Layers
 
 
 def model_class(base: Any, layers: Layers, local_theta: float | None) -> Any:
@@ -33,22 +22,8 @@ def model_class(base: Any, layers: Layers, local_theta: float | None) -> Any:
     def make_qk_norm(model: Any, layer_id: int, attention: Any) -> None:
         if layers.norms_of_q_k == "head":
             base.make_qk_norm(model, layer_id, attention)
-            return
-        for kind, size in (("q", model.q_size), ("k", model.kv_size)):
-            name = f"/model/layers.{layer_id}/attn/{kind}_norm/SimplifiedLayerNormalization"
-            weight = f"model.layers.{layer_id}.attn.{kind}_norm.layernorm.weight"
-            model.make_initializer(getattr(attention, f"{kind}_norm").weight, weight, to=model.io_dtype)
-            model.make_node(
-                "SimplifiedLayerNormalization",
-                inputs=[model.attention_attrs[f"{kind}_path"], weight],
-                outputs=[f"{name}/output_0"],
-                name=name,
-                epsilon=model.layernorm_attrs["epsilon"],
-                axis=-1,
-                stash_type=1,
-            )
-            model.make_value(f"{name}/output_0", model.io_dtype, shape=model.make_hidden_state_shape(last_dim=size))
-            model.attention_attrs[f"{kind}_path"] = f"{name}/output_0"
+        else:
+            _normalise_all_heads(model, layer_id, attention)
 
     def make_rotary_embedding_caches(model: Any, **names: Any) -> Any:
         if local_theta is None or model.window_size == -1:
@@ -64,31 +39,52 @@ def model_class(base: Any, layers: Layers, local_theta: float | None) -> Any:
         model.rope_attrs = scaled
         return made
 
-    def normalised(model: Any, layer_id: int, layer: Any, value: str, location: str) -> str:
-        """The norm `location` of a value."""
-        model.layernorm_attrs["root_input"] = value
-        norm = getattr(layer, f"{location}_layernorm")
-        model.make_layernorm(layer_id, norm, skip=False, simple=True, location=location)
-        return str(model.layernorm_attrs["output_0"])
-
-    def added(model: Any, name: str, residual: str, value: str) -> str:
-        model.make_add(name, [residual, value], dtype=model.io_dtype, shape=model.make_hidden_state_shape())
-        return f"{name}/output_0"
-
     def make_layer(model: Any, layer_id: int, layer: Any) -> None:
         attrs, name = model.layernorm_attrs, f"/model/layers.{layer_id}"
         residual = attrs["root_input"]
-        value = normalised(model, layer_id, layer, residual, "input") if layers.norms_before else residual
+        value = _normalised(model, layer_id, layer, residual, "input") if layers.norms_before else residual
         model.make_attention(layer_id, layer.self_attn, root_input=value)
-        value = normalised(model, layer_id, layer, attrs["skip_input"], "post_attention")
-        residual = added(model, f"{name}/attn/residual/Add", residual, value)
-        value = normalised(model, layer_id, layer, residual, "pre_feedforward") if layers.norms_before else residual
+        value = _normalised(model, layer_id, layer, attrs["skip_input"], "post_attention")
+        residual = _added(model, f"{name}/attn/residual/Add", residual, value)
+        value = _normalised(model, layer_id, layer, residual, "pre_feedforward") if layers.norms_before else residual
         model.make_mlp(layer_id, layer.mlp, root_input=value)
-        value = normalised(model, layer_id, layer, attrs["skip_input"], "post_feedforward")
+        value = _normalised(model, layer_id, layer, attrs["skip_input"], "post_feedforward")
         # The final norm adds its two inputs itself.
         attrs["last_layernorm"] = last = layer_id == model.num_layers - 1
-        attrs["root_input"] = residual if last else added(model, f"{name}/mlp/residual/Add", residual, value)
+        attrs["root_input"] = residual if last else _added(model, f"{name}/mlp/residual/Add", residual, value)
         attrs["skip_input"] = value
 
     made = (make_attention_init, make_qk_norm, make_rotary_embedding_caches, make_layer)
     return type(base.__name__, (base,), {function.__name__: function for function in made})
+
+
+def _normalised(model: Any, layer_id: int, layer: Any, value: str, location: str) -> str:
+    """The norm `location` of a value."""
+    model.layernorm_attrs["root_input"] = value
+    norm = getattr(layer, f"{location}_layernorm")
+    model.make_layernorm(layer_id, norm, skip=False, simple=True, location=location)
+    return str(model.layernorm_attrs["output_0"])
+
+
+def _added(model: Any, name: str, residual: str, value: str) -> str:
+    model.make_add(name, [residual, value], dtype=model.io_dtype, shape=model.make_hidden_state_shape())
+    return f"{name}/output_0"
+
+
+def _normalise_all_heads(model: Any, layer_id: int, attention: Any) -> None:
+    """One norm for all heads of the queries, and one for those of the keys."""
+    for kind, size in (("q", model.q_size), ("k", model.kv_size)):
+        name = f"/model/layers.{layer_id}/attn/{kind}_norm/SimplifiedLayerNormalization"
+        weight = f"model.layers.{layer_id}.attn.{kind}_norm.layernorm.weight"
+        model.make_initializer(getattr(attention, f"{kind}_norm").weight, weight, to=model.io_dtype)
+        model.make_node(
+            "SimplifiedLayerNormalization",
+            inputs=[model.attention_attrs[f"{kind}_path"], weight],
+            outputs=[f"{name}/output_0"],
+            name=name,
+            epsilon=model.layernorm_attrs["epsilon"],
+            axis=-1,
+            stash_type=1,
+        )
+        model.make_value(f"{name}/output_0", model.io_dtype, shape=model.make_hidden_state_shape(last_dim=size))
+        model.attention_attrs[f"{kind}_path"] = f"{name}/output_0"

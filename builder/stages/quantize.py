@@ -5,21 +5,20 @@ Runs as a child process: `python -m builder.stages.quantize`.
 
 import ctypes
 import gc
-import json
 import shutil
-import struct
 import sys
 import types
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from builder.checkpoint.families import FAMILIES
-from builder.checkpoint.source import read_config, resolve_data_type
+from builder.checkpoint.checkpoint import read_folder
 from builder.progress import Report, Step
+from builder.stages.awq_names import repair_awq_names
 from builder.stages.stage import Job, stage_main
 
 CHECKPOINT, PROOF, ORIGINAL = "checkpoint", "proof.npz", "original"
@@ -27,7 +26,6 @@ PROOF_TOKENS = 256
 PROOF_LOGITS = 16 << 20  # at most, in all: 64 MiB as float32
 CLIP_TOKENS = 512  # of Quark's search
 CLIP_BYTES = 24 << 20
-_HEADER_SIZE = struct.Struct("<Q")
 
 # Parts of Quark that this recipe never calls, each costly or impossible to import: the first compiles C++ (and fails
 # where there is no compiler), the second parses the source of every model in transformers to find mixtures of experts.
@@ -50,29 +48,19 @@ def quantize(job: Job, report: Report) -> Job:
     _leave_out_unused_modules()
     import torch
     from quark.torch import LLMTemplate, ModelQuantizer, export_safetensors
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoTokenizer
 
     # 1. The model, and what it says while it is still whole.
-    checkpoint, output = Path(job["checkpoint"]), Path(job["output"])
-    data_type = resolve_data_type(job["data_type"], checkpoint)
-    model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=getattr(torch, data_type)).eval()
-    for parameter in model.parameters():
-        # Into memory of its own: pages of a mapped file that are written to stay until the whole file is unmapped.
-        parameter.data = parameter.data.clone()
+    checkpoint, output = read_folder(Path(job["checkpoint"])), Path(job["output"])
+    data_type = checkpoint.weights.loaded_type(job["data_type"])
+    model = _load(checkpoint.path, data_type)
     with np.load(job["blocks"]) as blocks:
         calibration = torch.from_numpy(blocks["calibration"])
         measured = [*blocks["text"], *blocks["chats"]]
-    (output / ORIGINAL).mkdir(parents=True)
-    with torch.inference_mode():
-        for done, block in enumerate(measured):
-            report(Step("quantize", 0, 0, f"measuring the original, {done + 1} of {len(measured)}"))
-            logits = model(torch.from_numpy(block)[None]).logits[0]
-            rows = [part.float().log_softmax(dim=-1).clamp(min=-60_000).half() for part in logits.split(32)]
-            np.save(output / ORIGINAL / f"{done}.npy", torch.cat(rows).numpy())
-        del logits, rows  # of a large vocabulary they are large
+    _measure(model, measured, output / ORIGINAL, report)
 
     # 2. Quantization.
-    config = LLMTemplate.get(FAMILIES[read_config(checkpoint)["model_type"]].awq_template).get_config(
+    config = LLMTemplate.get(checkpoint.model.family.awq_template).get_config(
         scheme=f"uint4_wo_{job['group_size']}",
         algorithm=None if job["quant_algo"] == "none" else job["quant_algo"],
         exclude_layers=list(job["exclude_layers"]),
@@ -84,7 +72,7 @@ def quantize(job: Job, report: Report) -> Job:
 
     # 3. What the quantized model says, and its weights.
     with torch.inference_mode():
-        token_ids = measured[0][: min(PROOF_TOKENS, PROOF_LOGITS // model.config.vocab_size)]
+        token_ids = measured[0][: min(PROOF_TOKENS, PROOF_LOGITS // checkpoint.model.shape.vocabulary)]
         logits = model(torch.from_numpy(token_ids)[None]).logits[0].float()
         np.savez(output / PROOF, token_ids=token_ids, logits=logits.numpy())
         # "reorder" is the nibble order that OGA's model builder reads; "order" exports garbage without a word.
@@ -98,44 +86,35 @@ def quantize(job: Job, report: Report) -> Job:
             )
     if job["custom_mode"] == "awq":
         repair_awq_names(output / CHECKPOINT)
-    AutoTokenizer.from_pretrained(checkpoint).save_pretrained(output / CHECKPOINT)
+    AutoTokenizer.from_pretrained(checkpoint.path).save_pretrained(output / CHECKPOINT)
     for name in ("generation_config.json", "chat_template.jinja"):
-        if (checkpoint / name).is_file():
-            shutil.copyfile(checkpoint / name, output / CHECKPOINT / name)
+        if (checkpoint.path / name).is_file():
+            shutil.copyfile(checkpoint.path / name, output / CHECKPOINT / name)
     return {"data_type": data_type}
 
 
-def repair_awq_names(checkpoint: Path) -> None:
-    """Call what is not quantized `weight` again: in AWQ's format Quark writes every weight as `qweight`.
+def _load(checkpoint: Path, data_type: str) -> Any:
+    """The model, in memory of its own: pages of a mapped file that are written to stay until all of it is unmapped."""
+    import torch
+    from transformers import AutoModelForCausalLM
 
-    Only headers change. The safetensors format lets a header end in spaces, so no data moves.
-    """
-    headers = {file: _read_header(file) for file in checkpoint.glob("*.safetensors")}
-    names = awq_names(name for header, _ in headers.values() for name in header)
-    for file, (header, size) in headers.items():
-        renamed = json.dumps({names.get(name, name): entry for name, entry in header.items()}, separators=(",", ":"))
-        with file.open("r+b") as content:
-            content.seek(_HEADER_SIZE.size)
-            content.write(renamed.encode().ljust(size))
-    index = checkpoint / "model.safetensors.index.json"
-    if index.is_file():
-        content = json.loads(index.read_text(encoding="utf-8"))
-        content["weight_map"] = {names.get(name, name): shard for name, shard in content["weight_map"].items()}
-        index.write_text(json.dumps(content, indent=2), encoding="utf-8")
+    model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=getattr(torch, data_type)).eval()
+    for parameter in model.parameters():
+        parameter.data = parameter.data.clone()
+    return model
 
 
-def awq_names(written: Iterable[str]) -> dict[str, str]:
-    """Written name -> right name of every tensor that is called `qweight` and has no scales; never a longer one."""
-    names = set(written)
-    layers = (name.removesuffix(".qweight") for name in names if name.endswith(".qweight"))
-    return {f"{layer}.qweight": f"{layer}.weight" for layer in layers if f"{layer}.scales" not in names}
+def _measure(model: Any, blocks: Sequence[NDArray[np.int64]], output: Path, report: Report) -> None:
+    """Write the log probabilities of every block, each a file of its own."""
+    import torch
 
-
-def _read_header(file: Path) -> tuple[dict[str, Any], int]:
-    """The JSON header of a safetensors file, and its size in bytes."""
-    with file.open("rb") as content:
-        (size,) = _HEADER_SIZE.unpack(content.read(_HEADER_SIZE.size))
-        return json.loads(content.read(size)), size
+    output.mkdir(parents=True)
+    with torch.inference_mode():
+        for done, block in enumerate(blocks):
+            report(Step("quantize", 0, 0, f"measuring the original, {done + 1} of {len(blocks)}"))
+            logits = model(torch.from_numpy(block)[None]).logits[0]
+            rows = [part.float().log_softmax(dim=-1).clamp(min=-60_000).half() for part in logits.split(32)]
+            np.save(output / f"{done}.npy", torch.cat(rows).numpy())
 
 
 def _leave_out_unused_modules() -> None:

@@ -20,6 +20,7 @@ import pytest
 
 from builder import launch
 from builder.build import calibration_inputs, staging
+from builder.checkpoint.checkpoint import read
 from builder.checkpoint.source import locate, parse_source
 from builder.demo import CHECKPOINT
 from builder.errors import BuildError, StageFailed, VerificationFailed
@@ -28,7 +29,7 @@ from builder.kept.results import Facts, describe, keep
 from builder.progress import Step, silent
 from builder.quality import LOSS_LIMIT, Quality, judge
 from builder.recipe import ExportTarget, QuantRecipe, recipe_hash
-from builder.stages.export import read_graph
+from builder.stages.graph import read_graph
 from builder.stages.stage import run_stage
 from builder.stages.verify import check_prompts, check_streamed_text
 from serving.engine.engine import Engine
@@ -179,7 +180,7 @@ def test_an_export_that_would_not_stop_is_refused(exact_model: Path) -> None:
 def resume_from(stages: Stages, models_dir: Path) -> Path:
     """Put finished stages where a build of the demo looks for them; returns its working folder."""
     (models_dir / "demo").mkdir()
-    with staging(locate(parse_source("demo")), models_dir / "demo") as work:
+    with staging(read(locate(parse_source("demo"))), models_dir / "demo") as work:
         for kept in stages.kept.values():
             shutil.copytree(kept.folder, work / kept.folder.name)
             shutil.copy(kept.folder.with_name(f"{kept.folder.name}.json"), work)
@@ -355,7 +356,7 @@ def test_auto_quality_keeps_the_first_that_loses_little_enough(
 ) -> None:
     ways: list[dict[str, Any]] = [{}, {"group_size": 32}, {"group_size": 32, "quant_algo": "gptq"}]
     (tmp_path / "demo").mkdir()
-    with staging(locate(parse_source("demo")), tmp_path / "demo") as work:
+    with staging(read(locate(parse_source("demo"))), tmp_path / "demo") as work:
         for way, loss in zip(ways, losses, strict=True):
             remember(stages, work, **way, kl_divergence=loss)
     source, steps = parse_source("demo"), list[Step]()
@@ -370,7 +371,7 @@ def test_auto_quality_keeps_the_first_that_loses_little_enough(
 
 def test_without_auto_quality_a_large_loss_is_only_reported(tmp_path: Path, stages: Stages) -> None:
     (tmp_path / "demo").mkdir()
-    with staging(locate(parse_source("demo")), tmp_path / "demo") as work:
+    with staging(read(locate(parse_source("demo"))), tmp_path / "demo") as work:
         remember(stages, work, kl_divergence=0.4)
     built = launch.make(parse_source("demo"), STAGES_RECIPE, STAGES_TARGET, tmp_path, silent)
     assert "try --group-size 32, then --quant-algo gptq" in launch.describe(built)

@@ -10,15 +10,16 @@ from typing import Any
 
 import pytest
 
+from builder.checkpoint.checkpoint import read
+from builder.checkpoint.quantization import Quantization
 from builder.checkpoint.source import locate, parse_source
 from builder.demo import CHECKPOINT
 from builder.errors import BuildError, SourceError
 from builder.kept.artifact import check_files, read_manifest
 from builder.progress import silent
 from builder.recipe import ExportTarget, QuantRecipe
-from builder.stages.export import read_graph
-from builder.stages.quantize import awq_names, repair_awq_names
-from builder.steps import export_step, quantize_step, quantized_by
+from builder.stages.graph import read_graph
+from builder.steps import export_step, quantize_step, quantized_by, read_quantized
 from serving.engine.engine import Engine
 from serving.types import Message, SamplingOptions, complete
 from tests.builder.stages.test_calibration import pile
@@ -78,7 +79,8 @@ def test_an_export_by_itself_is_proved_and_served(tmp_path: Path, stages: Stages
     quantized = Path(stages.job["quantized"])
     (quantized / "proof.npz").write_bytes(Path(stages.job["proof"]).read_bytes())
     try:
-        made, quality = export_step(quantized, ExportTarget(accuracy_level=1), tmp_path / "made", silent)
+        target = ExportTarget(accuracy_level=1)
+        made, quality = export_step(read_quantized(quantized), target, tmp_path / "made", silent)
     finally:
         (quantized / "proof.npz").unlink()
     assert quality.export is not None and quality.export.kl_divergence < 1e-3
@@ -93,9 +95,9 @@ def test_nothing_that_exists_is_overwritten(tmp_path: Path) -> None:
     precious = tmp_path / "precious"
     precious.write_text("kept")
     with pytest.raises(BuildError, match=r"--output_dir .*precious exists: nothing is overwritten"):
-        quantize_step(locate(parse_source("demo")), QuantRecipe(dataset="demo"), precious, silent)
+        quantize_step(read(locate(parse_source("demo"))), QuantRecipe(dataset="demo"), precious, silent)
     with pytest.raises(BuildError, match=r"-o .*precious exists: nothing is overwritten"):
-        export_step(CHECKPOINT, ExportTarget(), precious, silent)
+        export_step(read(locate(parse_source("demo"))), ExportTarget(), precious, silent)
     assert precious.read_text() == "kept"
 
 
@@ -143,10 +145,11 @@ AWQ = {"quant_method": "awq", "bits": 4, "group_size": 32, "zero_point": True, "
 
 
 def test_the_recipe_is_read_from_either_format() -> None:
-    quark, awq = (quantized_by({"quantization_config": found}) for found in (QUARK, AWQ))
+    rounded = {**QUARK, "algo_config": None}
+    quark, awq, none = (quantized_by(Quantization.of({"quantization_config": f})) for f in (QUARK, AWQ, rounded))
     assert (quark["quant_algo"], quark["group_size"], quark["exclude_layers"]) == ("gptq", 64, [])
     assert (awq["quant_algo"], awq["group_size"], awq["exclude_layers"]) == ("awq", 32, ["lm_head"])
-    assert quantized_by({"quantization_config": {**QUARK, "algo_config": None}})["quant_algo"] == "none"
+    assert none["quant_algo"] == "none"
 
 
 @pytest.mark.parametrize(
@@ -162,39 +165,5 @@ def test_the_recipe_is_read_from_either_format() -> None:
 )
 def test_other_quantizations_are_refused(config: dict[str, Any], words: str) -> None:
     with pytest.raises(SourceError) as refused:
-        quantized_by(config)
+        quantized_by(Quantization.of(config))
     assert words in str(refused.value)
-
-
-# AWQ's names
-
-
-def test_only_what_has_no_scales_is_renamed() -> None:
-    written = ["a.qweight", "a.scales", "a.qzeros", "norm.qweight", "norm.bias"]
-    assert awq_names(written) == {"norm.qweight": "norm.weight"}
-
-
-def test_names_are_repaired_in_place_across_shards_and_no_weight_changes(tmp_path: Path) -> None:
-    import torch
-    from safetensors.torch import load_file, save_file
-
-    first = {"a.qweight": torch.arange(6), "norm.qweight": torch.ones(3)}
-    second = {"a.scales": torch.rand(2), "embed.qweight": torch.rand(4, 4)}
-    shards = {"model-1.safetensors": first, "model-2.safetensors": second}
-    for name, tensors in shards.items():
-        save_file(tensors, tmp_path / name, {"format": "pt"})
-    index = {"weight_map": {name: shard for shard, tensors in shards.items() for name in tensors}}
-    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
-    sizes = {path.name: path.stat().st_size for path in tmp_path.glob("*.safetensors")}
-
-    repair_awq_names(tmp_path)
-    loaded = {name: load_file(tmp_path / name) for name in shards}
-    assert {name: set(tensors) for name, tensors in loaded.items()} == {
-        "model-1.safetensors": {"a.qweight", "norm.weight"},
-        "model-2.safetensors": {"a.scales", "embed.weight"},
-    }
-    assert loaded["model-1.safetensors"]["norm.weight"].equal(first["norm.qweight"])
-    assert loaded["model-2.safetensors"]["embed.weight"].equal(second["embed.qweight"])
-    assert {path.name: path.stat().st_size for path in tmp_path.glob("*.safetensors")} == sizes
-    mapped = json.loads((tmp_path / "model.safetensors.index.json").read_text())["weight_map"]
-    assert mapped["embed.weight"] == "model-2.safetensors" and "embed.qweight" not in mapped

@@ -16,7 +16,10 @@ import onnx
 import pytest
 from safetensors.numpy import load_file
 
-from builder.checkpoint.families import FAMILIES, REFUSED, builder_config, check_config, context_limit, family_of
+from builder.checkpoint import told
+from builder.checkpoint.families import FAMILIES, family_of
+from builder.checkpoint.model import Model
+from builder.checkpoint.refused import REFUSED
 from builder.errors import UnsupportedModel
 from serving.engine.oga import OgaRuntime
 from serving.engine.prefix import prefill_cuts
@@ -252,9 +255,21 @@ def test_a_scale_rounded_to_two_decimals_would_be_seen(work: Path, tmp_path: Pat
 
 # What the model builder is told
 
+
+def builder_config(config: dict[str, Any]) -> dict[str, Any]:
+    return told.builder_config(Model.of(config))
+
+
+def context_limit(config: dict[str, Any]) -> int | None:
+    return told.context_limit(Model.of(config))
+
+
 CONFIG: dict[str, Any] = {
     "model_type": "llama",
+    "vocab_size": 32_000,
     "hidden_size": 4096,
+    "intermediate_size": 11_008,
+    "shared_intermediate_size": 11_008,
     "num_attention_heads": 32,
     "num_hidden_layers": 2,
     "max_position_embeddings": 32_768,
@@ -264,7 +279,7 @@ YARN = {"rope_type": "yarn", "rope_theta": 1e6, "factor": 4.0, "original_max_pos
 
 
 @pytest.mark.parametrize(
-    ("model_type", "rope_type", "told"),
+    ("model_type", "rope_type", "architecture"),
     [
         ("llama", "default", "LlamaForCausalLM"),
         ("llama", "llama3", "LlamaForCausalLM"),
@@ -275,10 +290,12 @@ YARN = {"rope_type": "yarn", "rope_theta": 1e6, "factor": 4.0, "original_max_pos
         ("helium", "default", "Ernie4_5ForCausalLM"),
     ],
 )
-def test_the_architecture_told_is_one_that_knows_the_rotation(model_type: str, rope_type: str, told: str) -> None:
+def test_the_architecture_told_is_one_that_knows_the_rotation(
+    model_type: str, rope_type: str, architecture: str
+) -> None:
     rope = {**CONFIG["rope_parameters"], "rope_type": rope_type}
     config = builder_config({**CONFIG, "model_type": model_type, "rope_parameters": rope})
-    assert config["architectures"] == [told]
+    assert config["architectures"] == [architecture]
 
 
 FACTORS = {"short_factor": [1.0] * 64, "long_factor": [2.0] * 64}
@@ -298,7 +315,7 @@ FACTORS = {"short_factor": [1.0] * 64, "long_factor": [2.0] * 64}
     ],
 )
 def test_the_generation_of_config_json_that_most_models_are_published_with_passes(published: dict[str, Any]) -> None:
-    check_config({**CONFIG, "rope_parameters": None, **published})
+    told.check(Model.of({**CONFIG, "rope_parameters": None, **published}))
 
 
 @pytest.mark.parametrize("model_type", ["mistral", "phi3", "ministral3"])
@@ -343,7 +360,7 @@ def test_only_scalings_that_change_beyond_a_length_limit_the_context() -> None:
 def refusal(**changes: Any) -> str:
     """The words in which a configuration is refused."""
     with pytest.raises(UnsupportedModel) as refused:
-        check_config({**CONFIG, **changes})
+        told.check(Model.of({**CONFIG, **changes}))
     return str(refused.value)
 
 

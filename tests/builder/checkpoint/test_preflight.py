@@ -11,10 +11,12 @@ from typing import Any
 import pytest
 
 from builder import demo
-from builder.checkpoint.families import REFUSED
+from builder.checkpoint.checkpoint import Checkpoint, read_folder
+from builder.checkpoint.model import Shape
 from builder.checkpoint.preflight import check, check_disk, check_memory
-from builder.checkpoint.resources import Shape, disk, peak_memory
-from builder.checkpoint.source import count_parameters, read_config
+from builder.checkpoint.refused import REFUSED
+from builder.checkpoint.resources import disk, peak_memory
+from builder.checkpoint.weights import Tensor, Weights
 from builder.errors import BuildError, SourceError, UnsupportedModel
 from builder.recipe import ExportTarget, GroupSize, QuantRecipe
 from serving.hardware import available_memory
@@ -58,18 +60,18 @@ def configure(checkpoint: Path, **changes: Any) -> None:
 def refusal(checkpoint: Path, error: type[BuildError], group_size: GroupSize = 128) -> str:
     """The words in which a build is refused."""
     with pytest.raises(BuildError) as refused:
-        check(checkpoint, QuantRecipe(group_size=group_size), ExportTarget(), checkpoint.parent / "models")
+        check(read_folder(checkpoint), QuantRecipe(group_size=group_size), ExportTarget(), checkpoint.parent / "models")
     assert type(refused.value) is error
     return str(refused.value)
 
 
 def test_the_demo_checkpoint_passes_wherever_it_is_built(tmp_path: Path) -> None:
-    check(demo.CHECKPOINT, QuantRecipe(), ExportTarget(), tmp_path / "not" / "there" / "yet")
+    check(read_folder(demo.CHECKPOINT), QuantRecipe(), ExportTarget(), tmp_path / "not" / "there" / "yet")
     assert not (tmp_path / "not").exists()
 
 
 def test_a_whole_checkpoint_passes(checkpoint: Path) -> None:
-    check(checkpoint, QuantRecipe(), ExportTarget(), checkpoint)
+    check(read_folder(checkpoint), QuantRecipe(), ExportTarget(), checkpoint)
 
 
 def test_an_unknown_architecture_is_refused_with_those_that_work(checkpoint: Path) -> None:
@@ -89,7 +91,7 @@ def test_a_group_that_does_not_divide_is_refused_with_those_that_do(checkpoint: 
     message = refusal(checkpoint, UnsupportedModel)
     assert "down_proj has 832 inputs" in message
     assert "group size 128: use --group-size 64 or 32." in message
-    check(checkpoint, QuantRecipe(group_size=64), ExportTarget(), checkpoint)
+    check(read_folder(checkpoint), QuantRecipe(group_size=64), ExportTarget(), checkpoint)
 
 
 def test_every_kind_of_linear_is_checked_against_the_group(checkpoint: Path) -> None:
@@ -111,7 +113,7 @@ def test_a_head_size_that_attention_cannot_compute_is_refused(checkpoint: Path) 
 
 def test_a_rotated_part_of_each_head_that_attention_cannot_compute_is_refused(checkpoint: Path) -> None:
     configure(checkpoint, partial_rotary_factor=0.5)
-    check(checkpoint, QuantRecipe(), ExportTarget(), checkpoint)
+    check(read_folder(checkpoint), QuantRecipe(), ExportTarget(), checkpoint)
     configure(checkpoint, rope_scaling={"partial_rotary_factor": 0.4})
     assert "25 values per head are rotated" in refusal(checkpoint, UnsupportedModel)
     configure(checkpoint, partial_rotary_factor="half")
@@ -133,7 +135,7 @@ def test_a_rotary_embedding_of_another_shape_is_refused(checkpoint: Path) -> Non
 
 def test_a_null_head_size_means_that_it_follows_from_the_others(checkpoint: Path) -> None:
     (checkpoint / "config.json").write_text(json.dumps({**CONFIG, "head_dim": None}))
-    check(checkpoint, QuantRecipe(), ExportTarget(), checkpoint)
+    check(read_folder(checkpoint), QuantRecipe(), ExportTarget(), checkpoint)
 
 
 @pytest.mark.parametrize("key", ["hidden_size", "intermediate_size", "num_attention_heads", "num_hidden_layers"])
@@ -185,7 +187,7 @@ def test_a_shard_that_is_not_whole_is_named_whatever_its_size(checkpoint: Path) 
     (checkpoint / "model.safetensors.index.json").write_text(json.dumps(index))
     second = checkpoint / "model-2.safetensors"
     write_weights(second, 10**9)
-    check(checkpoint, QuantRecipe(), ExportTarget(), checkpoint)
+    check(read_folder(checkpoint), QuantRecipe(), ExportTarget(), checkpoint)
     os.truncate(second, second.stat().st_size - 1)
     started = time.perf_counter()
     message = refusal(checkpoint, SourceError)
@@ -202,7 +204,7 @@ def test_a_pointer_of_git_lfs_is_no_shard(checkpoint: Path) -> None:
 def test_a_checkpoint_with_all_its_shards_passes(checkpoint: Path) -> None:
     index = {"weight_map": {"a": "model.safetensors", "b": "model.safetensors"}}
     (checkpoint / "model.safetensors.index.json").write_text(json.dumps(index))
-    check(checkpoint, QuantRecipe(), ExportTarget(), checkpoint)
+    check(read_folder(checkpoint), QuantRecipe(), ExportTarget(), checkpoint)
 
 
 @pytest.mark.parametrize("content", [b"{", b"{}", b"[]", b'{"weight_map": []}', b'{"weight_map": null}', b"\xff"])
@@ -233,51 +235,54 @@ def test_a_base_model_is_refused_for_want_of_a_chat_template(checkpoint: Path, t
 def test_a_chat_template_inside_the_tokenizer_configuration_will_do(checkpoint: Path, template: Any) -> None:
     (checkpoint / "chat_template.jinja").unlink()
     (checkpoint / "tokenizer_config.json").write_text(json.dumps({"chat_template": template}))
-    check(checkpoint, QuantRecipe(), ExportTarget(), checkpoint)
+    check(read_folder(checkpoint), QuantRecipe(), ExportTarget(), checkpoint)
 
 
-def shape_of(millions: float, data_type: str = "bfloat16") -> Shape:
+def model_of(millions: float) -> Checkpoint:
     """A model of so many million parameters with the proportions of Llama 2."""
-    return Shape(int(millions * 1e6), data_type, 32_000, 4096, 11_008, 32, tied=False)
+    demos = read_folder(demo.CHECKPOINT)
+    shape = Shape(
+        vocabulary=32_000, hidden=4096, intermediate=11_008, layers=32, heads=32, kv_heads=32, head_size=128,
+        rotated=128, tied=False,
+    )  # fmt: skip
+    weights = Weights({"all": Tensor("BF16", (int(millions * 1e6),), "model.safetensors")})
+    return replace(demos, model=replace(demos.model, shape=shape), weights=weights)
+
+
+BFLOAT16, FLOAT32 = QuantRecipe(data_type="bfloat16"), QuantRecipe(data_type="float32")
 
 
 def test_too_little_disk_is_refused_with_what_every_stage_needs(tmp_path: Path) -> None:
     free = shutil.disk_usage(tmp_path).free
-    check_disk(shape_of(200), ExportTarget(), tmp_path)
+    check_disk(model_of(200), BFLOAT16, ExportTarget(), tmp_path)
     with pytest.raises(BuildError, match=r"MiB \(calibrate 1, quantize \d+, export \d+\): free some") as refused:
-        check_disk(shape_of(free / 1e6), ExportTarget(), tmp_path)
+        check_disk(model_of(free / 1e6), BFLOAT16, ExportTarget(), tmp_path)
     assert "--models-dir" in str(refused.value)
 
 
 def test_too_little_memory_is_refused_before_anything_is_loaded() -> None:
     free = available_memory()
-    check_memory(shape_of(100), QuantRecipe(num_calib_data=1, seq_len=64))
+    check_memory(model_of(100), replace(BFLOAT16, num_calib_data=1, seq_len=64))
     with pytest.raises(BuildError, match=r"quantizing needs about \d+ MiB of memory and \d+ MiB are free") as refused:
-        check_memory(shape_of(free / 1e6, "float32"), QuantRecipe())
+        check_memory(model_of(free / 1e6), FLOAT32)
     assert "--data-type bfloat16" in str(refused.value)
     with pytest.raises(BuildError) as refused:
-        check_memory(shape_of(free / 1e6), QuantRecipe())
+        check_memory(model_of(free / 1e6), BFLOAT16)
     assert "--data-type" not in str(refused.value)
 
 
 def test_memory_grows_with_what_is_loaded_and_with_the_calibration() -> None:
-    recipe, long = QuantRecipe(), QuantRecipe(num_calib_data=512)
-    small, large = (peak_memory(shape_of(millions), recipe, mapped=False) for millions in (3000, 7000))
+    recipe, long = BFLOAT16, replace(BFLOAT16, num_calib_data=512)
+    small, large = (peak_memory(model_of(millions), recipe, mapped=False) for millions in (3000, 7000))
     assert large - small == pytest.approx(2 * 4000 * 2_000_000)  # loaded, and frozen
-    assert peak_memory(shape_of(3000, "float32"), recipe) > large / 2 > small / 2
-    assert peak_memory(shape_of(3000), long) > small
-    assert peak_memory(shape_of(3000), replace(long, quant_algo="none")) < peak_memory(shape_of(3000), long)
-    assert peak_memory(shape_of(100), recipe, mapped=False) <= peak_memory(shape_of(100), recipe)
+    assert peak_memory(model_of(3000), FLOAT32) > large / 2 > small / 2
+    assert peak_memory(model_of(3000), long) > small
+    assert peak_memory(model_of(3000), replace(long, quant_algo="none")) < peak_memory(model_of(3000), long)
+    assert peak_memory(model_of(100), recipe, mapped=False) <= peak_memory(model_of(100), recipe)
 
 
 def test_disk_grows_with_what_stays_in_16_or_32_bits() -> None:
-    eight, sixteen = (disk(shape_of(7000), ExportTarget(lm_head_bits=bits)) for bits in (8, 16))
+    eight, sixteen = (disk(model_of(7000), BFLOAT16, ExportTarget(lm_head_bits=bits)) for bits in (8, 16))
     assert eight["quantize"] == sixteen["quantize"]
     assert sixteen["export"] - eight["export"] == pytest.approx(2.9 * 32_000 * 4096)
-    assert disk(shape_of(7000, "float32"), ExportTarget())["quantize"] > eight["quantize"]
-
-
-def test_a_shape_is_read_from_the_configuration_and_the_headers() -> None:
-    parameters = count_parameters(demo.CHECKPOINT)
-    shape = Shape.of(read_config(demo.CHECKPOINT), parameters, "float32")
-    assert shape == Shape(5_984_000, "float32", 1856, 256, 768, 7, tied=True)
+    assert disk(model_of(7000), FLOAT32, ExportTarget())["quantize"] > eight["quantize"]

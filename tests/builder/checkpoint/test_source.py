@@ -7,22 +7,11 @@ import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from builder import demo
-from builder.checkpoint import source
-from builder.checkpoint.source import (
-    Source,
-    fingerprint,
-    locate,
-    parse_source,
-    read_chat_template,
-    read_config,
-    read_tokenizer_config,
-    resolve_data_type,
-)
+from builder.checkpoint.source import Source, fingerprint, locate, parse_source
 from builder.errors import SourceError
 from tests.hub import TOKEN, Hub, Repository, in_child, serve, start_child
 
@@ -155,28 +144,12 @@ def test_the_demos_fingerprint_is_of_its_content_not_of_its_times(
     assert locate(parse_source("demo")).revision != shipped
 
 
-def test_the_configurations_of_a_checkpoint_are_read(folder: Path) -> None:
-    assert read_config(folder) == {"model_type": "llama"}
-    assert read_tokenizer_config(folder) == {}
-    assert read_chat_template(folder) == "{{ 'h\u00e9llo' }}"
-
-
-def test_a_folder_that_is_no_checkpoint_says_what_would_be_one(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match="name the repository with the original weights"):
-        read_config(tmp_path)
-    for name in ("genai_config.json", "config.json", "model.onnx"):
-        (tmp_path / name).write_text("{}")
-    with pytest.raises(SourceError, match="is an export already: serve it with"):
-        read_config(tmp_path)
-
-
 def test_a_repository_without_safetensors_or_chat_template_is_refused_with_what_to_do(tmp_path: Path) -> None:
     fetch = """
 from builder.launch import fetch
-from builder.checkpoint.preflight import check_weights
 from builder.recipe import QuantRecipe
 from builder.checkpoint.source import parse_source
-check_weights(fetch(parse_source(sys.argv[1]), QuantRecipe(dataset="offline")).path)
+fetch(parse_source(sys.argv[1]), QuantRecipe(dataset="offline"))
 answer = None
 """
     sizes = {
@@ -197,37 +170,6 @@ answer = None
     assert no_template["error"] == "UnsupportedModel"
     assert "Use its chat or instruct version" in no_template["message"]
     assert not any(name.endswith((".safetensors", ".bin")) for name in hub.served)
-
-
-def test_a_chat_template_that_is_not_utf8_is_a_clear_error(folder: Path) -> None:
-    (folder / "chat_template.jinja").write_bytes(b"\xff")
-    with pytest.raises(SourceError, match=r"chat_template\.jinja cannot be read"):
-        read_chat_template(folder)
-
-
-def write_tensors(file: Path, **sizes: int) -> None:
-    """A safetensors file of zeros: so many values of each dtype."""
-    width = {"F32": 4, "F16": 2, "BF16": 2}
-    header: dict[str, Any] = {}
-    end = 0
-    for dtype, size in sizes.items():
-        start, end = end, end + size * width[dtype]
-        header[dtype.lower()] = {"dtype": dtype, "shape": [size], "data_offsets": [start, end]}
-    text = json.dumps(header).encode()
-    file.write_bytes(len(text).to_bytes(8, "little") + text + bytes(end))
-
-
-def test_a_small_model_is_computed_in_float32_and_a_large_one_as_it_is_stored(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    write_tensors(tmp_path / "model-1.safetensors", BF16=60, F32=30)
-    write_tensors(tmp_path / "model-2.safetensors", F16=40)
-    assert resolve_data_type("auto", tmp_path) == "float32"
-    assert resolve_data_type("float16", tmp_path) == "float16"
-    monkeypatch.setattr(source, "SMALL_MODEL", 130)
-    assert resolve_data_type("auto", tmp_path) == "bfloat16"
-    write_tensors(tmp_path / "model-3.safetensors", F16=30)
-    assert resolve_data_type("auto", tmp_path) == "float16"
 
 
 @pytest.fixture

@@ -20,18 +20,14 @@ from tokenizers import Tokenizer
 from tokenizers.processors import TemplateProcessing
 
 from builder import demo
+from builder.checkpoint.checkpoint import read_settings
 from builder.checkpoint.source import Source
 from builder.errors import CalibrationError, SourceError
 from builder.flags import add_build_flags, recipe_from
 from builder.recipe import CHATS, HELDOUT, ExportTarget, QuantRecipe, recipe_hash
-from builder.stages.calibration import (
-    _DRAWN_AT_ONCE,
-    _PIECE,
-    Blocks,
-    _pile,
-    file_digest,
-    make_blocks,
-)
+from builder.stages.calibration import Blocks, make_blocks
+from builder.stages.datasets import _DRAWN_AT_ONCE, _PIECE, file_digest
+from builder.stages.datasets import pile as pile_documents
 from tests.hub import Hub, Repository, in_child, serve
 
 HELD = HELDOUT[0] * HELDOUT[1]
@@ -40,11 +36,12 @@ WIKITEXT = "Salesforce/wikitext"
 FROM_HUB = """
 from dataclasses import asdict
 from builder import demo
+from builder.checkpoint.checkpoint import read_settings
 from builder.stages.calibration import make_blocks
 from builder.recipe import QuantRecipe
 steps = []
 recipe = QuantRecipe(dataset=sys.argv[1], num_calib_data=int(sys.argv[2]), seq_len=64, fallback_dataset=sys.argv[3])
-blocks = asdict(make_blocks(demo.CHECKPOINT, recipe, steps.append))
+blocks = asdict(make_blocks(read_settings(demo.CHECKPOINT), recipe, steps.append))
 answer = {name: value if name == "dataset" else value.ravel().tolist() for name, value in blocks.items()}
 answer["notes"] = [step.note for step in steps if step.stage == "calibrate"]
 answer["heavy"] = sorted({"torch", "quark"} & set(sys.modules))
@@ -65,16 +62,21 @@ def checkpoint(tmp_path: Path) -> Path:
     return folder
 
 
+def blocks_of(checkpoint: Path, recipe: QuantRecipe) -> Blocks:
+    """What a recipe makes of a checkpoint's tokenizer and template; it needs no weights."""
+    return make_blocks(read_settings(checkpoint), recipe)
+
+
 @pytest.mark.parametrize(("sequences", "length"), [(1, 16), (5, 100)])
 def test_blocks_have_the_recipes_shape_and_held_out_text_always_its_own(sequences: int, length: int) -> None:
-    blocks = make_blocks(demo.CHECKPOINT, QuantRecipe(dataset="demo", num_calib_data=sequences, seq_len=length))
+    blocks = blocks_of(demo.CHECKPOINT, QuantRecipe(dataset="demo", num_calib_data=sequences, seq_len=length))
     assert blocks.calibration.shape == (sequences, length)
     assert (blocks.heldout.shape, blocks.chats.shape) == (HELDOUT, CHATS)
     assert blocks.calibration.dtype == blocks.heldout.dtype == blocks.chats.dtype == np.int64
 
 
 def test_tokens_are_of_the_vocabulary_and_the_text_is_a_chat(tokenizer: Tokenizer) -> None:
-    blocks = make_blocks(demo.CHECKPOINT, QuantRecipe(dataset="demo", num_calib_data=4, seq_len=128))
+    blocks = blocks_of(demo.CHECKPOINT, QuantRecipe(dataset="demo", num_calib_data=4, seq_len=128))
     for block in (blocks.calibration, blocks.heldout, blocks.chats):
         assert 0 <= block.min() <= block.max() < tokenizer.get_vocab_size()
         assert "user" in tokenizer.decode(block[0].tolist(), skip_special_tokens=False)
@@ -82,7 +84,7 @@ def test_tokens_are_of_the_vocabulary_and_the_text_is_a_chat(tokenizer: Tokenize
 
 def test_the_same_recipe_gives_the_same_blocks() -> None:
     recipe = QuantRecipe(dataset="demo", num_calib_data=2, seq_len=64)
-    assert same(make_blocks(demo.CHECKPOINT, recipe), make_blocks(demo.CHECKPOINT, recipe))
+    assert same(blocks_of(demo.CHECKPOINT, recipe), blocks_of(demo.CHECKPOINT, recipe))
 
 
 def same(one: Blocks, other: Blocks) -> bool:
@@ -90,14 +92,14 @@ def same(one: Blocks, other: Blocks) -> bool:
 
 
 def test_every_recipe_is_measured_on_the_same_text_of_the_demo() -> None:
-    small = make_blocks(demo.CHECKPOINT, QuantRecipe(dataset="demo", num_calib_data=1, seq_len=16))
-    large = make_blocks(demo.CHECKPOINT, QuantRecipe(dataset="demo", num_calib_data=32, seq_len=256))
+    small = blocks_of(demo.CHECKPOINT, QuantRecipe(dataset="demo", num_calib_data=1, seq_len=16))
+    large = blocks_of(demo.CHECKPOINT, QuantRecipe(dataset="demo", num_calib_data=32, seq_len=256))
     assert np.array_equal(small.heldout, large.heldout)
     assert np.array_equal(small.chats, large.chats)
 
 
 def test_the_demo_is_calibrated_on_wordings_of_its_training_and_measured_on_held_out_ones(tokenizer: Tokenizer) -> None:
-    blocks = make_blocks(demo.CHECKPOINT, QuantRecipe(dataset="demo", num_calib_data=32, seq_len=128))
+    blocks = blocks_of(demo.CHECKPOINT, QuantRecipe(dataset="demo", num_calib_data=32, seq_len=128))
     calibrated, measured = (tokenizer.decode(block.ravel().tolist()) for block in (blocks.calibration, blocks.heldout))
     assert all(content in calibrated for content in first_chats("train"))
     assert all(content in measured for content in first_chats("heldout"))
@@ -110,7 +112,7 @@ def first_chats(split: demo.Split) -> list[str]:
 
 
 def test_the_demo_is_measured_on_twice_as_many_conversations_not_twice_on_the_same(tokenizer: Tokenizer) -> None:
-    blocks = make_blocks(demo.CHECKPOINT, QuantRecipe(dataset="demo", num_calib_data=1, seq_len=16))
+    blocks = blocks_of(demo.CHECKPOINT, QuantRecipe(dataset="demo", num_calib_data=1, seq_len=16))
     rendered = render(demo.conversations("heldout"), demo.CHECKPOINT)
     ids = list(islice((id for text in rendered for id in encode(tokenizer, text)), 2 * HELD))
     assert blocks.heldout.ravel().tolist() == ids[:HELD]
@@ -143,7 +145,7 @@ def test_a_text_file_is_calibrated_on_from_its_start_and_measured_on_what_follow
 ) -> None:
     text = write_text(tmp_path / "mine.txt")
     recipe = QuantRecipe(dataset=str(tmp_path / "mine.txt"), num_calib_data=3, seq_len=50)
-    blocks = make_blocks(demo.CHECKPOINT, recipe)
+    blocks = blocks_of(demo.CHECKPOINT, recipe)
     expected = encode(tokenizer, text)
     assert blocks.calibration.ravel().tolist() == expected[:150]
     assert blocks.heldout.ravel().tolist() == expected[150 : 150 + HELD]
@@ -156,7 +158,7 @@ def test_whatever_the_data_set_the_chats_are_of_the_held_out_split_in_the_models
     write_text(tmp_path / "mine.md")
     own = "{% for m in messages %}[{{ m.role }}] {{ m.content }}\n{% endfor %}"
     (checkpoint / "chat_template.jinja").write_text(own)
-    blocks = make_blocks(checkpoint, QuantRecipe(dataset=str(tmp_path / "mine.md"), num_calib_data=1, seq_len=16))
+    blocks = blocks_of(checkpoint, QuantRecipe(dataset=str(tmp_path / "mine.md"), num_calib_data=1, seq_len=16))
     rendered = "".join(islice(render(demo.conversations("heldout"), checkpoint), 60))
     assert blocks.chats.shape == CHATS
     assert rendered.startswith(tokenizer.decode(blocks.chats.ravel().tolist(), skip_special_tokens=False)[:5000])
@@ -167,7 +169,7 @@ def test_conversations_that_a_template_refuses_are_left_out(checkpoint: Path, to
     template = checkpoint / "chat_template.jinja"
     template.write_text(refusing + template.read_text(encoding="utf-8"), encoding="utf-8")
     takes_all, takes_some = (
-        make_blocks(folder, QuantRecipe(dataset="demo", num_calib_data=16, seq_len=256))
+        blocks_of(folder, QuantRecipe(dataset="demo", num_calib_data=16, seq_len=256))
         for folder in (demo.CHECKPOINT, checkpoint)
     )
     for part in ("calibration", "heldout", "chats"):
@@ -184,7 +186,7 @@ def test_a_model_whose_template_takes_no_conversation_is_measured_on_text_alone(
 ) -> None:
     write_text(tmp_path / "mine.txt")
     (checkpoint / "chat_template.jinja").write_text("{{ raise_exception('not for talk') }}")
-    blocks = make_blocks(checkpoint, QuantRecipe(dataset=str(tmp_path / "mine.txt"), num_calib_data=1, seq_len=16))
+    blocks = blocks_of(checkpoint, QuantRecipe(dataset=str(tmp_path / "mine.txt"), num_calib_data=1, seq_len=16))
     assert blocks.chats.shape == (0, CHATS[1])
     assert blocks.heldout.shape == HELDOUT
 
@@ -196,7 +198,7 @@ def test_a_model_whose_template_takes_few_conversations_is_measured_on_fewer_seq
     template = (checkpoint / "chat_template.jinja").read_text(encoding="utf-8")
     picky = "{% if messages | length < 44 %}{{ raise_exception('too short a talk') }}{% endif %}"
     (checkpoint / "chat_template.jinja").write_text(picky + template, encoding="utf-8")
-    blocks = make_blocks(checkpoint, QuantRecipe(dataset=str(tmp_path / "mine.txt"), num_calib_data=1, seq_len=16))
+    blocks = blocks_of(checkpoint, QuantRecipe(dataset=str(tmp_path / "mine.txt"), num_calib_data=1, seq_len=16))
     taken = render((chat for chat in demo.conversations("heldout") if len(chat) >= 44), demo.CHECKPOINT)
     ids = [id for text in taken for id in encode(tokenizer, text)]
     assert CHATS[1] < len(ids) < CHATS[0] * CHATS[1], "the test would show nothing"
@@ -206,7 +208,7 @@ def test_a_model_whose_template_takes_few_conversations_is_measured_on_fewer_seq
 
 def test_the_demos_conversations_come_to_an_end(checkpoint: Path) -> None:
     with pytest.raises(CalibrationError, match="data set 'demo' is too short: 512 sequences of 512 tokens"):
-        make_blocks(checkpoint, QuantRecipe(dataset="demo", num_calib_data=512))
+        blocks_of(checkpoint, QuantRecipe(dataset="demo", num_calib_data=512))
 
 
 def test_no_more_text_is_read_than_is_needed(tmp_path: Path) -> None:
@@ -214,7 +216,7 @@ def test_no_more_text_is_read_than_is_needed(tmp_path: Path) -> None:
     with (tmp_path / "long.txt").open("ab") as file:
         file.write(b"\xff")
     assert len(text) > 500_000
-    make_blocks(demo.CHECKPOINT, QuantRecipe(dataset=str(tmp_path / "long.txt"), num_calib_data=1, seq_len=16))
+    blocks_of(demo.CHECKPOINT, QuantRecipe(dataset=str(tmp_path / "long.txt"), num_calib_data=1, seq_len=16))
 
 
 def test_a_document_begins_as_the_tokenizer_begins_a_text_and_a_conversation_as_its_template_says(
@@ -231,7 +233,7 @@ def test_a_document_begins_as_the_tokenizer_begins_a_text_and_a_conversation_as_
 
     def calibration(name: str, sequences: int) -> list[int]:
         recipe = QuantRecipe(dataset=str(tmp_path / name), num_calib_data=sequences, seq_len=64)
-        return make_blocks(checkpoint, recipe).calibration.ravel().tolist()
+        return blocks_of(checkpoint, recipe).calibration.ravel().tolist()
 
     one, two = ([0, *encode(tokenizer, word)] for word in ("One.", "Two."))
     talk = [id for text in render([chat], demo.CHECKPOINT) for id in encode(tokenizer, text)]
@@ -248,7 +250,7 @@ def test_lines_of_json_are_texts_and_chats_which_the_models_template_renders(
     lines = [line for chat in chats for line in ({"messages": chat, "source": "x"}, {"text": "Naïve prose.", "id": 1})]
     (tmp_path / "mine.jsonl").write_text("\n\n".join(map(json.dumps, lines)) + "\n")
     recipe = QuantRecipe(dataset=str(tmp_path / "mine.jsonl"), num_calib_data=4, seq_len=100)
-    blocks = make_blocks(demo.CHECKPOINT, recipe)
+    blocks = blocks_of(demo.CHECKPOINT, recipe)
     ids = [
         id
         for rendered in render(chats, demo.CHECKPOINT)
@@ -280,7 +282,7 @@ def test_a_bad_line_of_json_is_named_with_its_number_and_what_is_expected(
     template.write_text(refusing + template.read_text(encoding="utf-8"), encoding="utf-8")
     (tmp_path / "mine.jsonl").write_bytes(b'{"text": "good"}\n\n' + line + b"\n")
     with pytest.raises(CalibrationError) as refused:
-        make_blocks(checkpoint, QuantRecipe(dataset=str(tmp_path / "mine.jsonl"), num_calib_data=1, seq_len=16))
+        blocks_of(checkpoint, QuantRecipe(dataset=str(tmp_path / "mine.jsonl"), num_calib_data=1, seq_len=16))
     message = str(refused.value)
     assert message.startswith(f"line 3 of '{tmp_path / 'mine.jsonl'}'")
     assert reason in message
@@ -337,7 +339,7 @@ def test_too_little_text_says_how_much_there_is_and_how_much_is_needed(
     one_token_per_word(checkpoint)
     (tmp_path / "short.txt").write_text("word " * held)
     with pytest.raises(CalibrationError) as refused:
-        make_blocks(checkpoint, QuantRecipe(dataset=str(tmp_path / "short.txt"), num_calib_data=2, seq_len=64))
+        blocks_of(checkpoint, QuantRecipe(dataset=str(tmp_path / "short.txt"), num_calib_data=2, seq_len=64))
     message = str(refused.value)
     assert "short.txt' is too short: 2 sequences of 64 tokens to calibrate on and 4 of 512 to measure with" in message
     assert f"need {128 + HELD} tokens, and it has {held}." in message
@@ -348,7 +350,7 @@ def test_just_enough_text_is_enough(checkpoint: Path, tmp_path: Path) -> None:
     one_token_per_word(checkpoint)
     (tmp_path / "enough.txt").write_text("word " * (128 + HELD))
     recipe = QuantRecipe(dataset=str(tmp_path / "enough.txt"), num_calib_data=2, seq_len=64)
-    blocks = make_blocks(checkpoint, recipe)
+    blocks = blocks_of(checkpoint, recipe)
     assert (blocks.calibration.size, blocks.heldout.size) == (128, HELD)
 
 
@@ -368,7 +370,7 @@ def test_a_tokenizer_that_cuts_or_pads_text_does_neither_here(checkpoint: Path, 
     changed.enable_truncation(5)
     changed.enable_padding(length=40)
     changed.save(str(checkpoint / "tokenizer.json"))
-    assert same(make_blocks(checkpoint, recipe), make_blocks(demo.CHECKPOINT, recipe))
+    assert same(blocks_of(checkpoint, recipe), blocks_of(demo.CHECKPOINT, recipe))
 
 
 @pytest.mark.parametrize("kind", ["missing", "a folder", "not UTF-8", "binary"])
@@ -381,7 +383,7 @@ def test_a_data_set_that_cannot_be_read_is_named(tmp_path: Path, kind: str) -> N
     elif kind == "binary":
         file.write_bytes(b"PK\3\4\0\0")
     with pytest.raises(CalibrationError) as refused:
-        make_blocks(demo.CHECKPOINT, QuantRecipe(dataset=str(file)))
+        blocks_of(demo.CHECKPOINT, QuantRecipe(dataset=str(file)))
     assert f"the data set {str(file)!r} is neither 'demo', 'offline', " in str(refused.value)
     assert "nor a readable UTF-8 text file" in str(refused.value)
 
@@ -390,24 +392,24 @@ def test_a_data_set_that_cannot_be_read_is_named(tmp_path: Path, kind: str) -> N
 def test_a_tokenizer_that_cannot_be_read_is_named(checkpoint: Path, content: bytes) -> None:
     (checkpoint / "tokenizer.json").write_bytes(content)
     with pytest.raises(SourceError, match=r"tokenizer\.json cannot be read"):
-        make_blocks(checkpoint, QuantRecipe(dataset="demo"))
+        blocks_of(checkpoint, QuantRecipe(dataset="demo"))
 
 
 def test_the_demos_chats_are_rendered_by_a_template_wherever_it_lies(checkpoint: Path) -> None:
     recipe = QuantRecipe(dataset="demo", num_calib_data=2, seq_len=64)
-    expected = make_blocks(demo.CHECKPOINT, recipe)
+    expected = blocks_of(demo.CHECKPOINT, recipe)
     template = (checkpoint / "chat_template.jinja").read_text(encoding="utf-8")
     (checkpoint / "chat_template.jinja").unlink()
     config = json.loads((checkpoint / "tokenizer_config.json").read_text(encoding="utf-8"))
     (checkpoint / "tokenizer_config.json").write_text(json.dumps({**config, "chat_template": template}))
-    assert same(make_blocks(checkpoint, recipe), expected)
+    assert same(blocks_of(checkpoint, recipe), expected)
 
 
 def test_a_template_is_given_the_models_special_tokens(checkpoint: Path, tokenizer: Tokenizer) -> None:
     (checkpoint / "chat_template.jinja").write_text("{{ (bos_token + 'hello' + eos_token) * 10 }}")
     tokens = {"bos_token": "yes", "eos_token": {"content": "no", "special": True}}
     (checkpoint / "tokenizer_config.json").write_text(json.dumps(tokens))
-    calibration = make_blocks(checkpoint, QuantRecipe(dataset="demo", num_calib_data=1, seq_len=16)).calibration
+    calibration = blocks_of(checkpoint, QuantRecipe(dataset="demo", num_calib_data=1, seq_len=16)).calibration
     assert calibration[0].tolist() == tokenizer.encode("yeshellono" * 10).ids[:16]
 
 
@@ -418,7 +420,7 @@ def test_a_template_that_refuses_the_demos_chats_is_a_clear_error(checkpoint: Pa
     (checkpoint / "chat_template.jinja").write_text(template)
     (checkpoint / "tokenizer_config.json").write_text("{}")
     with pytest.raises(CalibrationError, match=r"refuses the demo's conversations \(.+\): give --dataset a text file"):
-        make_blocks(checkpoint, QuantRecipe(dataset="demo"))
+        blocks_of(checkpoint, QuantRecipe(dataset="demo"))
 
 
 def pile(*documents: str) -> bytes:
@@ -444,7 +446,7 @@ def shuffled(documents: list[str]) -> list[str]:
 def test_the_pile_is_drawn_from_in_quarks_order(tmp_path: Path) -> None:
     documents = [f"Document {number}" for number in range(_DRAWN_AT_ONCE + 100)]
     (tmp_path / "val.jsonl.zst").write_bytes(pile(*documents))
-    assert list(_pile(tmp_path / "val.jsonl.zst")) == shuffled(documents)
+    assert list(pile_documents(tmp_path / "val.jsonl.zst")) == shuffled(documents)
 
 
 def test_pileval_is_what_quark_makes_of_it_from_the_hub(tmp_path: Path, tokenizer: Tokenizer) -> None:
@@ -497,7 +499,7 @@ def test_the_users_fallback_stands_in_for_a_hub_data_set_that_cannot_be_had_and_
         fallen = in_child(FROM_HUB, hub.url, tmp_path, "pileval_for_awq_benchmark", "2", "offline")["answer"]
     assert fallen["dataset"] == "offline"
     assert fallen["notes"] == ["pileval_for_awq_benchmark cannot be had: offline stands in"]
-    direct = make_blocks(demo.CHECKPOINT, QuantRecipe(dataset="offline", num_calib_data=2, seq_len=64))
+    direct = blocks_of(demo.CHECKPOINT, QuantRecipe(dataset="offline", num_calib_data=2, seq_len=64))
     assert fallen["calibration"] == direct.calibration.ravel().tolist()
     assert fallen["heldout"] == direct.heldout.ravel().tolist()
 
@@ -522,7 +524,7 @@ def test_the_fallback_stays_out_of_the_way_of_a_data_set_that_is_there(tmp_path:
 def test_a_damaged_pileval_is_a_clear_error(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "val.jsonl.zst").write_bytes(content)
     with pytest.raises(CalibrationError, match=r"val\.jsonl\.zst cannot be read .+ remove it from the Hub cache"):
-        list(_pile(tmp_path / "val.jsonl.zst"))
+        list(pile_documents(tmp_path / "val.jsonl.zst"))
 
 
 @pytest.mark.parametrize(
@@ -555,15 +557,15 @@ def test_the_offline_data_set_is_the_same_every_time_and_asks_nobody(tmp_path: P
         answer = in_child(FROM_HUB, hub.url, tmp_path, "offline", "100", "")["answer"]
     assert not hub.asked
     assert len(answer["calibration"]) == 6400
-    here = make_blocks(demo.CHECKPOINT, QuantRecipe(dataset="offline", num_calib_data=100, seq_len=64))
+    here = blocks_of(demo.CHECKPOINT, QuantRecipe(dataset="offline", num_calib_data=100, seq_len=64))
     assert here.calibration.ravel().tolist() == answer["calibration"]
 
 
 def test_the_offline_data_set_is_pythons_manual_and_long_enough_for_the_seeds_command(tokenizer: Tokenizer) -> None:
-    blocks = make_blocks(demo.CHECKPOINT, QuantRecipe(dataset="offline"))
+    blocks = blocks_of(demo.CHECKPOINT, QuantRecipe(dataset="offline"))
     ids = [id for topic in topics.values() for id in encode(tokenizer, topic)]
     assert blocks.calibration.shape == (128, 512)
     assert blocks.calibration.ravel().tolist() == ids[: 128 * 512]
     assert blocks.heldout.ravel().tolist() == ids[128 * 512 :][:HELD]
     with pytest.raises(CalibrationError, match="'offline' is too short: 4096 sequences of 512"):
-        make_blocks(demo.CHECKPOINT, QuantRecipe(dataset="offline", num_calib_data=4096))
+        blocks_of(demo.CHECKPOINT, QuantRecipe(dataset="offline", num_calib_data=4096))

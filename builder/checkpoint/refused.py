@@ -1,0 +1,69 @@
+"""Model families that are known and not supported, and why. What is supported is in families.py."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a `model_type` is not supported, and the supported one to look at instead, if any is near."""
+
+    reason: str
+    nearest: str = ""
+
+
+EXPERTS = "mixtures of experts are not quantized by this recipe"
+_MODALITIES = "models that also take images or sound are not supported"
+HYBRID = "layers that are not attention (convolution, state space, linear attention) are not supported"
+_OTHER_CODE = "transformers has no code for it, and code from the checkpoint is never run"
+
+REFUSED: dict[str, Refusal] = {
+    "olmo": Refusal("OGA's model builder writes its layer norms without subtracting the mean", "llama"),
+    "hyperclovax": Refusal("OGA's model builder has no layer with both its norms and its multipliers", "granite"),
+    "phi": Refusal("OGA's model builder cannot read the names of its quantized layers", "phi3"),
+    "starcoder2": Refusal("OGA's model builder has no layer with its layer norms and its MLP", "qwen2"),
+    "stablelm": Refusal("OGA's model builder has no layer with its layer norms", "llama"),
+    "arcee": Refusal("OGA's model builder has no layer with its MLP, which has no gate", "nemotron"),
+    "apertus": Refusal("OGA's model builder has no xIELU activation", "llama"),
+    "nanochat": Refusal("Quark's AWQ needs norms with weights, and this family's have none", "llama"),
+    "cohere": Refusal("OGA's model builder has no layer that computes attention and MLP side by side", "llama"),
+    "cohere2": Refusal("OGA's model builder has no layer that computes attention and MLP side by side", "llama"),
+    "falcon": Refusal("OGA's model builder has no layer that computes attention and MLP side by side", "llama"),
+    "granite_swa": Refusal("OGA's model builder writes Granite's attention without its sinks", "granite"),
+    "gpt_neox": Refusal("OGA's model builder has no such layer", "llama"),
+    "chatglm": Refusal(_OTHER_CODE, "glm"),
+    "internlm2": Refusal(_OTHER_CODE, "internlm3"),
+    "phi3small": Refusal(_OTHER_CODE, "phi3"),
+    "lfm2": Refusal(HYBRID, "llama"),
+    "qwen3_next": Refusal(HYBRID, "qwen3"),
+    "qwen3_5": Refusal(HYBRID, "qwen3"),
+    "qwen3_5_text": Refusal(HYBRID, "qwen3"),
+    "falcon_h1": Refusal(HYBRID, "llama"),
+    "nemotron_h": Refusal(HYBRID, "nemotron"),
+    "mamba": Refusal(HYBRID),
+    "mamba2": Refusal(HYBRID),
+    "mixtral": Refusal(EXPERTS, "mistral"),
+    "qwen2_moe": Refusal(EXPERTS, "qwen2"),
+    "qwen3_moe": Refusal(EXPERTS, "qwen3"),
+    "phimoe": Refusal(EXPERTS, "phi3"),
+    "granitemoe": Refusal(EXPERTS, "granite"),
+    "olmoe": Refusal(EXPERTS, "llama"),
+    "gpt_oss": Refusal(EXPERTS, "qwen3"),
+    "deepseek_v2": Refusal(EXPERTS, "qwen2"),
+    "deepseek_v3": Refusal(EXPERTS, "qwen2"),
+    "ernie4_5_moe": Refusal(EXPERTS, "ernie4_5"),
+    "hunyuan_v1_moe": Refusal(EXPERTS, "hunyuan_v1_dense"),
+    "glm4_moe": Refusal(EXPERTS, "glm"),
+    "lfm2_moe": Refusal(EXPERTS, "llama"),
+    "llama4": Refusal(_MODALITIES, "llama"),
+    "mllama": Refusal(_MODALITIES, "llama"),
+    "gemma3": Refusal(_MODALITIES, "gemma3_text"),
+    "gemma3n": Refusal(_MODALITIES, "gemma3_text"),
+    "gemma4": Refusal(_MODALITIES, "gemma3_text"),
+    "mistral3": Refusal(_MODALITIES, "mistral"),
+    "qwen2_vl": Refusal(_MODALITIES, "qwen2"),
+    "qwen2_5_vl": Refusal(_MODALITIES, "qwen2"),
+    "qwen3_vl": Refusal(_MODALITIES, "qwen3"),
+    "phi4mm": Refusal(_MODALITIES, "phi3"),
+    "phi4_multimodal": Refusal(_MODALITIES, "phi3"),
+    "lfm2_vl": Refusal(_MODALITIES, "llama"),
+}

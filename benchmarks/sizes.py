@@ -192,7 +192,9 @@ def _bytes(count: int) -> str:
 
 def main() -> None:
     """Print the table, a row as soon as it is there."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
     parser.add_argument("sizes", nargs="+", choices=["demo", *SIZES])
     parser.add_argument("--work", type=Path, help="where to build (default: the system's temporary folder)")
     flags, recipe = parser.parse_known_args()

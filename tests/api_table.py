@@ -1,12 +1,10 @@
-"""The README's table of endpoints and parameters, from the wire models: `python -m tests.api_table`."""
-
-from pathlib import Path
+"""The table of endpoints and parameters in docs/api.md, from the wire models: `python -m tests.api_table`."""
 
 from serving.http.document import SUMMARIES
 from serving.http.requests.endpoints import REQUESTS
+from tests.marks import Part
 
-README = Path(__file__).parent.parent / "README.md"
-BEGIN, END = "<!-- api: written by `python -m tests.api_table` -->\n", "<!-- end of api -->"
+PART = Part("api.md", "python -m tests.api_table")
 SHORT = {"/v1/chat/completions": "chat", "/v1/completions": "text", "/v1/responses": "responses"}
 
 
@@ -25,16 +23,5 @@ def table() -> str:
     return "\n".join(rows) + "\n"
 
 
-def between_marks(readme: str) -> str:
-    """The table as it stands in the README."""
-    return readme.partition(BEGIN)[2].partition(END)[0]
-
-
-def main() -> None:
-    readme = README.read_text(encoding="utf-8")
-    before, _, rest = readme.partition(BEGIN)
-    README.write_text(before + BEGIN + table() + END + rest.partition(END)[2], encoding="utf-8")
-
-
 if __name__ == "__main__":
-    main()
+    PART.write(table())

@@ -1,4 +1,4 @@
-"""The README's table of models, from the builder's families and a run of the chain: `python -m tests.family_table`."""
+"""The table in docs/models.md, from the families and a run of the chain: `python -m tests.family_table`."""
 
 import re
 import tempfile
@@ -7,9 +7,9 @@ from pathlib import Path
 
 from builder.checkpoint.families import FAMILIES
 from tests.family_chain import CASES, Measured, run
+from tests.marks import Part
 
-README = Path(__file__).parent.parent / "README.md"
-_BEGIN, _END = "<!-- models: written by `python -m tests.family_table` -->\n", "<!-- end of models -->"
+PART = Part("models.md", "python -m tests.family_table")
 _FIGURES = re.compile(r"^\| `(\w+)` \|.*\| ([^|]*) \| ([^|]*) \|$", re.MULTILINE)
 
 Figures = Mapping[str, tuple[str, str]]
@@ -35,20 +35,9 @@ def figures_of(found: Mapping[str, Measured]) -> Figures:
     return figures
 
 
-def figures_in(readme: str) -> Figures:
-    """The figures in the README's table."""
-    return {model_type: (exact, served) for model_type, exact, served in _FIGURES.findall(readme)}
-
-
-def between_marks(readme: str) -> str:
-    """The table as it stands in the README."""
-    return readme.partition(_BEGIN)[2].partition(_END)[0]
-
-
-def replaced(readme: str, table: str) -> str:
-    """The README with another table."""
-    before, _, rest = readme.partition(_BEGIN)
-    return before + _BEGIN + table + _END + rest.partition(_END)[2]
+def figures_in(written: str) -> Figures:
+    """The figures in a table."""
+    return {model_type: (exact, served) for model_type, exact, served in _FIGURES.findall(written)}
 
 
 def main() -> None:
@@ -56,8 +45,7 @@ def main() -> None:
         found = run(Path(work))
     for name, measured in found.items():
         print(f"{name:34} {measured.max_difference:8.1e} {measured.top1_agreement:7.1%}  std {measured.std:.2f}")
-    readme = README.read_text(encoding="utf-8")
-    README.write_text(replaced(readme, table(figures_of(found))), encoding="utf-8")
+    PART.write(table(figures_of(found)))
 
 
 if __name__ == "__main__":

@@ -11,9 +11,8 @@ from tests.page.test_ui import Speaker
 from tests.servers import api_served, asked
 
 
-def test_the_readme_has_the_table() -> None:
-    readme = api_table.README.read_text(encoding="utf-8")
-    assert api_table.between_marks(readme) == api_table.table()
+def test_the_table_is_the_one_written_from_the_wire_models() -> None:
+    assert api_table.PART.read() == api_table.table(), f"run {api_table.PART.command}"
 
 
 def test_every_parameter_is_explained() -> None:

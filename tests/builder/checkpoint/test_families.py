@@ -38,7 +38,7 @@ from tests.family_chain import (
     measure,
     run,
 )
-from tests.family_table import README, between_marks, figures_in, replaced, table
+from tests.family_table import PART, figures_in, table
 
 EXACT = 1e-3  # of logits whose standard deviation is 2 to 4; 4e-5 was the largest seen
 FLOAT16 = 0.2
@@ -432,8 +432,6 @@ def _source(package: str, file: str) -> str:
     return Path(str(distribution(package).locate_file(file))).read_text(encoding="utf-8")
 
 
-def test_the_readmes_table_is_the_one_written_from_the_families() -> None:
-    readme = README.read_text(encoding="utf-8")
-    written = between_marks(readme)
-    assert written == table(figures_in(written)), "run python -m tests.family_table"
-    assert replaced(readme, written) == readme
+def test_the_table_is_the_one_written_from_the_families() -> None:
+    written = PART.read()
+    assert written == table(figures_in(written)), f"run {PART.command}"

@@ -1,0 +1,209 @@
+"""What a build and a served model take, by size: rows for the README's table.
+
+    python benchmarks/sizes.py demo                                     # the bundled model, with the real recipe
+    python benchmarks/sizes.py 135M 0.5B --quant-algo gptq --num-calib-data 16 --dataset offline
+    python benchmarks/sizes.py 1.1B --quant-algo none --dataset offline
+
+All but the demo are random parameters in the shapes of known models: memory, disk and speed do not depend on the
+values. Flags that are not listed here are the build's own. The build is `python -m builder` in a process of its own;
+its memory is the peak of its heaviest stage, as the manifest has it. Then an engine process answers a prompt of 256
+tokens with 64, without guesses, and the second of two such answers counts.
+"""
+
+import argparse
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from queue import SimpleQueue
+
+import numpy as np
+import psutil
+
+from builder.artifact import read_manifest
+from builder.demo import CHECKPOINT as DEMO
+from builder.source import count_parameters
+from serving.engine.worker import Batch, EngineProcess
+from serving.types import Chunk, EngineSettings, SamplingOptions
+
+PROMPT, ANSWER = 256, 64
+LLAMA = {"model_type": "llama", "bos_token_id": 0, "eos_token_id": 2}
+QWEN = {"model_type": "qwen2", "bos_token_id": 0, "eos_token_id": 2, "rope_theta": 1e6}
+
+
+@dataclass(frozen=True)
+class Size:
+    """Whose shapes they are, config.json, and the group that divides them."""
+
+    like: str
+    config: dict[str, object]
+    group: int = 128
+
+
+SIZES = {
+    "tiny": Size("a model for tests", {
+        **LLAMA, "vocab_size": 2048, "hidden_size": 128, "intermediate_size": 384, "num_hidden_layers": 2,
+        "num_attention_heads": 2, "num_key_value_heads": 2, "tie_word_embeddings": True,
+    }),
+    "135M": Size("SmolLM2-135M", {
+        **LLAMA, "vocab_size": 49152, "hidden_size": 576, "intermediate_size": 1536, "num_hidden_layers": 30,
+        "num_attention_heads": 9, "num_key_value_heads": 3, "tie_word_embeddings": True,
+        "max_position_embeddings": 8192,
+    }, group=64),
+    "0.5B": Size("Qwen2.5-0.5B", {
+        **QWEN, "vocab_size": 151936, "hidden_size": 896, "intermediate_size": 4864, "num_hidden_layers": 24,
+        "num_attention_heads": 14, "num_key_value_heads": 2, "tie_word_embeddings": True,
+        "max_position_embeddings": 32768,
+    }),
+    "1.1B": Size("TinyLlama-1.1B", {
+        **LLAMA, "vocab_size": 32000, "hidden_size": 2048, "intermediate_size": 5632, "num_hidden_layers": 22,
+        "num_attention_heads": 32, "num_key_value_heads": 4, "tie_word_embeddings": False,
+        "max_position_embeddings": 2048,
+    }),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Built:
+    """A finished build. seconds: of the whole command; disk: the most that its folders held at a time, in bytes."""
+
+    folder: Path
+    seconds: float
+    disk: int
+    memory: int
+
+
+@dataclass(frozen=True)
+class Served:
+    """memory: resident bytes of the engine's process after the answers; prefill, decode: tokens/s."""
+
+    memory: int
+    prefill: float
+    decode: float
+
+
+def random_checkpoint(folder: Path, size: Size) -> Path:
+    """Random parameters in bfloat16, with the demo's tokenizer."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    torch.manual_seed(0)
+    config = AutoConfig.for_model(**size.config)
+    AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16).save_pretrained(folder)
+    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
+        shutil.copy(DEMO / name, folder / name)
+    return folder
+
+
+def size_of(folder: Path) -> int:
+    """Bytes of all files, those that vanish meanwhile left out."""
+    total = 0
+    for file in folder.rglob("*"):
+        try:
+            total += file.stat().st_size if file.is_file() else 0
+        except OSError:
+            continue
+    return total
+
+
+def built(checkpoint: str, models: Path, recipe: list[str]) -> Built:
+    """Run the real command, and look at its folders meanwhile."""
+    command = [sys.executable, "-m", "builder", "--model", checkpoint, "--models-dir", str(models), *recipe]
+    most, ended = 0, threading.Event()
+
+    def watch() -> None:
+        nonlocal most
+        while not ended.wait(0.25):
+            most = max(most, size_of(models))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    begun = time.perf_counter()
+    try:
+        made = subprocess.run(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parent.parent)
+    finally:
+        ended.set()
+        watcher.join()
+    if made.returncode:
+        raise SystemExit(f"the build of {checkpoint} failed, as told above.")
+    folder = Path(made.stdout.splitlines()[-1])
+    memory = max(read_manifest(folder)["peak_memory"].values())
+    return Built(folder, time.perf_counter() - begun, most, memory)
+
+
+def served(folder: Path) -> Served:
+    """Two answers by an engine in a process of its own, as `python app.py` has it."""
+    token_ids = np.random.default_rng(0).integers(300, 1800, PROMPT).astype(np.int32)
+    with EngineProcess.load(folder, EngineSettings(guess=False)) as engine:
+        engine.prompt = replace(engine.prompt, fixed_end_ids=frozenset())  # every answer has its 64 tokens
+        for first in (301, 302):  # nothing of the second prompt is cached
+            token_ids[0] = first
+            last = last_chunk(engine, token_ids)
+        [process] = psutil.Process().children()
+        memory = process.memory_info().rss
+    return Served(memory, PROMPT / last.prefill_seconds, (ANSWER - 1) / last.decode_seconds)
+
+
+def last_chunk(engine: EngineProcess, token_ids: "np.ndarray[tuple[int], np.dtype[np.int32]]") -> Chunk:
+    """Of a greedy answer."""
+    batches: SimpleQueue[Batch] = SimpleQueue()
+    engine.start(token_ids, SamplingOptions(temperature=0.0, max_tokens=ANSWER), batches.put)
+    while True:
+        batch = batches.get()
+        if not isinstance(batch, list):
+            raise batch
+        if batch[-1].finish_reason is not None:
+            return batch[-1]
+
+
+def row(name: str, work: Path, recipe: list[str]) -> str:
+    """Make, build and serve one size; a line of the table."""
+    if name == "demo":
+        checkpoint, source, like = DEMO, "demo", "the bundled demo"
+    else:
+        size = SIZES[name]
+        checkpoint, like = random_checkpoint(work / "checkpoint", size), size.like
+        source = str(checkpoint)
+        recipe = ["--group-size", str(size.group), *recipe]
+    made = built(source, work / "models", recipe)
+    answered = served(made.folder)
+    cells = [
+        f"{like}, {count_parameters(checkpoint) / 1e6:,.0f} M",
+        " ".join(recipe) or "(the defaults)",
+        _bytes(size_of(checkpoint)),
+        _bytes(made.memory),
+        _bytes(made.disk),
+        f"{made.seconds / 60:.1f} min",
+        _bytes(size_of(made.folder)),
+        _bytes(answered.memory),
+        f"{answered.prefill:,.0f}",
+        f"{answered.decode:,.0f}",
+    ]
+    return "| " + " | ".join(cells) + " |"
+
+
+def _bytes(count: int) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:,.0f} MB"
+
+
+def main() -> None:
+    """Print the table, a row as soon as it is there."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("sizes", nargs="+", choices=["demo", *SIZES])
+    parser.add_argument("--work", type=Path, help="where to build (default: the system's temporary folder)")
+    flags, recipe = parser.parse_known_args()
+    print("| model | recipe | checkpoint | build: memory | disk | time | model | served: memory | prefill | decode |")
+    print("|---|---|---|---|---|---|---|---|---|---|", flush=True)
+    for name in flags.sizes:
+        with tempfile.TemporaryDirectory(dir=flags.work) as work:
+            print(row(name, Path(work), recipe), flush=True)
+
+
+if __name__ == "__main__":
+    main()

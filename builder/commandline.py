@@ -18,14 +18,15 @@ class Parser(argparse.ArgumentParser):
         self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
     ) -> argparse.Namespace:
         """The flags of sys.argv, or of `args`. A mistake ends the program with code 2."""
-        flags, unknown = self.parse_known_args(kebab(sys.argv[1:] if args is None else args), namespace)
-        if not unknown:
-            return flags
-        word = next((word for word in unknown if word.startswith("-")), None)
-        if word is None:
+        words = kebab(sys.argv[1:] if args is None else args)
+        for word in words:  # before argparse: it would rather miss the flag that was meant, where that is required
+            name = word.partition("=")[0]
+            if name.startswith("--") and name not in self._option_string_actions:
+                self.error(f"there is no flag {name}{_meant(name, self._option_string_actions)}")
+        flags, unknown = self.parse_known_args(words, namespace)
+        if unknown:
             self.error(f"{unknown[0]!r} belongs to no flag")
-        name = word.partition("=")[0]
-        self.error(f"there is no flag {name}{_meant(name, self._option_string_actions)}")
+        return flags
 
     def error(self, message: str) -> NoReturn:
         """End the program with code 2 and one line."""

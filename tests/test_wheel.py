@@ -52,8 +52,6 @@ def settle(folder: Path) -> None:
     for name in ("app", *PACKAGES):
         (folder / name).mkdir(parents=True)
         (folder / name / "__init__.py").write_text(STRANGER)
-    (folder / "builder" / "stage.py").write_text(STRANGER)
-    shutil.copytree(folder / "builder", folder / "serving" / "engine")
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +78,9 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
 
 def test_every_module_and_what_it_reads_is_in_the_wheel_and_nothing_else(installed: Installed) -> None:
     modules = {path.relative_to(ROOT) for package in PACKAGES for path in (ROOT / package).rglob("*.py")}
-    data = {path.relative_to(ROOT) for path in (*CHECKPOINT.iterdir(), *TEXTS.values(), *(ROOT / "serving").rglob("*.css"))}
+    data = {
+        path.relative_to(ROOT) for path in (*CHECKPOINT.iterdir(), *TEXTS.values(), *(ROOT / "serving").rglob("*.css"))
+    }
     assert len(modules) > 60 and len(data) > 6
     wanted = {"oga_chat/app.py", *(f"oga_chat/{path.as_posix()}" for path in modules | data)}
     names = set(zipfile.ZipFile(installed.wheel).namelist())
@@ -91,7 +91,7 @@ def test_strangers_stay_as_they_are_and_are_not_run(installed: Installed) -> Non
     for folder in (installed.site, installed.strangers):
         for name in ("app", *PACKAGES):
             assert (folder / name / "__init__.py").read_text() == STRANGER
-            assert {path.name for path in (folder / name).iterdir()} <= {"__init__.py", "stage.py", "engine"}
+            assert [path.name for path in (folder / name).iterdir()] == ["__init__.py"]
     said = installed.run("oga-chat", "--version")
     assert (said.returncode, said.stderr) == (0, "") and said.stdout.startswith(f"oga-chat {version('oga-chat')} (")
     for script, usage in (("oga-chat", "--kv-memory"), ("oga-chat-builder", "oga-chat-builder quantize")):

@@ -1,7 +1,7 @@
 """Peak memory of whole builds against the estimate that preflight refuses by, on random llamas of growing size.
 
-    python benchmarks/build_memory.py                       # four sizes, about 20 minutes on two cores
-    python benchmarks/build_memory.py --sizes 60 --checkpoint FOLDER --group-size 64
+    python -m benchmarks.build_memory                       # four sizes, about 20 minutes on two cores
+    python -m benchmarks.build_memory --sizes 60 --checkpoint FOLDER --group-size 64
 
 Every stage runs in a process of its own; the largest peak of them is the build's.
 """

@@ -1,7 +1,7 @@
 """Which text to calibrate AWQ on, where none can be downloaded: quality on held-out text of other kinds.
 
-    python benchmarks/calibration_text.py --model FOLDER --group-size 64
-    python benchmarks/calibration_text.py --model FOLDER --texts topics chats --heldout manual.txt
+    python -m benchmarks.calibration_text --model FOLDER --group-size 64
+    python -m benchmarks.calibration_text --model FOLDER --texts topics chats --heldout manual.txt
 
 Each text calibrates a fresh copy of the model, which Quark quantizes as the build does. The fake-quantized model, whose
 logits the export repeats, is compared with the original: KL(original || quantized) in nats per token, and perplexity

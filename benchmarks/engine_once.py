@@ -1,6 +1,6 @@
 """One answer by the engine, as a JSON line with prefill and decode tokens/s: to hold against another program.
 
-    python benchmarks/engine_once.py FOLDER [--batch]
+    python -m benchmarks.engine_once FOLDER [--batch]
 
 The prompt has 256 random tokens and the answer 64, on the usable cores; the second of two is what counts.
 """

@@ -1,7 +1,7 @@
 """What the engine does for follow-ups, for several users, for copied text, and with how much memory.
 
-    python benchmarks/engine_report.py                          # all, on a random llama of about 60 M parameters
-    python benchmarks/engine_report.py FOLDER users guesses     # some, on any exported model folder
+    python -m benchmarks.engine_report                          # all, on a random llama of about 60 M parameters
+    python -m benchmarks.engine_report FOLDER users guesses     # some, on any exported model folder
 
 users: tokens/s of all answers together. follow-ups: time to the first token of every turn of a chat, from the KV cache
 and without. guesses: speed with n-gram guesses over without, where much is copied and where nothing is. deterministic:
@@ -20,8 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 from statistics import median
 
-from engine_speed import random_llama
-
+from benchmarks.engine_speed import random_llama
 from serving.engine.engine import Engine
 from serving.types import Completion, EngineSettings, Message, SamplingOptions, complete
 
@@ -155,7 +154,8 @@ def memory(_: Path, rounds: int) -> None:
         folder = random_llama(Path(name), hidden=1024, layers=20, window=131_072)
         size = sum(file.stat().st_size for file in folder.glob("model.onnx*"))
         for batch in (False, True):
-            command = [sys.executable, __file__, str(folder), "--chat-memory", *(["--batch"] if batch else [])]
+            command = [sys.executable, "-m", "benchmarks.engine_report", str(folder), "--chat-memory"]
+            command += ["--batch"] if batch else []
             said = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
             step, allowed = said["step"], 1.2 * size + said["step"]
             print(

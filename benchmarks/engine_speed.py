@@ -1,7 +1,7 @@
 """Decode speed of the engine over a bare OGA loop on the same folder, interleaved.
 
-    python benchmarks/engine_speed.py                  # a random llama of about 60 M parameters, made on the spot
-    python benchmarks/engine_speed.py FOLDER           # any exported model folder
+    python -m benchmarks.engine_speed                  # a random llama of about 60 M parameters, made on the spot
+    python -m benchmarks.engine_speed FOLDER           # any exported model folder
 
 The bare loop is OGA's own `generate_next_token()`, with the engine's thread count. Both make greedy answers of 100
 tokens to the same prompt, taking turns; the ratio is taken pair by pair, and its median is what counts.

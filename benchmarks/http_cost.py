@@ -1,6 +1,6 @@
 """What HTTP costs: tokens/s through the API over the engine's own, and many clients at once.
 
-    python benchmarks/http_cost.py FOLDER [--tokens 400] [--rounds 5] [--clients 1 8 32]
+    python -m benchmarks.http_cost FOLDER [--tokens 400] [--rounds 5] [--clients 1 8 32]
 
 The server and the clients are processes of their own; `engine` asks the engine's process directly, from the server's
 side of the pipe. Rounds of the two alternate, and medians are printed.

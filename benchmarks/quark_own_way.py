@@ -1,6 +1,6 @@
 """Our quantize stage against Quark's own way: wall time, peak memory, and whether the weights are the same bits.
 
-    python benchmarks/quark_own_way.py [CHECKPOINT] [--rounds 3] [--sequences 16] [--length 256]
+    python -m benchmarks.quark_own_way [CHECKPOINT] [--rounds 3] [--sequences 16] [--length 256]
 
 Quark's own way is the sequence of calls of its command `quark-cli torch-llm-ptq`, with its defaults, in one process:
 load, quantize, freeze, export. (Its loader wants the package accelerate; transformers' own stands in for it.) Both get
@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from build_memory import random_llama
 from safetensors import safe_open
 
+from benchmarks.build_memory import random_llama
 from builder.checkpoint.checkpoint import read_folder
 from builder.progress import silent
 from builder.recipe import QuantRecipe

@@ -1,14 +1,13 @@
 """What each choice of the recipe costs: one line for every algorithm and output layer, measured as a build measures.
 
-    python benchmarks/recipe_quality.py                                       # the bundled demo
-    python benchmarks/recipe_quality.py --model FOLDER --group-size 64 --dataset offline --num-calib-data 8
+    python -m benchmarks.recipe_quality                                       # the bundled demo
+    python -m benchmarks.recipe_quality --model FOLDER --group-size 64 --dataset offline --num-calib-data 8
 
 Everything is measured on the export, served on the CPU; the original is the checkpoint in the type it is loaded in. The
 peak is of memory, over all stages.
 """
 
 import argparse
-import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +16,8 @@ from typing import cast
 from builder.build import Plan, prove
 from builder.checkpoint.checkpoint import read_folder
 from builder.checkpoint.source import locate, parse_source
-from builder.flags import add_build_flags, kebab, recipe_from
+from builder.commandline import Parser
+from builder.flags import add_build_flags, recipe_from
 from builder.progress import silent
 from builder.quality import Loss
 from builder.recipe import Algorithm, ExportTarget, HeadBits
@@ -30,11 +30,12 @@ def cells(loss: Loss | None) -> str:
 
 def main() -> None:
     """Print a Markdown table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    formatter = argparse.RawDescriptionHelpFormatter
+    parser = Parser("python -m benchmarks.recipe_quality", __doc__, formatter_class=formatter)
     add_build_flags(parser)
     parser.add_argument("--algorithms", nargs="*", default=["awq", "none"])
     parser.add_argument("--heads", nargs="*", type=int, default=[8, 4])
-    flags = parser.parse_args(kebab(sys.argv[1:]))
+    flags = parser.parse_args()
     source = parse_source(flags.model, flags.revision)
     checkpoint, base = read_folder(locate(source).path), recipe_from(flags, source)
     print("| quant-algo | lm-head-bits | text: perplexity | KL | top-1 | chats: perplexity | KL | top-1 | peak |")

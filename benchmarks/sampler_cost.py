@@ -1,6 +1,6 @@
 """What choosing a token costs, for each rule, over a large vocabulary.
 
-    OMP_NUM_THREADS=1 python benchmarks/sampler_cost.py
+    OMP_NUM_THREADS=1 python -m benchmarks.sampler_cost
 
 Two kinds of logits: `sure` ones fall off with the rank as those of a language model do (the first token has a fifth of
 the probability), `unsure` ones are plain normal noise, where 95 % of the probability is spread over three quarters of

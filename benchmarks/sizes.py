@@ -23,10 +23,10 @@ from queue import SimpleQueue
 
 import numpy as np
 import psutil
-
 from builder.artifact import read_manifest
-from builder.demo import CHECKPOINT as DEMO
 from builder.source import count_parameters
+
+from builder.demo import CHECKPOINT as DEMO
 from serving.engine.worker import Batch, EngineProcess
 from serving.types import Chunk, EngineSettings, SamplingOptions
 

@@ -1,7 +1,7 @@
 """From the start of a process to a model that is ready, against a bare script; interleaved, on any model folder.
 
-    python benchmarks/start_up.py FOLDER
-    python benchmarks/start_up.py FOLDER --rounds 31
+    python -m benchmarks.start_up FOLDER
+    python -m benchmarks.start_up FOLDER --rounds 31
 
 The bare script imports onnxruntime_genai and tokenizers and loads the same folder with both. The second one also makes
 one forward pass: OGA imports numpy for it, which for a small model takes longer than everything else, and an engine

@@ -1,8 +1,8 @@
 """Prefill and decode speed by number of threads, against OGA's own default; interleaved, on any model folder.
 
-    python benchmarks/threads.py FOLDER
-    taskset -c 0 python benchmarks/threads.py FOLDER            # fewer processors
-    python benchmarks/threads.py FOLDER --counts 1 2 --rounds 9
+    python -m benchmarks.threads FOLDER
+    taskset -c 0 python -m benchmarks.threads FOLDER            # fewer processors
+    python -m benchmarks.threads FOLDER --counts 1 2 --rounds 9
 
 OGA's default is half of the processors that it sees, 16 at most. Every measurement loads the model anew, warms it up,
 appends a prompt and generates greedily. Ratios are taken round by round; their medians are what counts. To measure

@@ -1,7 +1,7 @@
 """The command-line flags that both `python -m builder` and `python app.py` take, and what they mean as data."""
 
 import argparse
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
@@ -22,15 +22,6 @@ from builder.recipe import (
 from builder.stages.datasets import DATASETS, HUB_DATASETS, file_digest
 
 PROVIDERS: tuple[ExecutionProvider, ...] = get_args(ExecutionProvider)
-
-
-def kebab(arguments: Iterable[str]) -> list[str]:
-    """Let every long flag be written with underscores too, as Quark's own scripts do."""
-    spelled = []
-    for argument in arguments:
-        name, equals, value = argument.partition("=")
-        spelled.append(name.replace("_", "-") + equals + value if name.startswith("--") else argument)
-    return spelled
 
 
 def add_build_flags(parser: argparse.ArgumentParser, providers: Sequence[str] = PROVIDERS) -> None:

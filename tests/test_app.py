@@ -9,10 +9,8 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +18,6 @@ import pytest
 
 import app
 from builder.demo import CHECKPOINT
-from serving.errors import InvalidRequest
 from serving.http.server import Server, make_app
 from tests.pages import tidy
 from tests.servers import asked, ended
@@ -148,27 +145,6 @@ def test_an_exported_folder_is_served_as_it_is_behind_a_login(demo_model: Path) 
         assert status_of(f"{url}/config") == 401
 
 
-def test_the_console_script_is_the_same_program() -> None:
-    (script,) = entry_points(group="console_scripts", name="oga-chat")
-    assert script.load() is app.main
-
-
-def test_sharing_without_a_login_makes_a_random_one() -> None:
-    first, second = (app.login_from(None, public=True) for _ in range(2))
-    assert first and second and first[1] != second[1] and len(first[1]) >= 12
-    assert app.login_from(None, public=False) is None
-    assert app.login_from("u:p:q", public=True) == ("u", "p:q")
-    for wrong in ("", ":", "u:", ":p", "u"):
-        with pytest.raises(InvalidRequest):
-            app.login_from(wrong, public=False)
-
-
-def test_other_machines_are_never_let_in_without_a_login() -> None:
-    assert [app.is_loopback(h) for h in ("127.0.0.1", "localhost", "::1", "0.0.0.0", "192.168.1.7", "::")] == [
-        True, True, True, False, False, False,
-    ]  # fmt: skip
-
-
 def test_telemetry_is_off_unless_asked_for() -> None:
     names = ("ORT_DISABLE_TELEMETRY", "HF_HUB_DISABLE_TELEMETRY", "GRADIO_ANALYTICS_ENABLED")
     code = f"import app, os; print([os.environ[name] for name in {names}])"
@@ -198,18 +174,6 @@ def test_the_api_alone_is_served_without_gradio(demo_model: Path, number: int) -
     out, errors = ended(process, number)
     assert (process.returncode, out, errors) == (130, "False\n", "\nstopped.\n")
     assert "s3cret" not in line
-
-
-def test_an_interrupt_that_comes_in_a_callback_of_the_garbage_collector_is_not_lost() -> None:
-    server = Server(make_app([]), "127.0.0.1", 0)
-    with app.stopped_by_signals(server) as came:
-        dropped = {1}
-        reference = weakref.ref(dropped, lambda _: signal.raise_signal(signal.SIGINT))
-        del dropped
-        server.wait()
-    assert reference() is None
-    assert came == [signal.SIGINT]
-    server.close()
 
 
 def test_a_shared_chat_answers_at_its_public_address_and_asks_for_the_password(demo_model: Path) -> None:

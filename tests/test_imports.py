@@ -30,10 +30,10 @@ ONE_ROOM = {
 ROOMS = {"serving": ("text", "engine", "http", "page"), "builder": ("kept", "checkpoint", "stages")}
 LEAVES = {
     "serving": {"types", "errors", "hardware", "genai_config", "folder"},
-    "builder": {"errors", "progress", "recipe", "quality"},
+    "builder": {"errors", "progress", "recipe", "quality", "console", "commandline"},
 }
 # And what puts the rooms together.
-ABOVE = {"serving": set[str](), "builder": {"build", "steps", "launch", "flags", "__main__"}}
+ABOVE = {"serving": {"flags"}, "builder": {"build", "steps", "launch", "flags", "commands", "__main__"}}
 
 
 def imports(file: Path) -> set[str]:

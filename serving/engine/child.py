@@ -24,7 +24,7 @@ from serving.types import EngineStatus
 
 WORKER = (sys.executable, "-m", "serving.engine.worker")
 KILL_SECONDS = 2.0  # what a killed process has to be gone; one that waits for a disk may take longer
-_IMPORT_ROOT = Path(__file__).parent.parent.parent  # where `serving` is found, whatever the caller's working directory
+_IMPORT_ROOT = str(Path(__file__).parent.parent.parent)  # where our `serving` is, before any other of that name
 
 
 class Child:
@@ -52,10 +52,12 @@ class Child:
         self._sinks: dict[int, Sink] = {}
         self._lines: SimpleQueue[bytes | None] = SimpleQueue()
         self._lock = threading.Lock()  # never held over anything that waits
+        path = os.pathsep.join(filter(None, [_IMPORT_ROOT, os.environ.get("PYTHONPATH")]))
         self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=_IMPORT_ROOT,
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             # numpy multiplies no matrices there, and starting threads for that takes time and memory.
-            env={"OPENBLAS_NUM_THREADS": "1"} | os.environ,
+            env={"OPENBLAS_NUM_THREADS": "1"} | os.environ | {"PYTHONPATH": path, "PYTHONSAFEPATH": "1"},
+            process_group=0,  # Ctrl+C reaches the whole terminal, and the child before it can ignore that
         )  # fmt: skip
         self.pid = self._process.pid
         self.tell(setup)

@@ -84,7 +84,7 @@ class EngineProcess:
         command: Sequence[str] = WORKER,
     ) -> "EngineProcess":
         """Start the process and load a model folder in it. Raises what Engine.load raises."""
-        folder = ModelFolder.open(Path(path).resolve())  # the child has another working directory
+        folder = ModelFolder.open(Path(path).resolve())  # it may be started again from elsewhere
         return cls(folder, Prompt.load(folder.path), settings or EngineSettings(), watch, patience, command)
 
     @property

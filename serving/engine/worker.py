@@ -109,7 +109,7 @@ def _token_ids(values: object) -> TokenIds:
 
 def main() -> None:
     """Load the engine that the first line asks for, then answer requests until stdin closes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C reaches the whole terminal; the parent says when to end
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent says when to end
     threading.excepthook = _end_all
     outlet = Outlet(os.fdopen(os.dup(1), "wb"))
     os.dup2(2, 1)  # what libraries print must not get between the lines
@@ -119,6 +119,10 @@ def main() -> None:
         engine = Engine.load(setup["path"], EngineSettings(**setup["settings"]))
     except ServingError as error:
         outlet.send(error_line(error), None)
+        return
+    except ImportError as error:
+        missing = ServingError(f"{error.name} cannot be imported ({error}): 'pip install -e .' installs it.")
+        outlet.send(error_line(missing), None)
         return
     requests = Requests(engine, outlet.send)
     outlet.send({"context_length": engine.context_length, "notes": engine.notes})

@@ -250,8 +250,8 @@ def test_a_device_that_cannot_continue_answers_the_same_and_says_so(exact_model:
 
 @pytest.mark.parametrize("provider", get_args(Provider))
 def test_the_program_builds_for_what_it_serves_on(provider: str) -> None:
-    flags = app.parse_flags(["-e", provider])
-    assert app.parse_flags([]).execution_provider == "auto"
+    flags = app.parser().parse_args(["-e", provider])
+    assert app.parser().parse_args([]).execution_provider == "auto"
     built_for = {"auto": "cpu", "openvino": "cpu"}.get(provider, provider)
     assert asdict(target_from(flags, ("lm_head",)))["execution_provider"] == built_for
 

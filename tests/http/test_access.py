@@ -10,8 +10,7 @@ from urllib.parse import urlencode, urlsplit
 import pytest
 from starlette.routing import BaseRoute
 
-import app
-from serving.errors import InvalidRequest, LimitReached
+from serving.errors import LimitReached
 from serving.http.access import COOKIE, MOST_BYTES, Access, Places, hosts_of
 from serving.http.answers import AnswerEngine
 from serving.http.api import Api
@@ -232,41 +231,5 @@ def test_a_client_has_so_many_places() -> None:
         pass
 
 
-def access(*argv: str) -> Access:
-    return app.access_from(app.parse_flags(list(argv)))
-
-
-def test_whoever_can_be_reached_asks_for_something() -> None:
-    assert not access().asks
-    for public in (["--share"], ["--host", "0.0.0.0"], ["--host", "192.168.1.7"]):
-        login = access(*public).login
-        assert login and len(login[1]) >= 12
-        assert not access(*public, "--insecure").asks
-        assert access(*public, "--api-key", "k").login is None and access(*public, "--api-key", "k").asks
-        assert access(*public, "--auth", "u:p").login == ("u", "p")
-        assert app.client_limit(app.parse_flags(public)) == 9
-    assert app.client_limit(app.parse_flags([])) is None
-
-
-def test_where_keys_come_from(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    file = tmp_path / "keys"
-    file.write_text("c\n\nd\n")
-    monkeypatch.setenv("OGA_CHAT_API_KEYS", "e f")
-    assert access("--api-key", "a", "--api-key", "b", "--api-key-file", str(file)).keys == tuple("abefcd")
+def test_no_secret_is_shown() -> None:
     assert "s3cret" not in repr(ACCESS) and "key-1" not in repr(ACCESS)
-
-
-@pytest.mark.parametrize(
-    ("argv", "said"),
-    [
-        (["--api-key", ""], "--api-key"),
-        (["--api-key-file", "no such file"], "no such file cannot be read"),
-        (["--insecure", "--api-key", "k"], "--insecure"),
-        (["--allow-origin", "chat.example"], "not 'chat.example'"),
-        (["--allow-origin", "https://chat.example/"], "https://chat.example/"),
-        (["--allow-origin", "*"], "'*'"),
-    ],
-)
-def test_mistakes_in_flags(argv: list[str], said: str) -> None:
-    with pytest.raises(InvalidRequest, match=re.escape(said)):
-        access(*argv)

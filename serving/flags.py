@@ -1,0 +1,175 @@
+"""The command-line flags of the chat, and what they mean as data: who may use it, and how its engine runs.
+
+Stands above every room, and none of them knows of it.
+"""
+
+import argparse
+import ipaddress
+import os
+import re
+import secrets
+import socket
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from serving.errors import InvalidRequest
+from serving.http.access import Access, hosts_of
+from serving.types import EngineSettings
+
+_SIZE = re.compile(r"(\d+(?:\.\d+)?) ?(?:([KMGT]?)(B?)|([KMGT])IB?)", re.IGNORECASE | re.ASCII)
+_MOST_BYTES = 1 << 60
+
+
+def add_chat_flags(parser: argparse.ArgumentParser) -> None:
+    """How answers are made."""
+    group = parser.add_argument_group("the chat")
+    group.add_argument("--context-length", type=int, help="serve a shorter window than the model has, in tokens")
+    group.add_argument("--threads", type=int, help="threads to compute with (default: the usable physical cores)")
+    group.add_argument("--parallel", type=int, default=4, help="answers made at the same time (default: 4)")
+    group.add_argument("--batch", action="store_true", help="make them in one forward pass, on the CPU")
+    group.add_argument("--queue", type=int, default=32, help="requests that may wait beyond them (default: 32)")
+    group.add_argument("--kv-memory", type=size, metavar="SIZE", help="for KV caches, as 800M or 4G (default: half)")
+    group.add_argument("--slots", type=int, help="conversations to keep in them (default: what the memory allows)")
+    group.add_argument(
+        "--on-overflow", choices=("error", "trim"), default="error",
+        help="a conversation longer than the window is refused, or loses its oldest turns (default: error)",
+    )  # fmt: skip
+    group.add_argument("--no-guess", action="store_true", help="do not check n-gram guesses at the next tokens")
+    group.add_argument(
+        "--deterministic", action="store_true", help="same seed, same text, whatever else is computed at the time"
+    )
+
+
+def add_access_flags(parser: argparse.ArgumentParser) -> None:
+    """Where it is served, and who may use it."""
+    group = parser.add_argument_group("who may use it")
+    group.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine only)")
+    group.add_argument("--port", type=int, default=7860)
+    group.add_argument("--no-ui", action="store_true", help="serve the API alone")
+    group.add_argument("--share", action="store_true", help="also make a public link, with a password")
+    group.add_argument("--auth", metavar="USER:PASSWORD", help="ask for this login (default when shared: a random one)")
+    group.add_argument(
+        "--api-key", action="append", metavar="KEY",
+        help="ask for this key; may be repeated, or come from OGA_CHAT_API_KEYS, divided by spaces",
+    )  # fmt: skip
+    group.add_argument("--api-key-file", metavar="FILE", help="keys, one on a line")
+    group.add_argument("--insecure", action="store_true", help="ask nobody for anything, wherever it listens")
+    group.add_argument(
+        "--allow-origin", action="append", metavar="ORIGIN", help="web pages of https://this.host may use the API"
+    )
+    group.add_argument("--allow-host", action="append", metavar="NAME", help="a name that this server is reached by")
+    group.add_argument(
+        "--client-limit", type=int, metavar="N",
+        help="answers that one client may have at a time, those that wait included (default: all of them; a quarter "
+        "where others can reach it)",
+    )  # fmt: skip
+
+
+def size(text: str) -> int:
+    """Bytes, from a number and a unit as dd has them: K, M, G and T, or KiB ..., count in 1024, KB, MB ... in 1000.
+
+    Raises ArgumentTypeError.
+    """
+    match = _SIZE.fullmatch(text.strip())
+    if match:
+        number, decimal, byte, binary = match.groups()
+        power = " KMGT".index((decimal or binary or " ").upper())
+        count = float(number) * (1000 if decimal and byte else 1024) ** power
+        if count <= _MOST_BYTES:
+            return int(count)
+    raise argparse.ArgumentTypeError(f"must be a size like 800M or 4GiB (in 1024) or 4GB (in 1000), not {text!r}")
+
+
+def settings_from(flags: argparse.Namespace) -> EngineSettings:
+    """How the engine is to run. Raises InvalidRequest."""
+    return EngineSettings(
+        provider=flags.execution_provider,
+        context_length=flags.context_length,
+        threads=flags.threads,
+        parallel=flags.parallel,
+        queue=flags.queue,
+        slots=flags.slots,
+        batch=flags.batch,
+        kv_memory=flags.kv_memory,
+        guess=not flags.no_guess,
+        deterministic=flags.deterministic,
+        overflow=flags.on_overflow,
+    )
+
+
+def access_from(flags: argparse.Namespace) -> Access:
+    """Who may use it. Where others can reach it and nothing is said, a random password. Raises InvalidRequest."""
+    keys = (*(flags.api_key or ()), *os.environ.get("OGA_CHAT_API_KEYS", "").split(), *keys_in(flags.api_key_file))
+    if "" in keys:
+        raise InvalidRequest("--api-key must be at least one character long.")
+    if flags.insecure and (keys or flags.auth):
+        raise InvalidRequest("--insecure asks for nothing: leave it out, or --auth and --api-key.")
+    for origin in flags.allow_origin or ():
+        if not is_origin(origin):
+            raise InvalidRequest(
+                f"--allow-origin must be like https://chat.example or http://localhost:3000, not {origin!r}."
+            )
+    login = login_from(flags.auth, public=others_reach(flags) and not keys and not flags.insecure)
+    return Access(login, keys, tuple(flags.allow_origin or ()), hosts_of(flags.host, flags.allow_host or ()))
+
+
+def is_origin(text: str) -> bool:
+    """Whether it is what a browser calls the origin of a page: scheme, host and port, and nothing behind them."""
+    try:
+        parts = urlsplit(text)
+    except ValueError:  # a bracket that is not closed
+        return False
+    return parts.scheme in ("http", "https") and bool(parts.netloc) and text == f"{parts.scheme}://{parts.netloc}"
+
+
+def keys_in(file: str | None) -> list[str]:
+    """API keys, one on a line. Raises InvalidRequest for a file that cannot be read."""
+    try:
+        return Path(file).expanduser().read_text(encoding="utf-8").split() if file else []
+    except (OSError, ValueError) as error:
+        raise InvalidRequest(f"--api-key-file {file} cannot be read ({error}).") from error
+
+
+def client_limit(flags: argparse.Namespace) -> int | None:
+    """Answers that one client may have at a time; None for no limit. Raises InvalidRequest."""
+    if flags.client_limit is not None and flags.client_limit < 1:
+        raise InvalidRequest(f"--client-limit must be 1 or more, not {flags.client_limit}.")
+    return flags.client_limit or (max(1, (flags.parallel + flags.queue) // 4) if others_reach(flags) else None)
+
+
+def others_reach(flags: argparse.Namespace) -> bool:
+    """Whether anybody but this machine can reach it."""
+    return flags.share or not is_loopback(flags.host)
+
+
+def login_from(auth: str | None, public: bool) -> tuple[str, str] | None:
+    """The login that is asked for: what was given, or a random password where others can reach the chat."""
+    if auth is None:
+        return ("chat", secrets.token_urlsafe(9)) if public else None
+    user, colon, password = auth.partition(":")
+    if not (user and colon and password):
+        raise InvalidRequest("--auth must be USER:PASSWORD, both at least one character long.")
+    return user, password
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach the address."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:  # a name, and who can say where it leads
+        return False
+
+
+def check_address(host: str, port: int) -> None:
+    """Refuse an address that cannot be listened on, before anything heavy starts."""
+    if not 0 <= port <= 65535:
+        raise InvalidRequest(f"--port must be from 0 (any free one) to 65535, not {port}.")
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as probe:
+            if os.name == "posix":
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except (OSError, UnicodeError) as error:  # the latter for what cannot be a name at all
+        reason = getattr(error, "strerror", None) or error
+        raise InvalidRequest(f"cannot listen on {host}:{port} ({reason}): choose another --port or --host.") from error

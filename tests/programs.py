@@ -9,12 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 # Runs in every Python process before the program: says when the file named is about to run, and hides a library.
+# A signal that comes at once waits for the first import, as nothing in this file could answer it.
 SITE = """
-import os, sys
-first, hidden = os.environ.get("FIRST_LINE_OF"), os.environ.get("HIDDEN_LIBRARY")
+import _signal, os, sys
+first, hidden, interrupt = os.environ.get("FIRST_LINE_OF"), os.environ.get("HIDDEN_LIBRARY"), {_signal.SIGINT}
 def at_the_first_line(event, arguments):
     if event == "exec" and arguments[0].co_filename.endswith(first):
-        os.write(1, b"first line\\n")
+        _signal.pthread_sigmask(_signal.SIG_BLOCK, interrupt)
+        os.write(2, b"first line\\n")
+    elif event == "import":
+        _signal.pthread_sigmask(_signal.SIG_UNBLOCK, interrupt)
 class Hide:
     def find_spec(name, path=None, target=None):
         if name == hidden:
@@ -48,7 +52,7 @@ def interrupted(command: Sequence[str], moment: float, env: Mapping[str, str], c
         command, cwd=cwd, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
     try:
-        assert process.stdout and process.stdout.readline() == "first line\n"
+        assert process.stderr and process.stderr.readline() == "first line\n"
         time.sleep(moment)
         os.killpg(process.pid, signal.SIGINT)
         out, err = process.communicate(timeout=60)

@@ -13,21 +13,23 @@ import pytest
 
 from builder.console import exit_code, interrupts_end_it, interrupts_raise, signals_call
 from builder.errors import StageFailed
+from serving.engine.process import EngineProcess
 from serving.errors import InvalidRequest
 from serving.http.server import Server, make_app
 from tests.programs import Ended, environment, interrupted
 
 ROOT = Path(__file__).parent.parent
 posix = pytest.mark.skipif(os.name == "nt", reason="there are no process groups")
-# After the first line, in seconds. In the first thousandth there is no function yet that could answer.
-MOMENTS = (0.002, 0.01, 0.02, 0.03, 0.05, 0.08, 0.12, 0.2, 0.3, 0.45, 0.7, 1.0, 1.4, 2.0)
+# Seconds after the first line.
+MOMENTS = (0.0, 0.01, 0.02, 0.03, 0.05, 0.08, 0.12, 0.2, 0.3, 0.45, 0.7, 1.0, 1.4, 2.0)
 
 
 @posix
-@pytest.mark.parametrize("program", ["app", "builder"])
+@pytest.mark.parametrize("program", ["app", "engine", "builder"])
 def test_ctrl_c_ends_a_program_with_one_word_whenever_it_comes(program: str, demo_model: Path, tmp_path: Path) -> None:
     command, file, moments = {
         "app": (["app.py", "--port", "0", "--model", str(demo_model)], "app.py", MOMENTS),
+        "engine": (["app.py", "--port", "0", "--model", str(demo_model)], "serving/engine/worker.py", MOMENTS[:8:2]),
         "builder": (["-m", "builder", "--models-dir", str(tmp_path)], "builder/__main__.py", MOMENTS[::2]),
     }[program]
     env = environment(tmp_path, FIRST_LINE_OF=file)
@@ -40,6 +42,12 @@ def test_ctrl_c_ends_a_program_with_one_word_whenever_it_comes(program: str, dem
     for moment, end in zip(moments, ends, strict=True):
         assert end.code == 130, (moment, end)
         assert end.err.strip().startswith("stopped") and end.err.strip().count("\n") == 0, (moment, end)
+
+
+@posix
+def test_ctrl_c_does_not_reach_the_engines_process(demo_model: Path) -> None:
+    with EngineProcess.load(demo_model) as engine:
+        assert engine.pid and os.getpgid(engine.pid) != os.getpgid(0)
 
 
 @pytest.mark.parametrize(

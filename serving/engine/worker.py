@@ -114,7 +114,10 @@ def main() -> None:
     outlet = Outlet(os.fdopen(os.dup(1), "wb"))
     os.dup2(2, 1)  # what libraries print must not get between the lines
 
-    setup = json.loads(sys.stdin.buffer.readline())
+    first = sys.stdin.buffer.readline()
+    if not first:  # the parent was stopped before it said anything
+        return
+    setup = json.loads(first)
     try:
         engine = Engine.load(setup["path"], EngineSettings(**setup["settings"]))
     except ServingError as error:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from builder.build import clear, quantize, staging
-from builder.checkpoint.checkpoint import Fetched, read_folder
+from builder.checkpoint.checkpoint import Fetched, read
 from builder.checkpoint.preflight import check
 from builder.checkpoint.quantization import Quantization
 from builder.checkpoint.source import locate, parse_source
@@ -44,10 +44,13 @@ def quantize_step(fetched: Fetched, recipe: QuantRecipe, output: Path, report: R
 
 def read_quantized(folder: Path) -> Fetched:
     """A checkpoint that Quark quantized, as the first step leaves it. Raises SourceError and UnsupportedModel."""
-    checkpoint = read_folder(folder)
-    quantized_by(checkpoint.quantization)
-    located = locate(parse_source(str(folder)))
-    return Fetched(located.source, located.revision, checkpoint)
+    if not folder.is_dir():
+        raise SourceError(
+            f"-i {folder} is not a folder, so it has no config.json: name one that 'python -m builder quantize' made."
+        )
+    fetched = read(locate(parse_source(str(folder.absolute()))))
+    quantized_by(fetched.checkpoint.quantization)
+    return fetched
 
 
 def export_step(quantized: Fetched, target: ExportTarget, output: Path, report: Report) -> tuple[Path, Quality]:

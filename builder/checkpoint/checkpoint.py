@@ -1,4 +1,8 @@
-"""What a checkpoint is: read once, into one value that every stage looks things up in."""
+"""What a checkpoint is: read once, into one value that everything else looks things up in.
+
+A stage that is a process of its own is told the folder and reads it once more: a job is then a few paths and knobs, and
+what is known of a family are functions, which no JSON can carry.
+"""
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path

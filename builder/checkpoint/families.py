@@ -2,7 +2,7 @@
 
 The model builder knows fewer families than transformers, and reads less of a configuration. Where the layers of a
 family are those of another, it is told the other's architecture; where it looks for a fact elsewhere, the fact is put
-there. Each supported family is proved by tests/test_families.py: what is exported computes what Quark quantized.
+there. Each supported family is proved by tests/family_chain.py: what is exported computes what Quark quantized.
 """
 
 import difflib

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from filelock import FileLock
 
+from builder.checkpoint.hub_errors import why_broken, why_unknown
 from builder.errors import SourceError
 from builder.kept.results import sha256
 from builder.progress import Report, Step, silent
@@ -82,7 +83,7 @@ def download(
         try:
             return Path(snapshot_download(**snapshot, local_files_only=True))
         except LocalEntryNotFoundError:
-            raise SourceError(_why_unknown(name, revision, error)) from error
+            raise SourceError(why_unknown(name, revision, error)) from error
 
     # 2. The bytes that are missing, then the client's links and its note of the revision's commit.
     try:
@@ -92,7 +93,7 @@ def download(
         _fetch(name, kind, str(info.sha), missing, blobs, report)
         folder = Path(snapshot_download(**snapshot))
     except (HTTPError, OSError) as error:
-        raise SourceError(_why_broken(name, revision, error)) from error
+        raise SourceError(why_broken(name, revision, error)) from error
     for file in missing:
         if not (folder / file.path).is_symlink():  # a cache that cannot link has made a copy, and one is enough
             (blobs / file.etag).unlink(missing_ok=True)
@@ -205,41 +206,3 @@ def _arrived(blobs: Path, file: _File) -> int:
     partial = blobs / f"{file.etag}.incomplete"
     size = partial.stat().st_size if partial.exists() else 0
     return size if size <= file.size else 0
-
-
-def _why_unknown(name: str, revision: str | None, error: Exception) -> str:
-    """Why the Hub did not tell what the repository holds, and what to do."""
-    from httpx2 import RequestError
-    from huggingface_hub.errors import OfflineModeIsEnabled
-
-    if isinstance(error, OfflineModeIsEnabled):
-        return f"{name} is not complete in the local cache, and HF_HUB_OFFLINE is set: unset it."
-    if isinstance(error, RequestError):
-        return (
-            f"{name} is not complete in the local cache, and the Hub cannot be reached ({_first_line(error)}): check "
-            "the connection."
-        )
-    return _why_broken(name, revision, error)
-
-
-def _why_broken(name: str, revision: str | None, error: Exception) -> str:
-    """What a failed request means, and what to do."""
-    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
-
-    if isinstance(error, GatedRepoError):
-        return f"{name} is gated: ask for access on its Hub page, then log in with 'hf auth login' or set HF_TOKEN."
-    if isinstance(error, RepositoryNotFoundError):
-        return f"the Hub has no {name}, or it is private: check the spelling, or log in with 'hf auth login'."
-    if isinstance(error, RevisionNotFoundError):
-        return f"{name} has no revision {revision!r}: use a branch, tag or commit of it."
-    if (
-        isinstance(error, HfHubHTTPError)
-        and error.response.status_code == 401
-        and "authorization" in error.response.request.headers
-    ):
-        return "the Hub refuses your access token: log in again with 'hf auth login', or correct or unset HF_TOKEN."
-    return f"{name} could not be downloaded ({_first_line(error)}): try again, which goes on where it stopped."
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

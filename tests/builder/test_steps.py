@@ -22,7 +22,7 @@ from builder.stages.graph import read_graph
 from builder.steps import export_step, quantize_step, quantized_by, read_quantized
 from serving.engine.engine import Engine
 from serving.types import Message, SamplingOptions, complete
-from tests.builder.stages.test_calibration import pile
+from tests.builder.stages.texts import pile
 from tests.conftest import Stages
 from tests.family_chain import Case, make_checkpoint
 from tests.hub import ROOT, Repository, serve

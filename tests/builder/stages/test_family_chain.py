@@ -1,0 +1,246 @@
+"""Every supported family is exported exactly, and the comparison that shows it sees what would be wrong.
+
+One run of tests/family_chain.py quantizes and exports a tiny random checkpoint of each.
+"""
+
+import json
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from safetensors.numpy import load_file
+
+from builder.checkpoint.families import FAMILIES
+from serving.engine.oga import OgaRuntime
+from serving.engine.prefix import prefill_cuts
+from serving.engine.runtime import PREFILL_CHUNK
+from serving.folder import ModelFolder
+from tests.family_chain import (
+    CASES,
+    FORMAT_CASES,
+    HEAD_CASES,
+    PROVIDER_CASES,
+    PROVIDERS,
+    TOKENS,
+    WINDOW,
+    Measured,
+    folder,
+    measure,
+    run,
+)
+
+EXACT = 1e-3  # of logits whose standard deviation is 2 to 4; 4e-5 was the largest seen
+FLOAT16 = 0.2
+SERVED_AGREEMENT = 0.85
+
+WINDOWED = [name for name, case in CASES.items() if case.windowed]
+
+
+@pytest.fixture(scope="session")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the chain has run; OGA_CHAT_TEST_MODELS keeps it between sessions."""
+    kept = os.environ.get("OGA_CHAT_TEST_MODELS")
+    place = Path(kept) / "families" if kept else tmp_path_factory.mktemp("families")
+    results = place / "measured.json"
+    if not results.exists():
+        place.mkdir(exist_ok=True)
+        results.write_text(json.dumps({name: vars(measured) for name, measured in run(place).items()}))
+    return place
+
+
+@pytest.fixture(scope="session")
+def measured(work: Path) -> dict[str, Measured]:
+    """What the chain has found."""
+    return {name: Measured(**values) for name, values in json.loads((work / "measured.json").read_text()).items()}
+
+
+# The chain
+
+
+def test_every_supported_family_goes_through_the_chain() -> None:
+    assert {case.model_type for case in CASES.values()} == set(FAMILIES)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_export_is_the_quantized_model(measured: dict[str, Measured], case: str) -> None:
+    exact = measured[f"{case}: exact"]
+    assert 1 < exact.std < 5
+    assert exact.max_difference < EXACT
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_as_it_is_served_it_still_finds_the_same_tokens(measured: dict[str, Measured], case: str) -> None:
+    assert measured[f"{case}: served"].top1_agreement > SERVED_AGREEMENT
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+@pytest.mark.parametrize("case", PROVIDER_CASES)
+def test_an_export_for_a_gpu_runs_on_the_cpu_within_float16(
+    measured: dict[str, Measured], case: str, provider: str
+) -> None:
+    found = measured[f"{case}: {provider}"]
+    assert EXACT < found.max_difference < FLOAT16
+    assert found.top1_agreement > 0.97
+
+
+@pytest.mark.parametrize("case", HEAD_CASES)
+def test_an_output_layer_that_quark_quantized_is_exact(measured: dict[str, Measured], case: str) -> None:
+    assert measured[f"{case}: head"].max_difference < EXACT
+
+
+@pytest.mark.parametrize("case", FORMAT_CASES)
+def test_quarks_awq_format_gives_the_same_export(work: Path, measured: dict[str, Measured], case: str) -> None:
+    config = json.loads((folder(work, case) / "quantized-awq" / "checkpoint" / "config.json").read_text())
+    assert config["quantization_config"]["quant_method"] == "awq"
+    assert measured[f"{case}: awq"].max_difference < EXACT
+
+
+@pytest.mark.parametrize("case", FORMAT_CASES)
+def test_a_search_in_pieces_finds_the_same_bits(work: Path, measured: dict[str, Measured], case: str) -> None:
+    one, other = (
+        load_file(folder(work, case) / name / "checkpoint" / "model.safetensors")
+        for name in ("quantized", "quantized-whole")
+    )
+    assert set(one) == set(other)
+    assert all(np.array_equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.parametrize("case", WINDOWED)
+def test_a_window_is_exact_in_chunks_after_a_rewind_and_token_by_token(work: Path, case: str) -> None:
+    """All positions asked for are beyond the window, also the one that is rewound to."""
+    tokens, expected = proof(work, case)
+    runtime = OgaRuntime(ModelFolder.open(folder(work, case) / "exact"), None, 1)
+    slot = runtime.slot(0)
+    slot.reserve(TOKENS)
+
+    def difference() -> float:
+        return float(np.abs(slot.logits() - expected[len(slot.tokens) - 1]).max())
+
+    for begin, end in prefill_cuts(len(slot.tokens), TOKENS, PREFILL_CHUNK):
+        runtime.forward([(slot, tokens[begin:end])])
+        assert difference() < EXACT
+    assert TOKENS > 2 * PREFILL_CHUNK > 2 * WINDOW
+    kept = WINDOW + 53
+    assert slot.rewind(kept) == kept
+    for token in tokens[kept : kept + 5]:
+        runtime.forward([(slot, np.array([token]))])
+        assert difference() < EXACT
+    for begin, end in prefill_cuts(len(slot.tokens), TOKENS, PREFILL_CHUNK):
+        runtime.forward([(slot, tokens[begin:end])])
+        assert difference() < EXACT
+
+
+def proof(work: Path, case: str) -> tuple[np.ndarray, np.ndarray]:
+    """Token ids, and the logits that the quantized model gave after each."""
+    with np.load(folder(work, case) / "quantized" / "proof.npz") as saved:
+        return saved["token_ids"].astype(np.int32), saved["logits"]
+
+
+def test_the_context_ends_where_the_export_would_be_wrong(work: Path) -> None:
+    lengths = {case: ModelFolder.open(folder(work, case) / "exact").context_length for case in CASES}
+    assert {case for case, length in lengths.items() if length != 512} == {"ministral3", "phi3, LongRoPE"}
+    assert lengths["ministral3"] == lengths["phi3, LongRoPE"] == 256
+
+
+# The comparison sees what is wrong
+
+
+def spoiled(work: Path, case: str, spoil: Callable[[onnx.GraphProto], int], tmp_path: Path) -> float:
+    """The largest difference of an export that `spoil` has changed in at least one place."""
+    exported = folder(work, case) / "exact"
+    model = onnx.load(str(exported / "model.onnx"))
+    assert spoil(model.graph) > 0
+    for name in ("genai_config.json", "tokenizer.json", "tokenizer_config.json"):
+        (tmp_path / name).write_bytes((exported / name).read_bytes())
+    onnx.save(model, str(tmp_path / "model.onnx"), save_as_external_data=True, location="model.onnx.data")
+    return measure(tmp_path, folder(work, case) / "quantized").max_difference
+
+
+def change_weights(graph: onnx.GraphProto, name: str, change: Callable[[np.ndarray], np.ndarray]) -> int:
+    """Change every initializer, and constant of a branch, whose name matches; returns how many there are."""
+    found = [tensor for tensor in graph.initializer if re.search(name, tensor.name)]
+    branches = [a.g for node in graph.node if node.op_type == "If" for a in node.attribute]
+    found += [node.attribute[0].t for g in branches for node in g.node if re.search(name, node.output[0])]
+    for tensor in found:
+        changed = np.ascontiguousarray(change(onnx.numpy_helper.to_array(tensor)))
+        tensor.CopyFrom(onnx.numpy_helper.from_array(changed, tensor.name))
+    return len(found)
+
+
+def change_attention(graph: onnx.GraphProto, **attributes: int) -> int:
+    """Change attributes of every attention that has another value; returns how many these are."""
+    changed = 0
+    for node in graph.node:
+        for attribute in node.attribute:
+            if node.op_type == "GroupQueryAttention" and attribute.i != attributes.get(attribute.name, attribute.i):
+                attribute.i = attributes[attribute.name]
+                changed += 1
+    return changed
+
+
+@pytest.mark.parametrize("case", [name for name in CASES if name != "granitemoehybrid, no RoPE"])
+def test_a_wrong_rotation_would_be_seen_in_every_family(work: Path, case: str, tmp_path: Path) -> None:
+    assert spoiled(work, case, lambda graph: change_weights(graph, r"cos_cache", np.fliplr), tmp_path) > 0.1
+
+
+@pytest.mark.parametrize("case", WINDOWED)
+def test_a_lost_window_would_be_seen(work: Path, case: str, tmp_path: Path) -> None:
+    assert spoiled(work, case, lambda graph: change_attention(graph, local_window_size=-1), tmp_path) > 0.1
+
+
+@pytest.mark.parametrize("case", WINDOWED)
+def test_a_window_of_one_token_more_would_be_seen(work: Path, case: str, tmp_path: Path) -> None:
+    def widen(graph: onnx.GraphProto) -> int:
+        return sum(
+            change_attention(graph, local_window_size=WINDOW + 1)
+            for attribute in [a for node in graph.node for a in node.attribute]
+            if attribute.name == "local_window_size" and attribute.i == WINDOW
+        )
+
+    assert spoiled(work, case, widen, tmp_path) > EXACT
+
+
+@pytest.mark.parametrize(
+    ("case", "weights"),
+    [
+        ("llama, tied, biases", r"qkv_proj\.Add\.bias"),
+        ("llama, tied, biases", r"o_proj\.Add\.bias"),
+        ("llama, tied, biases", r"down_proj\.Add\.bias"),
+        ("seed_oss", r"qkv_proj\.Add\.bias"),
+        ("nemotron", r"layernorm\.bias"),
+        ("qwen3", r"q_norm"),
+        ("gemma3_text", r"k_norm"),
+        ("olmo2", r"q_norm"),
+        ("olmo3", r"k_norm"),
+        ("exaone4, hybrid", r"post_attention_layernorm"),
+        ("glm4", r"pre_feedforward_layernorm"),
+        ("gemma2", r"post_feedforward_layernorm\.weight"),
+    ],
+)
+def test_a_lost_bias_or_norm_would_be_seen(work: Path, case: str, weights: str, tmp_path: Path) -> None:
+    lost = 0.0 if weights.endswith("bias") else 1.0
+    assert (
+        spoiled(work, case, lambda graph: change_weights(graph, weights, lambda w: np.full_like(w, lost)), tmp_path)
+        > 0.1
+    )
+
+
+def test_a_rotation_where_there_should_be_none_would_be_seen(work: Path, tmp_path: Path) -> None:
+    def rotate(graph: onnx.GraphProto) -> int:
+        for node in graph.node:
+            if node.op_type == "GroupQueryAttention":
+                node.input[7], node.input[8] = "cos_cache", "sin_cache"
+        return change_attention(graph, do_rotary=1)
+
+    assert spoiled(work, "smollm3", rotate, tmp_path) > 0.1
+
+
+def test_a_scale_rounded_to_two_decimals_would_be_seen(work: Path, tmp_path: Path) -> None:
+    def rounded(graph: onnx.GraphProto) -> int:
+        return change_weights(graph, "embed_tokens/scale", lambda scale: scale.round(2))
+
+    assert spoiled(work, "gemma", rounded, tmp_path) > EXACT

@@ -10,10 +10,14 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from pydantic import ValidationError
 
 from serving.http.access import MOST_BYTES
 from serving.http.answers import AnswerEngine
+from serving.http.problems import Problem
+from serving.http.requests.chat import ChatRequest
 from serving.http.requests.endpoints import REQUESTS
+from serving.http.requests.wire import MOST_VALUES, parse
 from serving.text.prompt import Prompt
 from tests.http.test_stream import Puppet, piece
 from tests.servers import api_served, asked
@@ -131,3 +135,47 @@ def test_schemathesis_finds_no_server_error_and_no_hang(url: str, tmp_path: Path
     )
     assert result.returncode == 0, result.stdout
     assert "Tested: 7" in result.stdout
+
+
+MANY = 10_000
+MESSAGE = {"role": "user", "content": "hi"}
+FAULTY: dict[str, tuple[str, dict[str, Any]]] = {
+    "messages": (CHAT, {"messages": [1] * MANY}),
+    "empty messages": (CHAT, {"messages": [{}] * MANY}),
+    "fields of a message": (CHAT, {"messages": [{**MESSAGE, **{f"f{n}": 1 for n in range(MANY)}}]}),
+    "parts": (CHAT, {"messages": [{"role": "user", "content": [1] * MANY}]}),
+    "calls": (CHAT, {"messages": [{"role": "assistant", "tool_calls": [{}] * MANY}]}),
+    "tools": (CHAT, {"messages": [MESSAGE], "tools": [{}] * 128}),
+    "unknown fields": (CHAT, {"messages": [MESSAGE], **{f"f{n}": 1 for n in range(MANY)}}),
+    "biases": (CHAT, {"messages": [MESSAGE], "logit_bias": {str(n): "x" for n in range(MANY)}}),
+    "stop strings": (CHAT, {"messages": [MESSAGE], "stop": [1] * MANY}),
+    "prompts": ("/v1/completions", {"prompt": [None] * MANY}),
+    "mixed prompts": ("/v1/completions", {"prompt": [1, "x"] * MANY}),
+    "prompts of tokens": ("/v1/completions", {"prompt": [["x"] * MANY] * 10}),
+    "items": ("/v1/responses", {"input": [1] * MANY}),
+    "parts of an item": ("/v1/responses", {"input": [{"role": "user", "content": [1] * MANY}]}),
+    "metadata": ("/v1/responses", {"input": "hi", "metadata": {str(n): 1 for n in range(MANY)}}),
+}
+
+
+@pytest.mark.parametrize("case", FAULTY)
+def test_of_thousands_of_faults_only_the_first_few_are_looked_for(case: str) -> None:
+    """Each one that pydantic finds costs more than a thousand good values."""
+    path, fields = FAULTY[case]
+    with pytest.raises(ValidationError) as error:
+        REQUESTS[path].model_validate({"model": "demo", **fields})
+    assert error.value.error_count() <= 130  # of 128 tools, one each
+
+
+def test_a_body_of_more_values_than_any_request_has_is_refused_before_it_is_read() -> None:
+    with pytest.raises(Problem, match="more than 300,000 values"):
+        parse(REQUESTS[CHAT], with_messages(b"[" + b"[]," * MOST_VALUES + b"[]]"))
+
+
+@pytest.mark.parametrize(
+    "text", [b"," * MOST_VALUES, b"[{" * MOST_VALUES, b'\\",' * MOST_VALUES, b"\\\\,[" * MOST_VALUES]
+)
+def test_a_text_is_one_value_whatever_stands_in_it(text: bytes) -> None:
+    body = with_messages(b'[{"role": "user", "content": "' + text + b'"}]')
+    (message,) = parse(ChatRequest, body).messages
+    assert len(message.content or "") >= MOST_VALUES

@@ -19,7 +19,7 @@ class TextPart(Wire):
     text: str
 
 
-Content = str | Annotated[list[TextPart], Field(min_length=1)]
+Content = str | Annotated[list[TextPart], Field(min_length=1, fail_fast=True)]
 
 
 class SystemMessage(Wire):
@@ -81,8 +81,8 @@ class AssistantMessage(Wire):
     refusal: None = None
     audio: None = None
     function_call: None = None
-    annotations: Annotated[list[JsonValue], Field(max_length=0)] | None = None
-    tool_calls: Annotated[list[ToolCall], Field(min_length=1)] | None = None
+    annotations: Annotated[list[JsonValue], Field(max_length=0, fail_fast=True)] | None = None
+    tool_calls: Annotated[list[ToolCall], Field(min_length=1, fail_fast=True)] | None = None
     parsed: Parsed = None
     provider_specific_fields: ProviderFields | None = None
 
@@ -118,7 +118,7 @@ ResponseFormat = Annotated[TextFormat | JsonObjectFormat | JsonSchemaFormat, Fie
 class ChatRequest(Sampled):
     """POST /v1/chat/completions."""
 
-    messages: Annotated[list[ChatMessage], Field(min_length=1)] = Field(
+    messages: Annotated[list[ChatMessage], Field(min_length=1, fail_fast=True)] = Field(
         description="the conversation so far; text only"
     )
     max_completion_tokens: Count | None = Field(None, description="another name of `max_tokens`")
@@ -131,14 +131,14 @@ class ChatRequest(Sampled):
         None, description="variables of the model's own chat template, such as enable_thinking"
     )
     reasoning_effort: str | None = Field(None, description="where the model's chat template knows of it")
-    tools: Annotated[list[Tool], Field(min_length=1, max_length=128)] | None = Field(
+    tools: Annotated[list[Tool], Field(min_length=1, max_length=128, fail_fast=True)] | None = Field(
         None, description="functions that the model may call, where its chat template knows of tools"
     )
     tool_choice: Literal["none", "auto", "required"] | ChosenTool | None = Field(
         None, description="`auto`, `none`, `required`, or one function by name; the last two always give one valid call"
     )
     parallel_tool_calls: bool | None = Field(None, description="false: at most one call in an answer")
-    modalities: Annotated[list[Literal["text"]], Field(min_length=1, max_length=1)] | None = Field(
+    modalities: Annotated[list[Literal["text"]], Field(min_length=1, max_length=1, fail_fast=True)] | None = Field(
         None, description="only `text`"
     )
     store: Off | None = Field(None, description="only false: nothing is stored")

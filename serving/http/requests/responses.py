@@ -9,7 +9,17 @@ from serving.http.problems import Problem
 from serving.http.requests.calls import Calls, ChosenName, Function, call_of
 from serving.http.requests.formats import JsonObjectFormat, SchemaFormat, TextFormat, grammar_of
 from serving.http.requests.sampled import with_given
-from serving.http.requests.wire import Count, Off, Parsed, ServiceTier, Temperature, TopP, Wire, text_of
+from serving.http.requests.wire import (
+    Count,
+    Off,
+    Parsed,
+    ServiceTier,
+    Temperature,
+    TopP,
+    Wire,
+    few,
+    text_of,
+)
 from serving.types import Message, SamplingOptions, TemplateOptions
 
 
@@ -25,9 +35,12 @@ class OutputText(Wire):
 
     type: Literal["output_text"]
     text: str
-    annotations: Annotated[list[JsonValue], Field(max_length=0)] | None = None
-    logprobs: Annotated[list[JsonValue], Field(max_length=0)] | None = None
+    annotations: Annotated[list[JsonValue], Field(max_length=0, fail_fast=True)] | None = None
+    logprobs: Annotated[list[JsonValue], Field(max_length=0, fail_fast=True)] | None = None
     parsed: Parsed = None
+
+
+MessagePart = Annotated[InputText | OutputText, Field(discriminator="type")]
 
 
 class InputMessage(Wire):
@@ -35,7 +48,12 @@ class InputMessage(Wire):
 
     type: Literal["message"] = "message"
     role: Literal["system", "developer", "user", "assistant"]
-    content: str | Annotated[list[Annotated[InputText | OutputText, Field(discriminator="type")]], Field(min_length=1)]
+    content: (
+        str
+        | Annotated[
+            list[Annotated[InputText | OutputText, Field(discriminator="type")]], Field(min_length=1, fail_fast=True)
+        ]
+    )
     id: str | None = None
     status: Literal["completed", "incomplete"] | None = None
     phase: None = None
@@ -53,8 +71,8 @@ class ReasoningItem(Wire):
 
     type: Literal["reasoning"]
     id: str | None = None
-    summary: Annotated[list[JsonValue], Field(max_length=0)]
-    content: list[ReasoningText] | None = None
+    summary: Annotated[list[JsonValue], Field(max_length=0, fail_fast=True)]
+    content: Annotated[list[ReasoningText], Field(fail_fast=True)] | None = None
     encrypted_content: None = None
     status: Literal["completed", "incomplete"] | None = None
 
@@ -79,7 +97,7 @@ class FunctionOutputItem(Wire):
 
     type: Literal["function_call_output"]
     call_id: str
-    output: str | Annotated[list[InputText], Field(min_length=1)]
+    output: str | Annotated[list[InputText], Field(min_length=1, fail_fast=True)]
     id: str | None = None
     status: Literal["completed"] | None = None
 
@@ -138,7 +156,7 @@ class ResponsesRequest(Wire):
     """POST /v1/responses."""
 
     model: str = Field(description="the name that /v1/models gives")
-    input: str | Annotated[list[InputItem], Field(min_length=1)] = Field(
+    input: str | Annotated[list[InputItem], Field(min_length=1, fail_fast=True)] = Field(
         description="a question, or the conversation so far; text only"
     )
     instructions: str | None = Field(None, description="a system message before it")
@@ -148,17 +166,17 @@ class ResponsesRequest(Wire):
     top_p: TopP | None = Field(None, description="nucleus sampling; the model's own suggestion, else 1")
     max_output_tokens: Count | None = Field(None, description="at most so many new tokens; the window's end without it")
     text: TextConfig | None = Field(None, description="`format`: `text`, `json_object` or `json_schema`")
-    tools: Annotated[list[FunctionTool], Field(max_length=128)] | None = Field(
+    tools: Annotated[list[FunctionTool], Field(max_length=128, fail_fast=True)] | None = Field(
         None, description="functions that the model may call, where its chat template knows of tools"
     )
     tool_choice: Literal["none", "auto", "required"] | ChosenFunction | None = Field(
         None, description="`auto`, `none`, `required`, or one function by name; the last two always give one valid call"
     )
     parallel_tool_calls: bool | None = Field(None, description="false: at most one call in an answer")
-    include: Annotated[list[str], Field(max_length=0)] | None = Field(None, description="only empty")
+    include: Annotated[list[str], Field(max_length=0, fail_fast=True)] | None = Field(None, description="only empty")
     service_tier: ServiceTier | None = Field(None, description="only `auto` or `default`: there is one")
     reasoning: Reasoning | None = Field(None, description="`effort`, where the model's chat template knows of it")
-    metadata: dict[str, str] | None = Field(None, description="given back as it came")
+    metadata: Annotated[dict[str, str], few(16)] | None = Field(None, description="given back as it came")
     store: Off | None = Field(None, description="only false: nothing is stored, without it either")
     truncation: Literal["disabled"] | None = Field(None, description="only `disabled`; see --on-overflow")
     user: str | None = Field(None, description="whom a request is made for; nothing is done with it")

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from serving.errors import InvalidRequest
 from serving.http.problems import Problem
-from serving.http.requests.wire import WHOLE, Count, Off, Temperature, TopP, Wire
+from serving.http.requests.wire import WHOLE, Count, Off, Temperature, TopP, Wire, few
 from serving.types import SamplingOptions
 
 MOST_CHOICES = 16
@@ -46,13 +46,13 @@ class Sampled(Wire):
     )
     frequency_penalty: Penalty | None = Field(None, description="for each time that a token came in the answer")
     presence_penalty: Penalty | None = Field(None, description="once for a token that came in the answer")
-    logit_bias: dict[Annotated[str, Field(pattern=r"^\d{1,9}$")], Bias] | None = Field(
+    logit_bias: Annotated[dict[Annotated[str, Field(pattern=r"^\d{1,9}$")], Bias], few(1000)] | None = Field(
         None, description="token id to what is added to its logit"
     )
     seed: Annotated[int, Field(ge=0, lt=2**63 - MOST_CHOICES), WHOLE] | None = Field(
         None, description="same seed, same prompt, same draws"
     )
-    stop: Stop | Annotated[list[Stop], Field(max_length=16)] | None = Field(
+    stop: Stop | Annotated[list[Stop], Field(max_length=16, fail_fast=True)] | None = Field(
         None, description="strings that end the answer; not part of it"
     )
     max_tokens: Count | None = Field(None, description="at most so many new tokens; the window's end without it")

@@ -8,15 +8,17 @@ from serving.http.requests.sampled import Sampled
 from serving.http.requests.wire import WHOLE, Off
 from serving.types import SamplingOptions
 
+TokenIds = Annotated[list[Annotated[int, WHOLE]], Field(min_length=1, fail_fast=True)]
+
 
 class CompletionRequest(Sampled):
     """POST /v1/completions."""
 
     prompt: (
         Annotated[str, Field(min_length=1)]
-        | Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1)]
-        | Annotated[list[Annotated[int, WHOLE]], Field(min_length=1)]
-        | Annotated[list[Annotated[list[Annotated[int, WHOLE]], Field(min_length=1)]], Field(min_length=1)]
+        | Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1, fail_fast=True)]
+        | TokenIds
+        | Annotated[list[TokenIds], Field(min_length=1, fail_fast=True)]
     ) = Field(description="a text, token ids, or several of either; no chat template is applied")
     logprobs: Annotated[int, Field(ge=0, le=20), WHOLE] | None = Field(
         None, description="also give the log-probability of each token and of so many of the likeliest"

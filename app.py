@@ -102,11 +102,12 @@ def run(flags: "Namespace") -> None:
         application = make_app(Api(engine, name, places, metrics).routes(), access.middleware())
         if not flags.no_ui:
             from builder.demo import EXAMPLES as DEMO_EXAMPLES
-            from serving.page.ui import build_chat, mount_chat
+            from serving.page.mount import mount_chat
+            from serving.page.ui import build_chat
 
             examples, notice = (DEMO_EXAMPLES, DEMO_NOTICE) if is_demo else (EXAMPLES, "")
             page = build_chat(engine, name=name, examples=examples, notice=notice, places=places)
-            ending.callback(mount_chat(application, page))
+            ending.callback(mount_chat(application, page, engine.context_length))
         server = Server(application, flags.host, flags.port)
         ending.push(lambda *_: server.close())
         stopped = ending.enter_context(signals_call(server.stop))
@@ -130,7 +131,7 @@ def run(flags: "Namespace") -> None:
 def shared(server: "Server") -> str | None:
     """The public address; None, and a line on stderr, where it cannot be had."""
     from serving.errors import ServingError
-    from serving.page.ui import share
+    from serving.page.mount import share
 
     try:
         return share(server.port)

@@ -15,7 +15,7 @@ ONE_ROOM = {
     "onnxruntime_genai": {"serving/engine/oga.py"},
     "onnxruntime": {"serving/engine/ort.py"},
     "llguidance": {"serving/engine/grammar.py"},
-    "gradio": {"serving/page/ui.py"},
+    "gradio": {"serving/page/ui.py", "serving/page/mount.py"},
     "prometheus_client": {"serving/http/metrics.py"},
     "pydantic": {
         f"serving/http/requests/{name}.py"

@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -53,7 +54,7 @@ def interrupts_raise() -> Iterator[None]:
 
 
 @contextmanager
-def signals_call(stop: Callable[[], None]) -> Iterator[list[int]]:
+def signals_call(stop: Callable[[], object]) -> Iterator[list[int]]:
     """Ctrl+C and SIGTERM call `stop` while this is open; yields those that came. A second one raises KeyboardInterrupt.
 
     An exception at the first would be lost in a callback of the garbage collector.
@@ -68,6 +69,13 @@ def signals_call(stop: Callable[[], None]) -> Iterator[list[int]]:
 
     with _handled(handler, signal.SIGINT, signal.SIGTERM):
         yield came
+
+
+def end_within(seconds: float) -> None:
+    """End the program after so long even if something hangs: a thread that is blocked would keep it for ever."""
+    timer = threading.Timer(seconds, os._exit, [130])
+    timer.daemon = True
+    timer.start()
 
 
 def _end(_: int, __: FrameType | None) -> None:

@@ -21,7 +21,7 @@ ONE_ROOM = {
         f"serving/http/requests/{name}.py"
         for name in ("wire", "calls", "formats", "sampled", "chat", "text", "responses", "endpoints")
     },
-    "uvicorn": {"serving/http/server.py"},
+    "uvicorn": {"serving/http/server.py", "serving/http/connections.py"},
     "quark": {"builder/stages/quantize.py"},
 }
 

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 from starlette.datastructures import Headers
 
+from serving.errors import InvalidRequest
+
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 _HOST = re.compile(
@@ -47,6 +49,14 @@ def sender(peer: str, headers: Headers, proxies: Sequence[Network]) -> str:
             break
         name = hop
     return network_of(name)
+
+
+def networks_in(texts: Sequence[str], flag: str) -> tuple[Network, ...]:
+    """Addresses and networks. Raises InvalidRequest for what is neither."""
+    try:
+        return tuple(ipaddress.ip_network(text, strict=False) for text in texts)
+    except ValueError as error:
+        raise InvalidRequest(f"{flag} must be an address or a network, as 10.0.0.0/8: {error}.") from error
 
 
 def within(address: str, networks: Sequence[Network]) -> bool:

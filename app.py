@@ -73,7 +73,7 @@ def run(flags: "Namespace") -> None:
     from contextlib import ExitStack
 
     from builder.commands import ready
-    from builder.console import end_within, interrupts_raise, signals_call
+    from builder.console import interrupts_raise, signals_call
     from serving.engine.process import EngineProcess
     from serving.flags import access_from, check_address, client_limit, limits_from, settings_from
     from serving.http.access import Places
@@ -112,7 +112,7 @@ def run(flags: "Namespace") -> None:
             ending.callback(mount_chat(application, page, engine.context_length))
         server = Server(application, flags.host, flags.port, limits)
         ending.push(lambda *_: server.close())
-        stopped = ending.enter_context(signals_call(lambda: (server.stop(), end_within(END_SECONDS))))
+        stopped = ending.enter_context(signals_call(server.stop, END_SECONDS))
 
         # 4. Where it is, and what it asks for.
         if not flags.no_ui:

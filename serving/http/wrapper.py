@@ -15,7 +15,7 @@ _NOTHING = "default-src 'none'; frame-ancestors 'none'; form-action 'none'; base
 HEADERS = {
     "x-content-type-options": "nosniff",
     "x-frame-options": "DENY",
-    "referrer-policy": "no-referrer",
+    "referrer-policy": "same-origin",  # with none at all, a browser sends forms with no origin either
     "cross-origin-opener-policy": "same-origin",
     "content-security-policy": _NOTHING,
     "cache-control": "no-store",

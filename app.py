@@ -25,6 +25,7 @@ EXAMPLES = (
     "Write a short poem about the sea.",
     "Give me a Python function that reverses a string.",
 )
+END_SECONDS = 4.5  # from a signal to the end
 DEMO_NOTICE = (
     "A tiny demo model: it knows a few things only. For a real one, start with `--model ` and a Hugging Face id or a "
     "folder."
@@ -74,7 +75,7 @@ def run(flags: "Namespace") -> None:
     from builder.commands import ready
     from builder.console import interrupts_raise, signals_call
     from serving.engine.process import EngineProcess
-    from serving.flags import access_from, check_address, client_limit, settings_from
+    from serving.flags import access_from, check_address, client_limit, limits_from, settings_from
     from serving.http.access import Places
     from serving.http.api import Api
     from serving.http.metrics import Metrics
@@ -82,6 +83,7 @@ def run(flags: "Namespace") -> None:
 
     # 1. What can be refused at once.
     settings, access, places = settings_from(flags), access_from(flags), Places(client_limit(flags))
+    limits = limits_from(flags, access)
     if settings.provider not in ("auto", "cpu"):
         from serving.engine.oga import check_provider
 
@@ -102,14 +104,15 @@ def run(flags: "Namespace") -> None:
         application = make_app(Api(engine, name, places, metrics).routes(), access.middleware())
         if not flags.no_ui:
             from builder.demo import EXAMPLES as DEMO_EXAMPLES
-            from serving.page.ui import build_chat, mount_chat
+            from serving.page.mount import mount_chat
+            from serving.page.ui import build_chat
 
             examples, notice = (DEMO_EXAMPLES, DEMO_NOTICE) if is_demo else (EXAMPLES, "")
             page = build_chat(engine, name=name, examples=examples, notice=notice, places=places)
-            ending.callback(mount_chat(application, page))
-        server = Server(application, flags.host, flags.port)
+            ending.callback(mount_chat(application, page, engine.context_length))
+        server = Server(application, flags.host, flags.port, limits)
         ending.push(lambda *_: server.close())
-        stopped = ending.enter_context(signals_call(server.stop))
+        stopped = ending.enter_context(signals_call(server.stop, END_SECONDS))
 
         # 4. Where it is, and what it asks for.
         if not flags.no_ui:
@@ -130,7 +133,7 @@ def run(flags: "Namespace") -> None:
 def shared(server: "Server") -> str | None:
     """The public address; None, and a line on stderr, where it cannot be had."""
     from serving.errors import ServingError
-    from serving.page.ui import share
+    from serving.page.mount import share
 
     try:
         return share(server.port)

@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -53,21 +54,31 @@ def interrupts_raise() -> Iterator[None]:
 
 
 @contextmanager
-def signals_call(stop: Callable[[], None]) -> Iterator[list[int]]:
+def signals_call(stop: Callable[[], None], seconds: float | None = None) -> Iterator[list[int]]:
     """Ctrl+C and SIGTERM call `stop` while this is open; yields those that came. A second one raises KeyboardInterrupt.
 
     An exception at the first would be lost in a callback of the garbage collector.
+    seconds: from the first to the end of the program; without them, a thread that is blocked would keep it for ever.
     """
     came: list[int] = []
 
     def handler(number: int, _: FrameType | None) -> None:
         came.append(number)
         stop()
+        if seconds is not None and len(came) == 1:
+            end_within(seconds)
         if len(came) > 1:
             raise KeyboardInterrupt
 
     with _handled(handler, signal.SIGINT, signal.SIGTERM):
         yield came
+
+
+def end_within(seconds: float) -> None:
+    """End the program after so long, in any case."""
+    timer = threading.Timer(seconds, os._exit, [130])
+    timer.daemon = True
+    timer.start()
 
 
 def _end(_: int, __: FrameType | None) -> None:

@@ -14,6 +14,8 @@ from urllib.parse import urlsplit
 
 from serving.errors import InvalidRequest
 from serving.http.access import Access, hosts_of
+from serving.http.addresses import networks_in
+from serving.http.crowd import Limits, descriptors, limits_for
 from serving.types import EngineSettings
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?) ?(?:([KMGT]?)(B?)|([KMGT])IB?)", re.IGNORECASE | re.ASCII)
@@ -63,6 +65,14 @@ def add_access_flags(parser: argparse.ArgumentParser) -> None:
         help="answers that one client may have at a time, those that wait included (default: all of them; a quarter "
         "where others can reach it)",
     )  # fmt: skip
+    group.add_argument(
+        "--trusted-proxy", action="append", metavar="ADDRESS",
+        help="believe the X-Forwarded-For of this address or network, as 127.0.0.1 or 10.0.0.0/8",
+    )  # fmt: skip
+    group.add_argument("--max-connections", type=int, metavar="N", help="in all (default: 1024, fewer where files are)")
+    group.add_argument(
+        "--max-connections-per-client", type=int, metavar="N", help="from one address (default: a quarter of all)"
+    )
 
 
 def size(text: str) -> int:
@@ -110,7 +120,16 @@ def access_from(flags: argparse.Namespace) -> Access:
                 f"--allow-origin must be like https://chat.example or http://localhost:3000, not {origin!r}."
             )
     login = login_from(flags.auth, public=others_reach(flags) and not keys and not flags.insecure)
-    return Access(login, keys, tuple(flags.allow_origin or ()), hosts_of(flags.host, flags.allow_host or ()))
+    proxies = networks_in(flags.trusted_proxy or (), "--trusted-proxy")
+    if flags.share:  # the tunnel's end is on this machine, and says whom it brings
+        proxies += networks_in(("127.0.0.1", "::1"), "--share")
+    hosts = hosts_of(flags.host, flags.allow_host or ())
+    return Access(login, keys, tuple(flags.allow_origin or ()), hosts, proxies)
+
+
+def limits_from(flags: argparse.Namespace, access: Access) -> Limits:
+    """What connections may cost. Raises InvalidRequest."""
+    return limits_for(descriptors(), flags.max_connections, flags.max_connections_per_client, access.proxies)
 
 
 def is_origin(text: str) -> bool:

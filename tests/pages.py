@@ -10,7 +10,7 @@ import gradio as gr
 
 from serving.http.access import Access
 from serving.http.server import Server, make_app
-from serving.page.ui import mount_chat
+from serving.page.mount import mount_chat
 
 
 @contextmanager

@@ -15,13 +15,13 @@ ONE_ROOM = {
     "onnxruntime_genai": {"serving/engine/oga.py"},
     "onnxruntime": {"serving/engine/ort.py"},
     "llguidance": {"serving/engine/grammar.py"},
-    "gradio": {"serving/page/ui.py"},
+    "gradio": {"serving/page/ui.py", "serving/page/mount.py"},
     "prometheus_client": {"serving/http/metrics.py"},
     "pydantic": {
         f"serving/http/requests/{name}.py"
         for name in ("wire", "calls", "formats", "sampled", "chat", "text", "responses", "endpoints")
     },
-    "uvicorn": {"serving/http/server.py"},
+    "uvicorn": {"serving/http/server.py", "serving/http/connections.py"},
     "quark": {"builder/stages/quantize.py"},
 }
 

@@ -1,8 +1,10 @@
 """One HTTP server for page and API."""
 
 import asyncio
+import math
 import socket
 import threading
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,10 +17,16 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute
 
 from serving.errors import ServingError
+from serving.http.connections import connections_of, on_loop_error, sweep
+from serving.http.crowd import Crowd, Limits
 from serving.http.problems import Problem
+from serving.http.wrapper import Wrapper
 
-# Seconds, once the server has been asked to end, for answers to come to their own end; and for whatever is open to.
-_GRACE, _PATIENCE = 1, 3
+# Seconds, once the server has been asked to end: for answers to come to their own end, for whatever is open to, and
+# until it counts as ended whatever still runs in it.
+_GRACE, _PATIENCE, _END = 1, 2, 3.5
+_BACKLOG = 1024
+_SEND_BUFFER = 256 << 10  # bytes of the system's that a client may fill by not reading; the system would take megabytes
 
 
 def make_app(routes: Sequence[BaseRoute], middleware: Sequence[Middleware] = ()) -> Starlette:
@@ -43,34 +51,42 @@ async def _http(request: Request, error: HTTPException) -> Response:
 
 
 class Server:
-    """An application being served in the background. port 0 takes a free one.
+    """An application being served in the background. port 0 takes a free one. limits: what connections may cost.
 
     Raises ServingError where the port cannot be had.
     """
 
-    def __init__(self, app: Starlette, host: str, port: int) -> None:
+    def __init__(self, app: Starlette, host: str, port: int, limits: Limits | None = None) -> None:
         bare = host.strip("[]")
         self._socket = socket.socket(socket.AF_INET6 if ":" in bare else socket.AF_INET)
         try:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
             self._socket.bind((bare, port))
-            self._socket.listen(2048)
+            self._socket.listen(_BACKLOG)
         except OSError as error:
             self._socket.close()
             raise ServingError(f"port {port} on {host} cannot be had ({error}): choose another with --port.") from error
         self.port = int(self._socket.getsockname()[1])
         shown = "localhost" if bare in ("0.0.0.0", "::") else f"[{bare}]" if ":" in bare else bare
         self.url = f"http://{shown}:{self.port}/"
+        self._crowd = Crowd(limits or Limits())
         config = uvicorn.Config(
-            app,
-            log_level="error",
+            Wrapper(app),
+            http=connections_of(self._crowd),
+            ws="none",
+            log_config=None,
+            log_level="critical",  # what it would log has been told by then, or has a conversation in it
             access_log=False,
             server_header=False,
+            timeout_keep_alive=math.ceil(self._crowd.limits.idle),
             timeout_graceful_shutdown=_PATIENCE,
+            backlog=_BACKLOG,
             lifespan="on",
             proxy_headers=False,
         )
         self._server = uvicorn.Server(config)
+        self._stopped_at = math.inf
         self._failure: BaseException | None = None
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._serve, name="http", daemon=True)
@@ -90,18 +106,30 @@ class Server:
 
     def stop(self) -> None:
         """Ask the server to end, from anywhere: a signal handler too, as no lock is taken."""
+        self._stopped_at = min(self._stopped_at, time.monotonic())
         self._server.should_exit = True
 
     def close(self) -> None:
-        """Stop listening, and end what is still being answered."""
+        """Stop listening, and end what is still being answered. What hangs is left behind, on a daemon's thread."""
         self.stop()
-        self._thread.join()
+        self._thread.join(max(0.0, self._time_left()))
         self._socket.close()
+
+    def _time_left(self) -> float:
+        return self._stopped_at + _END - time.monotonic()
 
     def _serve(self) -> None:
         try:
-            asyncio.run(self._server.serve(sockets=[self._socket]))
+            asyncio.run(self._watched())
         except BaseException as error:
             self._failure = error
         finally:
             self._ended.set()
+
+    async def _watched(self) -> None:
+        asyncio.get_running_loop().set_exception_handler(on_loop_error(self._crowd))
+        sweeping = asyncio.create_task(sweep(self._crowd))
+        try:
+            await self._server.serve(sockets=[self._socket])
+        finally:
+            sweeping.cancel()

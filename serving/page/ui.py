@@ -1,40 +1,21 @@
-"""The Gradio chat page and its server.
+"""The Gradio chat page.
 
 The history travels from the browser with every request, so nothing here is kept per session: a tab, a regenerated
 answer and an edited question are the same to the engine.
 """
 
-import os
-import re
-import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import redirect_stdout
+from collections.abc import Iterator, Sequence
 from html import escape
-from io import StringIO
-from pathlib import Path
-from typing import Any, cast
-from urllib.parse import urlsplit
-
-# Gradio reads these when it is imported, and this room is private by itself.
-os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
-os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+from typing import Any
 
 import gradio as gr
-from gradio import networking
-from starlette.applications import Starlette
-from starlette.datastructures import MutableHeaders
-from starlette.middleware import Middleware
-from starlette.types import ASGIApp, Receive, Scope, Send
-from starlette.types import Message as AsgiMessage
 
 from serving.engine.protocol import ChatEngine
 from serving.errors import LimitReached, ServingError
 from serving.folder import read_json
 from serving.http.access import Places, client_of
-from serving.http.problems import Problem
-from serving.http.server import refused
 from serving.page.chat import (
     Turn,
     edited,
@@ -54,15 +35,7 @@ from serving.page.chat import (
 )
 from serving.types import Kind, SamplingOptions
 
-ASSETS = Path(__file__).parent / "assets"
 REFRESH_SECONDS = 0.04  # the page is redrawn at most this often, however fast the model is
-# The browser itself refuses what another host offers: an image in an answer could otherwise carry the chat away.
-CONTENT_POLICY = "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; form-action 'self'; base-uri 'self'"
-# Not among them: upload, files of this machine, a proxy for other hosts, monitoring, a login of its own.
-NEEDED = re.compile(
-    r"/|/config/?|/theme\.css|/favicon\.ico|/(static|assets|svelte)/.*"
-    r"|/gradio_api/(info|run/predict|queue/(join|data)|cancel|reset|heartbeat/\w+)/?"
-)
 # A panel that is open from the start would cover a phone's whole screen.
 OPEN_PANEL_WHERE_IT_FITS = (
     "() => { if (innerWidth >= 1024) document.querySelector('#settings .toggle-button').click() }"
@@ -224,68 +197,3 @@ def _wire(
     # These, regenerate and edit are hidden by chat.css while an answer is made: a late piece would undo what they do.
     chatbot.undo(without_question, chatbot, [chatbot, box], **quick)
     chatbot.clear(lambda: "", None, status, **quick)
-
-
-def mount_chat(app: Starlette, blocks: gr.Blocks) -> Callable[[], None]:
-    """Put the page at `/` of an application, behind the application's own routes; what is returned ends its streams."""
-    gr.mount_gradio_app(
-        cast(Any, app),
-        blocks,
-        path="/",
-        show_error=False,
-        ssr_mode=False,
-        footer_links=[],
-        run_history=False,
-        enable_monitoring=False,
-        pwa=False,
-        mcp_server=False,
-        theme=_theme(),
-        css_paths=ASSETS / "chat.css",
-        app_kwargs={"middleware": [Middleware(_OnlyTheChat)], "exception_handlers": {Problem: refused}},
-    )
-    blocks.is_running = True
-
-    def close() -> None:
-        blocks.is_running = False
-        cast(Any, blocks._queue).close()
-
-    return close
-
-
-def share(port: int) -> str:
-    """Gradio's tunnel to a server on this machine; its address. Raises ServingError where it cannot be had."""
-    try:
-        with redirect_stdout(StringIO()):  # what Gradio prints, the caller says in its own words
-            url = networking.setup_tunnel("127.0.0.1", port, secrets.token_urlsafe(32), None, None)
-    except Exception as error:  # a download, a check of it, a process, a connection: any of them fails in its own way
-        raise ServingError(f"no share link: Gradio's tunnel cannot be reached ({error}).") from error
-    return f"https://{urlsplit(url).netloc}"
-
-
-def _theme() -> gr.themes.Base:
-    """The system's own fonts: nothing is loaded from elsewhere."""
-    theme: gr.themes.Base = gr.themes.Base(
-        primary_hue="teal",
-        neutral_hue="slate",
-        radius_size="lg",
-        font=["ui-sans-serif", "system-ui", "sans-serif"],
-        font_mono=["ui-monospace", "Consolas", "monospace"],
-    )
-    return theme
-
-
-class _OnlyTheChat:
-    """Of Gradio's routes, those that a chat needs; and the content security policy on every response."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def with_policy(message: AsgiMessage) -> None:
-            if message["type"] == "http.response.start":
-                MutableHeaders(scope=message)["content-security-policy"] = CONTENT_POLICY
-            await send(message)
-
-        if scope["type"] == "http" and not NEEDED.fullmatch(scope["path"]):
-            return await Problem(404, f"there is nothing at {scope['path']}.").response()(scope, receive, send)
-        await self._app(scope, receive, with_policy if scope["type"] == "http" else send)

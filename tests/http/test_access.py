@@ -15,7 +15,8 @@ from serving.http.access import COOKIE, MOST_BYTES, Access, Places, hosts_of
 from serving.http.answers import AnswerEngine
 from serving.http.api import Api
 from serving.http.server import Server, make_app
-from serving.page.ui import build_chat, mount_chat
+from serving.page.mount import mount_chat
+from serving.page.ui import build_chat
 from tests.page.test_ui import Speaker
 from tests.pages import tidy
 from tests.servers import asked

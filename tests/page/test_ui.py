@@ -30,7 +30,8 @@ from serving.page.chat import (
     without_answer,
     without_question,
 )
-from serving.page.ui import answer, build_chat, share
+from serving.page.mount import share
+from serving.page.ui import answer, build_chat
 from serving.types import Cancelled, Chunk, Kind, Message, SamplingOptions, never
 from tests.pages import served, tidy
 from tests.servers import asked

@@ -1,0 +1,128 @@
+"""Refuses what comes from elsewhere, what is no plain HTTP request, and bodies that are too long."""
+
+from collections.abc import Set
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from serving.http.addresses import from_here, is_address, name_in
+from serving.http.problems import Problem
+
+MOST_BYTES = 8 << 20  # a body; a conversation that fills a window of a million tokens is shorter
+MOST_HELD = 256 << 20  # of bodies that have not been answered yet, all of them together
+LOGIN_PATH = "/login"
+_LOGIN_BYTES = 4 << 10  # a name and a password, however they are encoded
+_MOST_HEADERS, _HEADER_BYTES = 100, 32 << 10
+_METHODS = ("GET", "HEAD", "POST", "OPTIONS")
+# Two of one of these, and a proxy in between may read another than this server.
+_ONCE = ("host", "origin", "authorization", "content-type", "content-length", "transfer-encoding", "sec-fetch-site")
+
+
+class Place:
+    """What stands in front of everything.
+
+    hosts: names that the server is reached by, which may grow. origins: of web pages elsewhere that may use it.
+    """
+
+    def __init__(self, app: ASGIApp, hosts: Set[str], origins: tuple[str, ...]) -> None:
+        self._app, self._hosts, self._origins = app, hosts, origins
+        self._held = 0  # bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            return await self._app(scope, receive, send)
+        if scope["type"] != "http":  # nothing here speaks WebSocket
+            return await send({"type": "websocket.close", "code": 1008})
+        headers = Headers(scope=scope)
+        most = _LOGIN_BYTES if scope["path"] == LOGIN_PATH else MOST_BYTES
+        problem = _malformed(scope, headers) or self._foreign(scope, headers) or _too_long(headers, most)
+        if problem:
+            return await problem.response()(scope, receive, send)
+        body = _Body(self, receive, send, most)
+        try:
+            await self._app(scope, body.receive, body.send)
+        finally:
+            body.let_go()
+
+    def knows_host(self, host: str) -> bool:
+        """Whether a Host header names this server. A plain address cannot have been rebound."""
+        name = name_in(host)
+        return name is not None and (
+            name in {"localhost", *self._hosts} or name.endswith(".localhost") or is_address(name)
+        )
+
+    def hold(self, more: int) -> None:
+        """Count bytes of bodies. Raises Problem where there are too many of them."""
+        if more > 0 and self._held + more > MOST_HELD:
+            raise Problem(503, "too many long requests at a time: try again in a moment.", "busy", headers=_SOON)
+        self._held += more
+
+    def _foreign(self, scope: Scope, headers: Headers) -> Problem | None:
+        host = headers.get("host", "")
+        if not self.knows_host(host):
+            known = f"this server is not known as {host[:100]!r}: start it with --allow-host."
+            return Problem(403, known, "unknown_host")
+        if not from_here(headers, scope["method"], self._origins):
+            origin = headers.get("origin", "another site")[:100]
+            return Problem(
+                403, f"a page of {origin} may not use this server: start it with --allow-origin.", "unknown_origin"
+            )
+        return None
+
+
+class _Body:
+    """One request's body as it comes. It is counted until its answer begins."""
+
+    def __init__(self, place: Place, receive: Receive, send: Send, most: int) -> None:
+        self._place, self._receive, self._send, self._most = place, receive, send, most
+        self._received = self._held = 0
+
+    async def receive(self) -> Message:
+        """A piece of it. Raises Problem once it is too long."""
+        message = await self._receive()
+        size = len(message.get("body", b""))
+        self._received += size
+        if self._received > self._most:
+            raise _longer_than(self._most)
+        self._place.hold(size)
+        self._held += size
+        return message
+
+    async def send(self, message: Message) -> None:
+        """A piece of the answer."""
+        self.let_go()
+        await self._send(message)
+
+    def let_go(self) -> None:
+        """It need not be counted any more."""
+        self._place.hold(-self._held)
+        self._held = 0
+
+
+_SOON = {"retry-after": "1"}
+
+
+def _malformed(scope: Scope, headers: Headers) -> Problem | None:
+    names = [name.decode("latin-1") for name, _ in scope["headers"]]
+    if len(names) > _MOST_HEADERS or sum(len(name) + len(value) for name, value in scope["headers"]) > _HEADER_BYTES:
+        return Problem(431, f"more than {_MOST_HEADERS} headers or {_HEADER_BYTES >> 10} KiB: send fewer.")
+    if scope["method"] not in _METHODS:
+        allow = ", ".join(_METHODS)
+        return Problem(405, f"{scope['method'][:20]} is not known here, only {allow}.", headers={"allow": allow})
+    if not scope["path"].startswith("/") or "\0" in scope["path"]:
+        return Problem.invalid("the request's target must be a path.", code="invalid_target")
+    if twice := next((name for name in _ONCE if names.count(name) > 1), None):
+        return Problem.invalid(f"there is more than one {twice} header: send one.", code="invalid_header")
+    if "content-length" in headers and "transfer-encoding" in headers:
+        return Problem.invalid("a body has a length or comes in chunks, not both.", code="invalid_header")
+    return None
+
+
+def _too_long(headers: Headers, most: int) -> Problem | None:
+    length = headers.get("content-length", "0")
+    return _longer_than(most) if len(length) > 19 or (length.isdecimal() and int(length) > most) else None
+
+
+def _longer_than(most: int) -> Problem:
+    size = f"{most >> 20} MiB" if most >= 1 << 20 else f"{most >> 10} KiB"
+    return Problem(413, f"the body is longer than {size}: send less.", "body_too_large")

@@ -47,9 +47,14 @@ def add_build_flags(parser: argparse.ArgumentParser, providers: Sequence[str] = 
 def add_quantization_flags(parser: argparse.ArgumentParser) -> None:
     """The knobs of the recipe, by the names of Quark's own example."""
     group = parser.add_argument_group("quantization (AMD Quark, UINT4 per group, asymmetric)")
-    group.add_argument("--quant-scheme", choices=["w_uint4_per_group_asym"], default="w_uint4_per_group_asym")
+    group.add_argument(
+        "--quant-scheme", choices=["w_uint4_per_group_asym"], default="w_uint4_per_group_asym",
+        help="the one there is: UINT4 weights, a scale and a zero point for each group",
+    )  # fmt: skip
     group.add_argument("--quant-algo", choices=get_args(Algorithm), default="awq", help="none: round to nearest")
-    group.add_argument("--group-size", type=int, choices=get_args(GroupSize), default=128)
+    group.add_argument(
+        "--group-size", type=int, choices=get_args(GroupSize), default=128, help="weights that share a scale"
+    )
     group.add_argument("--data-type", choices=get_args(DataType), default="auto", help="type of what is not quantized")
     group.add_argument(
         "--dataset",
@@ -74,13 +79,15 @@ def add_quantization_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--custom-mode", choices=get_args(CustomMode), default="quark", help="format of the quantized checkpoint"
     )
-    group.add_argument("--model-export", choices=["quark_safetensors"], default="quark_safetensors")
+    group.add_argument(
+        "--model-export", choices=["quark_safetensors"], default="quark_safetensors", help="the one there is"
+    )
 
 
 def add_export_flags(parser: argparse.ArgumentParser, providers: Sequence[str] = PROVIDERS) -> None:
     """The knobs of the target, by the names of OGA's model builder."""
     group = parser.add_argument_group("export (ONNX Runtime GenAI model builder)")
-    group.add_argument("-p", "--precision", choices=["int4"], default="int4")
+    group.add_argument("-p", "--precision", choices=["int4"], default="int4", help="of the weights: the one there is")
     group.add_argument(
         "-e", "--execution-provider", choices=providers, default=providers[0],
         help="what to export for: cpu: float32 activations; dml, cuda, webgpu: float16"

@@ -30,7 +30,10 @@ def add_chat_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--parallel", type=int, default=4, help="answers made at the same time (default: 4)")
     group.add_argument("--batch", action="store_true", help="make them in one forward pass, on the CPU")
     group.add_argument("--queue", type=int, default=32, help="requests that may wait beyond them (default: 32)")
-    group.add_argument("--kv-memory", type=size, metavar="SIZE", help="for KV caches, as 800M or 4G (default: half)")
+    group.add_argument(
+        "--kv-memory", type=size, metavar="SIZE",
+        help="for KV caches, as 800M or 4GiB, in 1024, or 4GB, in 1000 (default: half of what is free)",
+    )  # fmt: skip
     group.add_argument("--slots", type=int, help="conversations to keep in them (default: what the memory allows)")
     group.add_argument(
         "--on-overflow", choices=("error", "trim"), default="error",
@@ -46,7 +49,7 @@ def add_access_flags(parser: argparse.ArgumentParser) -> None:
     """Where it is served, and who may use it."""
     group = parser.add_argument_group("who may use it")
     group.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine only)")
-    group.add_argument("--port", type=int, default=7860)
+    group.add_argument("--port", type=int, default=7860, help="port to listen on (default: 7860; 0: any free one)")
     group.add_argument("--no-ui", action="store_true", help="serve the API alone")
     group.add_argument("--share", action="store_true", help="also make a public link, with a password")
     group.add_argument("--auth", metavar="USER:PASSWORD", help="ask for this login (default when shared: a random one)")

@@ -68,7 +68,7 @@ def is_inside(name: Any) -> bool:
 _PROVIDERS: Spec = {
     "cpu": {},
     "cuda": {"enable_cuda_graph": _matching(_OPTION), "enable_skip_layer_norm_strict_mode": _matching(_OPTION)},
-    "dml": {},
+    "dml": {"enable_graph_capture": _matching(_OPTION)},
     "webgpu": {"enableGraphCapture": _matching(_OPTION), "validationMode": _matching(_OPTION)},
     "openvino": {"device_type": _matching(_OPTION), "enable_causallm": _matching(_OPTION)},
 }

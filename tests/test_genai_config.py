@@ -48,7 +48,7 @@ def test_what_the_model_builder_writes_is_taken_as_it_is(genai: Json) -> None:
     "provider",
     [
         {"cuda": {"enable_cuda_graph": "1", "enable_skip_layer_norm_strict_mode": "1"}},
-        {"DML": {}},
+        {"DML": {"enable_graph_capture": "1"}},
         {"WebGpuExecutionProvider": {"enableGraphCapture": "0", "validationMode": "basic"}},
     ],
 )

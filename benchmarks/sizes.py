@@ -23,10 +23,10 @@ from queue import SimpleQueue
 
 import numpy as np
 import psutil
-from builder.artifact import read_manifest
-from builder.source import count_parameters
 
+from builder.checkpoint.weights import read_weights
 from builder.demo import CHECKPOINT as DEMO
+from builder.kept.artifact import read_manifest
 from serving.engine.worker import Batch, EngineProcess
 from serving.types import Chunk, EngineSettings, SamplingOptions
 
@@ -172,7 +172,7 @@ def row(name: str, work: Path, recipe: list[str]) -> str:
     made = built(source, work / "models", recipe)
     answered = served(made.folder)
     cells = [
-        f"{like}, {count_parameters(checkpoint) / 1e6:,.0f} M",
+        f"{like}, {read_weights(checkpoint).parameters / 1e6:,.0f} M",
         " ".join(recipe) or "(the defaults)",
         _bytes(size_of(checkpoint)),
         _bytes(made.memory),

@@ -27,7 +27,8 @@ import psutil
 from builder.checkpoint.weights import read_weights
 from builder.demo import CHECKPOINT as DEMO
 from builder.kept.artifact import read_manifest
-from serving.engine.worker import Batch, EngineProcess
+from serving.engine.process import EngineProcess
+from serving.engine.wire import Batch
 from serving.types import Chunk, EngineSettings, SamplingOptions
 
 PROMPT, ANSWER = 256, 64

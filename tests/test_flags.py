@@ -16,12 +16,12 @@ def access(*argv: str) -> Access:
 
 
 def test_whoever_can_be_reached_asks_for_something() -> None:
-    assert not access().asks
+    assert not access().credentials.asked
     for public in (["--share"], ["--host", "0.0.0.0"], ["--host", "192.168.1.7"]):
         login = access(*public).login
         assert login and len(login[1]) >= 12
-        assert not access(*public, "--insecure").asks
-        assert access(*public, "--api-key", "k").login is None and access(*public, "--api-key", "k").asks
+        assert not access(*public, "--insecure").credentials.asked
+        assert access(*public, "--api-key", "k").login is None and access(*public, "--api-key", "k").credentials.asked
         assert access(*public, "--auth", "u:p").login == ("u", "p")
         assert client_limit(app.parser().parse_args(public)) == 9
     assert client_limit(app.parser().parse_args([])) is None

@@ -126,8 +126,7 @@ class Scheduler:
 
     def _decode(self, answers: Sequence[_Active]) -> None:
         """One forward pass for each answer; for all that want one token together, where that is cheaper."""
-        alike = (each for each in answers if each.wants and each.wants.tokens.size == 1)
-        together = list(alike) if self._runtime.batches else []
+        together = [a for a in answers if a.wants and a.wants.tokens.size == 1] if self._runtime.batches else []
         if together:
             self._compute(together)
         for each in answers:

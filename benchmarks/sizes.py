@@ -27,7 +27,8 @@ import psutil
 from builder.artifact import read_manifest
 from builder.demo import CHECKPOINT as DEMO
 from builder.source import count_parameters
-from serving.engine.worker import Batch, EngineProcess
+from serving.engine.process import EngineProcess
+from serving.engine.wire import Batch
 from serving.types import Chunk, EngineSettings, SamplingOptions
 
 PROMPT, ANSWER = 256, 64
@@ -151,7 +152,8 @@ def served(folder: Path) -> Served:
 def last_chunk(engine: EngineProcess, token_ids: "np.ndarray[tuple[int], np.dtype[np.int32]]") -> Chunk:
     """Of a greedy answer."""
     batches: SimpleQueue[Batch] = SimpleQueue()
-    engine.start(token_ids, SamplingOptions(temperature=0.0, max_tokens=ANSWER), batches.put)
+    options = SamplingOptions(temperature=0.0, max_tokens=ANSWER)
+    engine.start([(token_ids, options)], lambda _, batch: batches.put(batch))
     while True:
         batch = batches.get()
         if not isinstance(batch, list):

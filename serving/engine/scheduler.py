@@ -4,7 +4,6 @@ A round gives every answer that decodes one step, in one pass where the runtime 
 prefill; so a long prompt delays the others by one chunk at most.
 """
 
-import math
 import threading
 import time
 from collections import deque
@@ -13,11 +12,12 @@ from dataclasses import dataclass
 from itertools import count
 from queue import SimpleQueue
 
+from serving.engine.admission import Admission
 from serving.engine.answer import Answering, Pass
 from serving.engine.memory import KvMemory
 from serving.engine.request import Request
 from serving.engine.runtime import Runtime, Slot
-from serving.errors import Busy, EngineStopped
+from serving.errors import EngineStopped, ServingError
 
 # A fast model's chunks are handed over in batches. Waking another thread for each token costs more than sampling it,
 # and takes a core away from the forward pass; fifty times a second is smooth to read.
@@ -40,11 +40,10 @@ class Scheduler:
 
     def __init__(self, runtime: Runtime, memory: KvMemory, parallel: int, queue: int, guess: bool) -> None:
         self._runtime, self._memory = runtime, memory
-        self._parallel, self._most_open = parallel, parallel + queue
+        self._parallel = parallel
+        self._admission = Admission(parallel, queue)
         self._answering = Answering(runtime, memory, guess, lambda: self._active > 1)
-        self._open = 0  # requests that have not ended
-        self._active = 0  # those of them that have a slot
-        self._seconds_per_answer = 1.0
+        self._active = 0  # requests that have a slot
         self._lock = threading.Lock()
         self._inbox: SimpleQueue[Request | None] = SimpleQueue()
         self._closed = False
@@ -56,22 +55,12 @@ class Scheduler:
         with self._lock:
             if self._closed:
                 raise EngineStopped("the engine is closed.")
-            if self._open >= self._most_open:
-                waiting = self._open - self._parallel
-                retry_after = self._seconds_per_answer * (1 + waiting / self._parallel)
-                raise Busy(
-                    f"{self._parallel} answers are being made and {waiting} wait: try again in about "
-                    f"{math.ceil(retry_after)} s, or start with a longer --queue.",
-                    retry_after,
-                )
-            self._open += 1
+            self._admission.enter()
             self._inbox.put(request)
 
     def counts(self) -> tuple[int, int]:
         """Answers being made, and requests that wait."""
-        with self._lock:
-            running = min(self._open, self._parallel)
-            return running, self._open - running
+        return self._admission.counts()
 
     def close(self) -> None:
         """Stop the thread and free the slots. Requests that have not ended end with EngineStopped."""
@@ -142,6 +131,8 @@ class Scheduler:
                 self._runtime.forward(batch)
         except Exception as error:  # whatever it is, the other answers go on
             failed = error
+        except BaseException as error:  # a library written in Rust panics with what is no Exception
+            failed = RuntimeError(repr(error))
         for each in answers:
             self._advance(each, failed)
 
@@ -154,15 +145,15 @@ class Scheduler:
             answer.wants = None
         except Exception as error:
             answer.wants, failure = None, error
+        except BaseException as error:
+            answer.wants, failure = None, ServingError(f"the engine failed on this request: {error!r}.")
         if answer.wants is None:
             self._end(request, failure)
         elif time.perf_counter() - request.delivered >= DELIVERY_SECONDS:
             request.deliver()
 
     def _end(self, request: Request, failure: Exception | None = None) -> None:
-        with self._lock:
-            self._open -= 1
-            self._seconds_per_answer += 0.2 * (time.perf_counter() - request.started - self._seconds_per_answer)
+        self._admission.leave(time.perf_counter() - request.started)
         request.deliver()
         if failure:
             request.sink(failure)

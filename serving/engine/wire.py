@@ -61,4 +61,4 @@ def is_last(batch: Sequence[Chunk] | Exception) -> bool:
 
 def _chunk(values: Sequence[Any]) -> Chunk:
     chunk = Chunk(*values)
-    return replace(chunk, top=tuple((token, logprob) for token, logprob in chunk.top)) if chunk.top else chunk
+    return replace(chunk, top=tuple((token, logprob) for token, logprob in chunk.top))

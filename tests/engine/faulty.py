@@ -17,17 +17,15 @@ from serving.engine.oga import OgaRuntime
 from serving.engine.runtime import Slot
 from serving.types import TokenIds
 
-SLOW_SECONDS = 3.0
-
 
 class Panic(BaseException):
     """What a library written in Rust raises, for one."""
 
 
-def slow() -> None:
+def compute(seconds: float) -> None:
     """A pass of a large model: it computes, and lets nobody else have the interpreter."""
     sys.setswitchinterval(1000)
-    until = time.monotonic() + SLOW_SECONDS
+    until = time.monotonic() + seconds
     while time.monotonic() < until:
         pass
     sys.setswitchinterval(0.005)
@@ -45,7 +43,8 @@ def raising(error: type[BaseException]) -> Callable[[], None]:
 FAULTS: dict[str, Callable[[], Any]] = {
     "waits": lambda: time.sleep(1000),
     "waits with the lock": lambda: ctypes.PyDLL(None).sleep(1000),
-    "slow": slow,
+    "slow": lambda: compute(3),
+    "computes for ever": lambda: compute(1000),
     "no memory": raising(MemoryError),
     "panic": raising(Panic),
     "crash": os.abort,

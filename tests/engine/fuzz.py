@@ -14,9 +14,10 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import asdict
 from pathlib import Path
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any
 
 from serving.engine.wire import encoded
@@ -80,7 +81,7 @@ def _change(rng: random.Random, line: dict[str, Any]) -> None:
     if rng.random() < 0.1:
         del holder[key]
     else:
-        holder[key] = rng.choice(ODD)
+        holder[key] = deepcopy(rng.choice(ODD))
 
 
 def asks(line: bytes) -> int | None:
@@ -118,7 +119,10 @@ class Worker:
         """Wait until each of these requests has had its last reply."""
         left = set(wanted)
         while left:
-            number, kind = self._ends.get(timeout=SECONDS)
+            try:
+                number, kind = self._ends.get(timeout=SECONDS)
+            except Empty:
+                raise AssertionError(f"no end of {left}") from None
             left.discard(number)
             self.kinds[kind] += 1
 
@@ -146,15 +150,15 @@ class Worker:
 
 
 def fuzz(folder: Path, lines: int, seed: int, every: int = 25) -> Counter[str]:
-    """Write spoilt lines; how the requests among them ended. Raises where one has no end, or a good one fails."""
+    """Write spoilt lines; how the requests among them ended. AssertionError where one has no end."""
     rng, worker = random.Random(seed), Worker(folder)
     for begin in range(1000, 1000 + lines, every):
-        due = set()
+        due: set[int] = set()
         for number in range(begin, begin + every):
             line = spoilt(rng, number)
-            for part in line.split(b"\n"):
-                due |= {asked} if (asked := asks(part)) is not None else set()
+            due |= {asked for part in line.split(b"\n") if (asked := asks(part)) is not None}
             worker.write(line + b"\n")
+        for number in due:
             worker.write(encoded({"cancel": number}))  # it may have become endless
         worker.ended(due)
         worker.write(encoded(good(begin - 1)) + encoded({"status": 0}))

@@ -21,7 +21,7 @@ from tests.servers import kill
 
 GREEDY = SamplingOptions(temperature=0.0, max_tokens=20)
 TALKATIVE = SamplingOptions(temperature=2.0, max_tokens=400, logprobs=20)  # so many likely tokens fill a pipe
-SHORT = Patience(tick=0.1, idle=1.5, working=60.0)
+SHORT = Patience(tick=0.1, idle=2.0, working=60.0)
 LIMIT = 60.0  # seconds in which whatever does not hang has ended, on a machine with other work too
 
 
@@ -190,15 +190,15 @@ def test_a_call_that_never_ends_ends_the_process(exact_model: Path, tmp_path: Pa
 def test_a_slow_pass_is_waited_for(exact_model: Path, tmp_path: Path) -> None:
     with EngineProcess.load(exact_model, patience=SHORT, command=faulty("slow", tmp_path)) as engine:
         first = engine.pid
-        with going_wrong("slow", tmp_path):  # each of its passes takes twice as long as nothing may
+        with going_wrong("slow", tmp_path):  # each of its passes takes longer than nothing may
             assert Asked(engine, 1, SamplingOptions(max_tokens=1)).ends() == ["length"]
         assert engine.pid == first
 
 
 def test_a_call_that_computes_for_ever_ends_the_process_too(exact_model: Path, tmp_path: Path) -> None:
-    patience = Patience(tick=0.1, idle=60.0, working=1.0)
-    with EngineProcess.load(exact_model, patience=patience, command=faulty("slow", tmp_path)) as engine:
-        with going_wrong("slow", tmp_path):
+    patience, fault = Patience(tick=0.1, idle=60.0, working=4.0), "computes for ever"
+    with EngineProcess.load(exact_model, patience=patience, command=faulty(fault, tmp_path)) as engine:
+        with going_wrong(fault, tmp_path):
             assert Asked(engine, 1).ends() == ["EngineStopped"]
         assert ask(engine)
 

@@ -1,8 +1,8 @@
 """What a build and a served model take, by size: rows for the README's table.
 
-    python benchmarks/sizes.py demo                                     # the bundled model, with the real recipe
-    python benchmarks/sizes.py 135M 0.5B --quant-algo gptq --num-calib-data 16 --dataset offline
-    python benchmarks/sizes.py 1.1B --quant-algo none --dataset offline
+    python -m benchmarks.sizes demo                                     # the bundled model, with the real recipe
+    python -m benchmarks.sizes 135M 0.5B --quant-algo gptq --num-calib-data 16 --dataset offline
+    python -m benchmarks.sizes 1.1B --quant-algo none --dataset offline
 
 All but the demo are random parameters in the shapes of known models: memory, disk and speed do not depend on the
 values. Flags that are not listed here are the build's own. The build is `python -m builder` in a process of its own;
@@ -20,16 +20,17 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from queue import SimpleQueue
+from typing import Any
 
 import numpy as np
 import psutil
 
-from builder.checkpoint.weights import read_weights
+from builder.checkpoint.checkpoint import read_folder
 from builder.demo import CHECKPOINT as DEMO
 from builder.kept.artifact import read_manifest
 from serving.engine.process import EngineProcess
 from serving.engine.wire import Batch
-from serving.types import Chunk, EngineSettings, SamplingOptions
+from serving.types import Chunk, EngineSettings, SamplingOptions, TokenIds
 
 PROMPT, ANSWER = 256, 64
 LLAMA = {"model_type": "llama", "bos_token_id": 0, "eos_token_id": 2}
@@ -73,9 +74,21 @@ class Built:
     """A finished build. seconds: of the whole command; disk: the most that its folders held at a time, in bytes."""
 
     folder: Path
+    manifest: dict[str, Any]
     seconds: float
     disk: int
-    memory: int
+
+    @property
+    def memory(self) -> int:
+        """The peak of the heaviest stage, in bytes."""
+        return int(max(self.manifest["peak_memory"].values()))
+
+    @property
+    def method(self) -> str:
+        """The algorithm, and the text it looked at."""
+        recipe = self.manifest["recipe"]
+        looked = f", {recipe['num_calib_data']} x {recipe['seq_len']}" if recipe["quant_algo"] != "none" else ""
+        return f"{recipe['quant_algo']}{looked}, group {recipe['group_size']}"
 
 
 @dataclass(frozen=True)
@@ -126,14 +139,14 @@ def built(checkpoint: str, models: Path, recipe: list[str]) -> Built:
     begun = time.perf_counter()
     try:
         made = subprocess.run(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parent.parent)
+        seconds = time.perf_counter() - begun
     finally:
         ended.set()
         watcher.join()
     if made.returncode:
         raise SystemExit(f"the build of {checkpoint} failed, as told above.")
     folder = Path(made.stdout.splitlines()[-1])
-    memory = max(read_manifest(folder)["peak_memory"].values())
-    return Built(folder, time.perf_counter() - begun, most, memory)
+    return Built(folder, read_manifest(folder), seconds, most)
 
 
 def served(folder: Path) -> Served:
@@ -149,7 +162,7 @@ def served(folder: Path) -> Served:
     return Served(memory, PROMPT / last.prefill_seconds, (ANSWER - 1) / last.decode_seconds)
 
 
-def last_chunk(engine: EngineProcess, token_ids: "np.ndarray[tuple[int], np.dtype[np.int32]]") -> Chunk:
+def last_chunk(engine: EngineProcess, token_ids: TokenIds) -> Chunk:
     """Of a greedy answer."""
     batches: SimpleQueue[Batch] = SimpleQueue()
     options = SamplingOptions(temperature=0.0, max_tokens=ANSWER)
@@ -174,12 +187,12 @@ def row(name: str, work: Path, recipe: list[str]) -> str:
     made = built(source, work / "models", recipe)
     answered = served(made.folder)
     cells = [
-        f"{like}, {read_weights(checkpoint).parameters / 1e6:,.0f} M",
-        " ".join(recipe) or "(the defaults)",
+        f"{like}, {read_folder(checkpoint).weights.parameters / 1e6:,.0f} M",
+        made.method,
         _bytes(size_of(checkpoint)),
         _bytes(made.memory),
         _bytes(made.disk),
-        f"{made.seconds / 60:.1f} min",
+        f"{made.seconds:.0f} s" if made.seconds < 100 else f"{made.seconds / 60:.0f} min",
         _bytes(size_of(made.folder)),
         _bytes(answered.memory),
         f"{answered.prefill:,.0f}",
@@ -200,7 +213,7 @@ def main() -> None:
     parser.add_argument("sizes", nargs="+", choices=["demo", *SIZES])
     parser.add_argument("--work", type=Path, help="where to build (default: the system's temporary folder)")
     flags, recipe = parser.parse_known_args()
-    print("| model | recipe | checkpoint | build: memory | disk | time | model | served: memory | prefill | decode |")
+    print("| model | by | checkpoint | build: memory | disk | time | built | served: memory | prefill | decode |")
     print("|---|---|---|---|---|---|---|---|---|---|", flush=True)
     for name in flags.sizes:
         with tempfile.TemporaryDirectory(dir=flags.work) as work:

@@ -40,7 +40,8 @@ def add_build_flags(parser: argparse.ArgumentParser, providers: Sequence[str] = 
     parser.add_argument(
         "--auto-quality",
         action="store_true",
-        help="while the loss is above the limit, try an 8-bit output layer, groups of 32, GPTQ, float32 activations",
+        help="while the loss is above 0.05 nats per token, try an 8-bit output layer, groups of 32, GPTQ, float32 "
+        "activations",
     )
 
 
@@ -51,15 +52,22 @@ def add_quantization_flags(parser: argparse.ArgumentParser) -> None:
         "--quant-scheme", choices=["w_uint4_per_group_asym"], default="w_uint4_per_group_asym",
         help="the one there is: UINT4 weights, a scale and a zero point for each group",
     )  # fmt: skip
-    group.add_argument("--quant-algo", choices=get_args(Algorithm), default="awq", help="none: round to nearest")
     group.add_argument(
-        "--group-size", type=int, choices=get_args(GroupSize), default=128, help="weights that share a scale"
-    )
-    group.add_argument("--data-type", choices=get_args(DataType), default="auto", help="type of what is not quantized")
+        "--quant-algo", choices=get_args(Algorithm), default="awq",
+        help="awq searches scales, gptq rounds with second-order information, none rounds to nearest",
+    )  # fmt: skip
+    group.add_argument(
+        "--group-size", type=int, choices=get_args(GroupSize), default=128,
+        help="inputs that share a scale: smaller is closer to the original, larger is faster",
+    )  # fmt: skip
+    group.add_argument(
+        "--data-type", choices=get_args(DataType), default="auto",
+        help="type that weights are loaded in; auto: float32 below 300 million parameters, else the checkpoint's own",
+    )  # fmt: skip
     group.add_argument(
         "--dataset",
-        help=f"calibration text: {', '.join(map(repr, DATASETS))}, or a .txt or .jsonl file (default: what fits the "
-        "model)",
+        help=f"calibration text: {', '.join(map(repr, DATASETS))}, or a file: .txt, or .jsonl with 'text' or chat "
+        "'messages'; 'offline' needs no download (default: pileval_for_awq_benchmark; demo: demo)",
     )
     group.add_argument("--num-calib-data", type=int, help="calibration sequences (default: 128; demo: 16)")
     group.add_argument("--seq-len", type=int, help="tokens per calibration sequence (default: 512; demo: 256)")

@@ -26,7 +26,7 @@ def add_chat_flags(parser: argparse.ArgumentParser) -> None:
     """How answers are made."""
     group = parser.add_argument_group("the chat")
     group.add_argument("--context-length", type=int, help="serve a shorter window than the model has, in tokens")
-    group.add_argument("--threads", type=int, help="threads to compute with (default: the usable physical cores)")
+    group.add_argument("--threads", type=int, help="to compute with (default: the usable physical cores, at most 16)")
     group.add_argument("--parallel", type=int, default=4, help="answers made at the same time (default: 4)")
     group.add_argument("--batch", action="store_true", help="make them in one forward pass, on the CPU")
     group.add_argument("--queue", type=int, default=32, help="requests that may wait beyond them (default: 32)")
@@ -51,7 +51,7 @@ def add_access_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine only)")
     group.add_argument("--port", type=int, default=7860, help="port to listen on (default: 7860; 0: any free one)")
     group.add_argument("--no-ui", action="store_true", help="serve the API alone")
-    group.add_argument("--share", action="store_true", help="also make a public link, with a password")
+    group.add_argument("--share", action="store_true", help="also make a public link, which asks for a login")
     group.add_argument("--auth", metavar="USER:PASSWORD", help="ask for this login (default when shared: a random one)")
     group.add_argument(
         "--api-key", action="append", metavar="KEY",

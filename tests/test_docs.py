@@ -16,7 +16,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 CODE = re.compile(r"`([^`\n]+)`")
 FILE = re.compile(r"\b(?:builder|serving|tests|benchmarks|docs)/[\w./-]*\w")
-MODULE = re.compile(r"python -m ((?:builder|serving|tests)[\w.]*)")
+MODULE = re.compile(r"python -m\s((?:builder|serving|tests|benchmarks)[\w.]*)")
 PROGRAMS = {"oga-chat": "python app.py", "oga-chat-builder": "python -m builder"}
 
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -82,10 +82,10 @@ def test_every_command_is_understood(page: Path) -> None:
                     parsers[program].parse_args(given)
                 except SystemExit:
                     pytest.fail(f"{line!r} is not understood")
-        elif line.startswith("python benchmarks/"):
-            source = text_of(ROOT / words[1])
+        elif line.startswith("python -m benchmarks."):
+            source = text_of(ROOT / f"{words[2].replace('.', '/')}.py")
             takes = of_builds if "add_build_flags" in source or "parse_known_args" in source else {}
-            for flag in (word for word in words[2:] if word.startswith("--")):
+            for flag in (word for word in words[3:] if word.startswith("--")):
                 assert f'"{flag}"' in source or flag in takes, line
 
 

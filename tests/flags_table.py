@@ -4,9 +4,9 @@ import argparse
 import textwrap
 
 from builder.artifact import default_models_dir
-from builder.commands import build_parser, export_parser, quantize_parser
 
 import app
+from builder.commands import build_parser, export_parser, quantize_parser
 from tests.marks import Part
 
 PART = Part("flags.md", "python -m tests.flags_table")

@@ -18,7 +18,6 @@ _MOST_PARTS = 16
 _MOST_INDEX = 1_000_000
 _SESSION = re.compile(r"[a-z0-9]{1,32}")
 _EVENT_ID = re.compile(r"[0-9a-f]{32}")
-_METADATA = {"title", "id", "parent_id", "duration", "status", "log"}
 _TURN = {"role", "metadata", "content", "options"}
 
 Json = dict[str, Any]
@@ -158,7 +157,7 @@ def _turn(value: Any) -> Json:
     if turn.get("options"):
         raise _wrong("a message has no options here")
     metadata = turn.get("metadata") or None
-    if metadata is not None and _object(metadata, _METADATA).get("title") != REASONING:
+    if metadata is not None and _object(metadata, {"title"}) != {"title": REASONING}:
         raise _wrong(f"a message's title is {REASONING} or nothing")
     return {
         "role": turn["role"],

@@ -83,7 +83,10 @@ def request(path: str, body: Any = None, headers: Mapping[str, str] | None = Non
     named = {"host": "127.0.0.1", "connection": "close", "content-type": "application/json", **(headers or {})}
     if "transfer-encoding" not in named:
         named = {"content-length": str(len(content)), **named}
-    lines = [f"{method or ('GET' if body is None else 'POST')} {path} HTTP/1.1", *(f"{k}: {v}" for k, v in named.items())]
+    lines = [
+        f"{method or ('GET' if body is None else 'POST')} {path} HTTP/1.1",
+        *(f"{k}: {v}" for k, v in named.items()),
+    ]
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + content
 
 

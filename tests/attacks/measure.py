@@ -8,8 +8,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,7 +43,8 @@ class Attack:
 @dataclass(frozen=True, slots=True)
 class Result:
     """What came of an attack. usual, worst: a neighbour's longest wait in each round beside one long request, and
-    beside the attack, in seconds. memory: after over before. ended: seconds that SIGTERM took while it was attacked.
+    beside the attack, in seconds. memory: after over before. end: whether it got a SIGTERM while it was attacked, and
+    ended: the seconds that took.
     """
 
     name: str
@@ -59,6 +59,7 @@ class Result:
     seen: Sequence[str]
     files: bool
     alive: bool
+    end: bool
     ended: float | None
 
     @property
@@ -80,7 +81,7 @@ class Result:
             f"gave {' '.join(sorted(set(self.seen)))} away": bool(self.seen),
             "wrote files": self.files,
             "dead": not self.alive,
-            "SIGTERM": self.ended is None or self.ended > MOST_SECONDS_TO_END,
+            "SIGTERM": self.end and (self.ended is None or self.ended > MOST_SECONDS_TO_END),
         }
         return [name for name, holds in checks.items() if holds]
 
@@ -115,67 +116,94 @@ class Attackers(threading.Thread):
             await asyncio.sleep(0)
 
 
-def measured(attack: Attack, folder: Path, rounds: int, span: float) -> Result:
-    """Serve, and let attack and ordinary use alternate so many times, for `span` seconds each."""
-    with tempfile.TemporaryDirectory(prefix="attack-") as temporary, secret_files(Path(temporary)) as files:
-        work = Path(temporary)
+class Served:
+    """A server for attacks of one kind, and a neighbour who uses it. It lives until it is closed."""
+
+    def __init__(self, attack: Attack, folder: Path) -> None:
+        self.kind = (attack.flags, attack.key, attack.model)
+        self._temporary = tempfile.TemporaryDirectory(prefix="attack-")
+        work = Path(self._temporary.name)
         for name in ("work", "model"):
             (work / name).mkdir()
-        served = attack.model(folder, work / "model") if attack.model else folder
-        program = Program(served, work / "work", attack.flags)
-        headers = {"authorization": f"Bearer {attack.key}"} if attack.key else {}
-        long = Attack("one long request", long_request(folder), attackers=1)
-        neighbour = Neighbour(program.port, attack.key)
-        answers, seen = Counter[str](), list[str]()
-
-        def waits(who: Attack, aim: Target) -> list[Wait]:
-            began = time.monotonic()
-            Attackers(who, aim).join()
-            return neighbour.between(began, time.monotonic())
-
-        try:
-            asyncio.run(ordinary_use(Target(program.port, time.monotonic() + 60, headers=headers)))
-            usual, worst, unheard = [], [], Counter[str]()
-            before = after = 0
-            for number in range(rounds):
-                quiet = waits(long, Target(program.port, time.monotonic() + span, headers=headers))
-                before = before or program.memory()
-                usual.append(max(wait.seconds for wait in quiet))
-                aim = Target(program.port, time.monotonic() + span, attack.source, files=files)
-                beside = waits(attack, aim)
-                answers.update(aim.answers)
-                seen += aim.seen
-                worst.append(max((wait.seconds for wait in beside), default=PATIENCE))
-                unheard.update(wait.outcome for wait in beside if wait.outcome != "good")
-                if worst[-1] >= PATIENCE / 2 or not program.alive:
-                    break  # it is clear by now
-            after = settled(program, before)
-            alive = program.alive and not program.too_large and well(neighbour)
-            Attackers(attack, Target(program.port, time.monotonic() + 1.5, attack.source))
-            time.sleep(1.0)
-            ended = program.terminate() if program.alive else None
-        finally:
-            neighbour.close()
-            program.kill()
-        return Result(
-            name=attack.name,
-            answers=answers,
-            usual=usual,
-            worst=worst,
-            unheard=unheard,
-            memory=after / before,
-            peak=program.peak,
-            traceback="Traceback" in program.errors or "Error:" in program.errors,
-            leaked=CANARY in program.errors + program.out,
-            seen=seen,
-            files=program.files.exists() and any(file.is_file() for file in program.files.rglob("*")),
-            alive=alive,
-            ended=ended,
+        (work / "canary.txt").write_text("the words of a file that nobody may read")
+        self.files = {
+            str(work / "canary.txt"): (work / "canary.txt").read_text(),
+            "/etc/passwd": Path("/etc/passwd").read_text().splitlines()[0],
+        }
+        self.headers = {"authorization": f"Bearer {attack.key}"} if attack.key else {}
+        self.long = Attack("one long request", long_request(folder), attackers=1)
+        self.program = Program(
+            attack.model(folder, work / "model") if attack.model else folder, work / "work", attack.flags
         )
+        self.neighbour = Neighbour(self.program.port, attack.key)
+        asyncio.run(ordinary_use(self.target(60, "127.0.0.1", self.headers)))
+
+    def target(self, seconds: float, source: str, headers: Mapping[str, str] | None = None) -> Target:
+        """What attackers get for so many seconds."""
+        return Target(self.program.port, time.monotonic() + seconds, source, headers or {}, self.files)
+
+    def waits(self, attack: Attack, target: Target) -> list[Wait]:
+        """How long the neighbour waited while this went on."""
+        began = time.monotonic()
+        Attackers(attack, target).join()
+        return self.neighbour.between(began, time.monotonic())
+
+    def takes(self, attack: Attack) -> bool:
+        """Whether it is of the kind that an attack is for."""
+        return self.kind == (attack.flags, attack.key, attack.model)
+
+    def close(self) -> None:
+        """End everything."""
+        self.neighbour.close()
+        self.program.kill()
+        self._temporary.cleanup()
+
+
+def measured(served: Served, attack: Attack, rounds: int, span: float, last: bool) -> Result:
+    """Let attack and ordinary use alternate so many times, for `span` seconds each. last: with SIGTERM at the end."""
+    program, answers, unheard = served.program, Counter[str](), Counter[str]()
+    usual, worst, seen, written = list[float](), list[float](), list[str](), len(program.errors)
+    before = 0
+    for _ in range(rounds):
+        quiet = served.waits(served.long, served.target(span, "127.0.0.1", served.headers))
+        before = before or program.memory()
+        usual.append(max(wait.seconds for wait in quiet))
+        target = served.target(span, attack.source)
+        beside = served.waits(attack, target)
+        answers.update(target.answers)
+        seen += target.seen
+        worst.append(max((wait.seconds for wait in beside), default=PATIENCE))
+        unheard.update(wait.outcome for wait in beside if wait.outcome != "good")
+        if worst[-1] >= PATIENCE / 2 or not program.alive:
+            break  # it is clear by now
+    after = settled(program, before)
+    alive = program.alive and not program.too_large and well(served.neighbour)
+    ended: float | None = None
+    if last and program.alive:
+        Attackers(attack, served.target(1.5, attack.source))
+        time.sleep(1.0)
+        ended = program.terminate()
+    errors = program.errors[written:]
+    return Result(
+        name=attack.name,
+        answers=answers,
+        usual=usual,
+        worst=worst,
+        unheard=unheard,
+        memory=after / before,
+        peak=program.peak,
+        traceback="Traceback" in errors,
+        leaked=CANARY in errors + program.out,
+        seen=seen,
+        files=program.files.exists() and any(file.is_file() for file in program.files.rglob("*")),
+        alive=alive,
+        ended=ended,
+        end=last,
+    )
 
 
 def settled(program: Program, before: int) -> int:
-    """Memory once it is what it was, or no longer gets less."""
+    """The least memory of the next seconds, or the first that is what it was."""
     until, least = time.monotonic() + SETTLING_SECONDS, program.memory()
     while time.monotonic() < until and least > before * MOST_MEMORY:
         time.sleep(0.5)
@@ -188,15 +216,6 @@ def well(neighbour: Neighbour) -> bool:
     now = time.monotonic()
     time.sleep(0.5)
     return any(wait.outcome == "good" for wait in neighbour.between(now, time.monotonic()) if wait.began > now)
-
-
-@contextmanager
-def secret_files(folder: Path) -> Iterator[dict[str, str]]:
-    """Files that no answer may show, by path, with the words that would show them."""
-    canary = folder / "canary.txt"
-    canary.write_text("the words of a file that nobody may read")
-    with suppress(OSError):
-        yield {str(canary): canary.read_text(), "/etc/passwd": Path("/etc/passwd").read_text().splitlines()[0]}
 
 
 def long_request(folder: Path) -> Send:

@@ -32,7 +32,9 @@ def pipe() -> str:
 
 def hostile(files: Sequence[str]) -> list[Any]:
     """Values for any field. files: those that must not be read."""
-    parts = [file_part(path) for path in (*files, "/dev/zero", pipe(), "/proc/self/environ", "../../etc/passwd", "", "/")]
+    parts = [
+        file_part(path) for path in (*files, "/dev/zero", pipe(), "/proc/self/environ", "../../etc/passwd", "", "/")
+    ]
     parts += [file_part("x", url=url) for url in ("file:///etc/passwd", "http://127.0.0.1:9/x", f"http://{CANARY}/")]
     parts += [file_part(files[0], is_stream=True), {"_type": "gradio.FileData", "path": files[0]}]
     shown = [[{"role": "user", "content": [{"type": "file", "file": part}]}] for part in parts]
@@ -63,7 +65,8 @@ def good_value(component: Json) -> Any:
     """What the page itself sends for a component."""
     if component["type"] == "chatbot":
         return [{"role": "user", "metadata": None, "options": None, "content": [{"type": "text", "text": "hi"}]}]
-    return component["props"].get("value") or ("" if component["type"] in ("textbox", "markdown") else 1)
+    value = component["props"].get("value")
+    return "" if value is None else value
 
 
 def events(config: Json, session: str) -> list[Json]:

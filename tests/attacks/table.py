@@ -69,7 +69,9 @@ def with_hostile_template(folder: Path, empty: Path) -> Path:
 
 def rendering(name: str) -> Send:
     """A request that has this part of the template rendered."""
-    return posting(CHAT, lambda: chat(f"{CANARY} {name}:") | {"chat_template_kwargs": {"steps": 10**9, "word": "w" * 999}})
+    return posting(
+        CHAT, lambda: chat(f"{CANARY} {name}:") | {"chat_template_kwargs": {"steps": 10**9, "word": "w" * 999}}
+    )
 
 
 async def wrong_key(target: Target) -> None:

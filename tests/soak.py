@@ -147,7 +147,8 @@ async def page(soak: Soak, rng: random.Random) -> None:
 
 
 KINDS: Mapping[Callable[[Soak, random.Random], Awaitable[None]], int] = {
-    whole: 20, stream: 25, responses: 8, several: 5, grammar: 8, tools: 3, wrong: 6, long: 1, aborted: 12, looks: 8, page: 4,
+    whole: 20, stream: 25, responses: 8, several: 5, grammar: 8, tools: 3, wrong: 6, long: 1, aborted: 12, looks: 8,
+    page: 4,
 }  # fmt: skip
 
 
@@ -172,7 +173,8 @@ def show(program: Program, soak: Soak, began: float) -> int:
     minutes = (time.monotonic() - began) / 60
     print(
         f"{done:>8,} requests, {minutes:5.1f} min, {done / minutes:,.0f} a minute; MiB: {each}; "
-        f"{soak.refused} refused and retried; {soak.target.answers['no answer']} hung; {sum(soak.wrong.values())} wrong",
+        f"{soak.refused} refused and retried; {soak.target.answers['no answer']} hung; "
+        f"{sum(soak.wrong.values())} wrong",
         flush=True,
     )  # fmt: skip
     return sum(held.values())
@@ -206,7 +208,8 @@ def main() -> int:
     if errors:
         print(f"stderr:\n{errors[:5000]}")
     print(
-        f"memory {growth:+.1%}; hung {hung}; SIGTERM {ended}; stderr {len(errors)} characters; {kinds}; wrong: {dict(soak.wrong)}"
+        f"memory {growth:+.1%}; hung {hung}; SIGTERM took {ended} s; stderr {len(errors)} characters; {kinds}; "
+        f"wrong: {dict(soak.wrong)}"
     )
     return int(growth > MOST_GROWTH or hung > 0 or bool(soak.wrong) or ended is None or "Traceback" in errors)
 

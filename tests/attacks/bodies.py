@@ -65,7 +65,9 @@ SCHEMAS: dict[str, Callable[[], Json]] = {
         "allOf": [{"type": "integer", "multipleOf": n} for n in (999983, 999979, 999961, 999959, 999953)]
     },
     "itself": lambda: {"$ref": "#"},
-    "a ring of references": lambda: {"$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"$ref": "#/$defs/a"}}, "$ref": "#/$defs/a"},
+    "a ring of references": lambda: {
+        "$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"$ref": "#/$defs/a"}}, "$ref": "#/$defs/a"
+    },
     "itself, twice": lambda: {"anyOf": [{"$ref": "#"}, {"$ref": "#"}]},
     "a tree of itself": lambda: {
         "type": "object", "properties": {n: {"$ref": "#"} for n in "abcdefgh"}, "required": list("abcdefgh"),
@@ -160,7 +162,9 @@ PROMPTS: Bodies = {
         CHAT, cache(lambda: chat() | {"messages": [{"role": "user", "content": CANARY}] * 100_000})
     ),
     "messages: one of 100,000 parts": (
-        CHAT, cache(lambda: chat() | {"messages": [{"role": "user", "content": [{"type": "text", "text": "x"}] * 100_000}]})
+        CHAT, cache(lambda: chat() | {
+            "messages": [{"role": "user", "content": [{"type": "text", "text": "x"}] * 100_000}]
+        })
     ),
 }  # fmt: skip
 
@@ -200,7 +204,7 @@ FIELDS: Bodies = {
 JSON_TEXTS: Bodies = {
     "JSON: 100,000 unknown fields": (CHAT, cache(lambda: {f"{CANARY}{n}": n for n in range(100_000)})),
     "JSON: 4 million items": (CHAT, cache(lambda: b'{"messages": [' + b"1," * 4_000_000 + b"1]}")),
-    "JSON: 1 million faults": (COMPLETIONS, cache(lambda: b'{"model":"demo","prompt":[' + b"{}," * 1_000_000 + b"{}]}")),
+    "JSON: 1 million faults": (COMPLETIONS, cache(lambda: b'{"prompt":[' + b"{}," * 1_000_000 + b"{}]}")),
     "JSON: deep": (CHAT, cache(lambda: b"[" * MIB)),
     "JSON: deep objects": (CHAT, cache(lambda: b'{"a":' * MIB)),
     "JSON: 8 MiB of digits": (CHAT, cache(lambda: b'{"seed": ' + b"9" * (8 * MIB - 100) + b"}")),

@@ -23,7 +23,7 @@ MOST_QUESTIONS = 100_000
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """One question: when it was asked (time.monotonic), for how long, and how it ended. refused: 429s and 503s before."""
+    """One question: when it was asked (time.monotonic), for how long, and how it ended. refused: times, before."""
 
     began: float
     seconds: float

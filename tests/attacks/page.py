@@ -37,7 +37,7 @@ def hostile(files: Sequence[str]) -> list[Any]:
     ]
     parts += [file_part("x", url=url) for url in ("file:///etc/passwd", "http://127.0.0.1:9/x", f"http://{CANARY}/")]
     parts += [file_part(files[0], is_stream=True), {"_type": "gradio.FileData", "path": files[0]}]
-    shown = [[{"role": "user", "content": [{"type": "file", "file": part}]}] for part in parts]
+    shown: list[Any] = [[{"role": "user", "content": [{"type": "file", "file": part}]}] for part in parts]
     shown += [[{"role": "user", "content": part}] for part in parts]
     components = [
         {"type": "component", "component": name, "value": value, "constructor_args": arguments, "props": arguments}
@@ -48,15 +48,16 @@ def hostile(files: Sequence[str]) -> list[Any]:
     text = {"role": "user", "content": [{"type": "text", "text": CANARY}]}
     shown += [
         [text] * 5000, [{"role": "user"}], [{"role": CANARY, "content": [1]}], [{**text, "metadata": {"title": [1]}}],
-        [{**text, "options": [{"value": 1}] * 1000}], [None], [[CANARY, CANARY]], [text, {"role": "assistant", "content": []}],
+        [{**text, "options": [{"value": 1}] * 1000}], [None], [[CANARY, CANARY]],
+        [text, {"role": "assistant", "content": []}],
     ]  # fmt: skip
     deep: Any = CANARY
     for _ in range(200):
         deep = [deep]
     plain = [
         None, True, -1, 0, 2**70, -(2**63), 1e308, 1e-308, "", CANARY, "\u0000", "\ud800", "x" * 200_000, [], {}, [[]],
-        {"a": {"b": CANARY}}, [1] * 10_000, deep, {"__type__": "update", "value": 1}, {"__type__": "cached"}, "9" * 5000,
-        {"__class__": 1}, {CANARY: file_part(files[0])},
+        {"a": {"b": CANARY}}, [1] * 10_000, deep, {"__type__": "update", "value": 1}, {"__type__": "cached"},
+        "9" * 5000, {"__class__": 1}, {CANARY: file_part(files[0])},
     ]  # fmt: skip
     return [*parts, *shown, *plain]
 
@@ -179,16 +180,19 @@ async def other_routes(target: Target) -> None:
 
 ROUTES: dict[str, Sequence[Any]] = {
     "/gradio_api/cancel": [
-        {}, {"session_hash": CANARY, "fn_index": 5, "event_id": CANARY}, {"session_hash": 1, "fn_index": "x", "event_id": []},
-        {"session_hash": "", "fn_index": 2**70, "event_id": "\u0000"}, b"", b"[", [],
+        {}, {"session_hash": CANARY, "fn_index": 5, "event_id": CANARY}, b"", b"[", [],
+        {"session_hash": 1, "fn_index": "x", "event_id": []}, {"session_hash": "", "fn_index": 2**70, "event_id": "\u0000"},
     ],
     "/gradio_api/reset": [{}, {"event_id": CANARY}, {"event_id": [1]}, b"\xff", b"null"],
-    JOIN: [b"", b"{", b"[]", {"data": {}}, {"data": []}, {"data": [], "session_hash": "x", "fn_index": 10**6}, b"\xff" * 100],
+    JOIN: [
+        b"", b"{", b"[]", {"data": {}}, {"data": []}, {"data": [], "session_hash": "x", "fn_index": 10**6}, b"\xff" * 100,
+    ],
     PREDICT: [b"", b"{", b"[]", {"data": {}}, {"data": []}, {"data": [], "fn_index": -1}, b"[" * 100_000],
     "/gradio_api/info": [None], "/config": [None], f"/gradio_api/queue/data?session_hash={'x' * 5000}": [None],
     "/gradio_api/queue/data": [None], "/gradio_api/heartbeat/a%2f..%2fb": [None], "/?__theme=dark&view=%00": [None],
     "/?__theme=" + "x" * 20_000: [None], "/gradio_api/upload": [b"x"], "/gradio_api/file=/etc/passwd": [None],
-    "/gradio_api/proxy=http://127.0.0.1:9/": [None], "/gradio_api/stream/x": [b""], "/gradio_api/component_server": [{}],
+    "/gradio_api/proxy=http://127.0.0.1:9/": [None], "/gradio_api/stream/x": [b""],
+    "/gradio_api/component_server": [{}],
 }  # fmt: skip
 
 

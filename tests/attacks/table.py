@@ -49,7 +49,9 @@ TEMPLATES = {
     "the way to the interpreter": (
         "{{ ''.__class__.__mro__[1].__subclasses__() }}{{ cycler.__init__.__globals__.os.environ }}"
     ),
-    "filters that never end": "{{ range(99999) | map('string') | join | length }}{{ ('x' * 9999) | center(n) | wordcount }}",
+    "filters that never end": (
+        "{{ range(99999) | map('string') | join | length }}{{ ('x' * 9999) | center(n) | wordcount }}"
+    ),
     "an error with what was said": "{{ raise_exception(messages[-1]['content']) }}",
 }
 

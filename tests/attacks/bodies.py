@@ -132,8 +132,8 @@ WORDS = {
 
 
 def of_size(text: str, size: int) -> str:
-    """The text over and over, so many bytes of it."""
-    return text * (size // len(text.encode()))
+    """The text over and over, so many bytes of JSON."""
+    return text * (size // (len(json.dumps(text, ensure_ascii=False).encode()) - 2))
 
 
 def sent_as_it_is(text: str) -> bytes:

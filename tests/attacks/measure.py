@@ -195,7 +195,7 @@ def measured(served: Served, attack: Attack, rounds: int, span: float, last: boo
         traceback="Traceback" in errors,
         leaked=CANARY in errors + program.out,
         seen=seen,
-        files=program.files.exists() and any(file.is_file() for file in program.files.rglob("*")),
+        files=bool(program.written),
         alive=alive,
         ended=ended,
         end=last,

@@ -134,7 +134,7 @@ async def every_event(target: Target) -> None:
 
 
 async def fuzzed(target: Target, rng: random.Random, count: int, config: Json) -> None:
-    """So many mutated bodies."""
+    """So many mutated bodies, one after the other."""
     values = hostile(list(target.files))
     for _ in range(count):
         session = f"s{rng.getrandbits(40)}"

@@ -15,15 +15,26 @@ import psutil
 ROOT = Path(__file__).parent.parent.parent
 START_SECONDS = 120.0
 MOST_MEMORY = 6 << 30  # a server that takes more is ended, before the machine suffers
+# Runs in each of its Python processes: notes the files that are opened, and the hosts that are looked for.
+WATCH = """
+import os, sys
+def hook(event, arguments):
+    if event in ("open", "socket.connect", "socket.getaddrinfo"):
+        line = f"{event} {arguments[1] if event == 'socket.connect' else arguments[0]!r}" + chr(10)
+        os.write(log, line.encode(errors="replace"))
+log = os.open(os.environ["WATCH_LOG"], os.O_WRONLY | os.O_APPEND)
+sys.addaudithook(hook)
+"""
 
 
 class Program:
     """`python app.py --model FOLDER` on a free port, what it writes, what memory it takes, and how it ends.
 
-    work: an empty folder for what it writes; Gradio is told to keep its files in `work/files`.
+    work: an empty folder for what it writes; Gradio is told to keep its files in `work/files`. watched: what it opens
+    and connects to is noted.
     """
 
-    def __init__(self, folder: Path, work: Path, flags: Sequence[str] = ()) -> None:
+    def __init__(self, folder: Path, work: Path, flags: Sequence[str] = (), watched: bool = False) -> None:
         self.work = work
         self.files = work / "files"
         self.peak = 0
@@ -36,6 +47,10 @@ class Program:
             "TMPDIR": str(work),
             "OGA_CHAT_API_KEYS": "",
         }
+        if watched:
+            (work / "sitecustomize.py").write_text(WATCH)
+            (work / "opened").touch()
+            environment |= {"PYTHONPATH": str(work), "WATCH_LOG": str(work / "opened")}
         with (work / "out").open("wb") as out, (work / "errors").open("wb") as errors:
             self._process = subprocess.Popen(
                 [sys.executable, "app.py", "--model", str(folder), "--port", "0", *flags],
@@ -58,6 +73,16 @@ class Program:
     def errors(self) -> str:
         """What it has written on stderr."""
         return (self.work / "errors").read_text(errors="replace")
+
+    @property
+    def opened(self) -> str:
+        """A line for each file that it opened and each host that it looked for, where it is watched."""
+        return (self.work / "opened").read_text(errors="replace")
+
+    @property
+    def written(self) -> list[Path]:
+        """Files that Gradio keeps."""
+        return [file for file in self.files.rglob("*") if file.is_file()] if self.files.exists() else []
 
     @property
     def alive(self) -> bool:

@@ -181,11 +181,13 @@ async def other_routes(target: Target) -> None:
 ROUTES: dict[str, Sequence[Any]] = {
     "/gradio_api/cancel": [
         {}, {"session_hash": CANARY, "fn_index": 5, "event_id": CANARY}, b"", b"[", [],
-        {"session_hash": 1, "fn_index": "x", "event_id": []}, {"session_hash": "", "fn_index": 2**70, "event_id": "\u0000"},
+        {"session_hash": 1, "fn_index": "x", "event_id": []},
+        {"session_hash": "", "fn_index": 2**70, "event_id": "\u0000"},
     ],
     "/gradio_api/reset": [{}, {"event_id": CANARY}, {"event_id": [1]}, b"\xff", b"null"],
     JOIN: [
-        b"", b"{", b"[]", {"data": {}}, {"data": []}, {"data": [], "session_hash": "x", "fn_index": 10**6}, b"\xff" * 100,
+        b"", b"{", b"[]", b"\xff" * 100, {"data": {}}, {"data": []},
+        {"data": [], "session_hash": "x", "fn_index": 10**6},
     ],
     PREDICT: [b"", b"{", b"[]", {"data": {}}, {"data": []}, {"data": [], "fn_index": -1}, b"[" * 100_000],
     "/gradio_api/info": [None], "/config": [None], f"/gradio_api/queue/data?session_hash={'x' * 5000}": [None],

@@ -1,4 +1,4 @@
-"""Short attacks on the program: each leaves it answering, silent, and no larger. The long ones: `python -m tests.attacks`."""
+"""Short attacks: each leaves the program answering and silent. The long ones: `python -m tests.attacks`."""
 
 import time
 from collections.abc import Iterator, Mapping

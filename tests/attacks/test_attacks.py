@@ -1,0 +1,113 @@
+"""Short attacks: each leaves the program answering and silent. The long ones: `python -m tests.attacks`."""
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.attacks.client import CANARY, CHAT, Target, chat
+from tests.attacks.fuzz import faults, fuzz, secret_files
+from tests.attacks.measure import ELSEWHERE, Attack, Attackers
+from tests.attacks.program import Program
+from tests.attacks.table import ATTACKS, KEY
+from tests.servers import asked
+
+SPAN = 0.4  # seconds of each attack
+MOST_TIMES = 20
+HARMFUL = {
+    "pattern: many alternatives", "pattern: huge counts", "schema: integers beyond 64 bits", "schema: a tree of itself",
+    "schema: multiples of primes", "schema: a product of alternatives", "schema: doubling conjunctions",
+    "schema: 100,000 values", "schema: half a surrogate pair", "tools: 128 large ones", "500,000 biases",
+    "variables: the template's own", "JSON: 1 million faults", "JSON: half a surrogate pair", "prompt: 8 MiB of emoji",
+    "prompt: 8 MiB of one letter", "prompt: 4,000 long prompts", "messages: 100,000", "overload: 16 answers each",
+    "overload: 40 prompts", "overload: aborts at random", "500 halves of requests", "answers that nobody reads",
+    "pipelined answers", "what is no request", "page: other routes", "page: answers joined and left",
+}  # fmt: skip
+BY_NAME = {attack.name: attack for attack in ATTACKS}
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, str]]:
+    """Files that no answer may show."""
+    with secret_files(tmp_path_factory.mktemp("secret")) as files:
+        yield files
+
+
+@contextmanager
+def running(folder: Path, work: Path, *flags: str) -> Iterator[Program]:
+    """The program, watched."""
+    program = Program(folder, work, flags, watched=True)
+    try:
+        yield program
+    finally:
+        program.kill()
+
+
+@pytest.fixture(scope="module")
+def program(demo_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
+    """The program with its defaults, for every attack in turn."""
+    with running(demo_model, tmp_path_factory.mktemp("work")) as program:
+        yield program
+
+
+def attack(attack: Attack, program: Program, files: Mapping[str, str], span: float = SPAN) -> Target:
+    """Attack for a moment; what the attackers got."""
+    target = Target(program.port, time.monotonic() + span, ELSEWHERE, files=files)
+    Attackers(replace(attack, most=min(attack.most, MOST_TIMES)), target).join()
+    return target
+
+
+def answers(program: Program, headers: Mapping[str, str] | None = None) -> bool:
+    """Whether a question is answered."""
+    status, _, _ = asked(f"http://127.0.0.1:{program.port}", CHAT, chat("hi", max_tokens=4), dict(headers or {}))
+    return status == 200
+
+
+@pytest.mark.parametrize("name", sorted(HARMFUL))
+def test_an_attack_leaves_the_server_answering_and_silent(
+    program: Program, files: Mapping[str, str], name: str
+) -> None:
+    written = len(program.errors)
+    target = attack(BY_NAME[name], program, files)
+    assert program.alive and answers(program)
+    assert program.errors[written:] == ""
+    outcomes = {outcome for outcome in target.answers if outcome.startswith(("500", "no answer"))}
+    assert not outcomes and not target.seen, target.answers
+
+
+def test_hostile_events_of_the_page_are_refused_and_nothing_is_opened(
+    program: Program, files: Mapping[str, str]
+) -> None:
+    target = fuzz(program, files, seed=1, count=400)
+    assert faults(program, target) == []
+    assert target.answers["400"] + target.answers["422"] > 100 and answers(program)
+
+
+def test_memory_is_given_back(program: Program, files: Mapping[str, str]) -> None:
+    assert program.peak < 2 << 30
+    assert CANARY not in program.out
+
+
+def test_wrong_keys_do_not_keep_the_right_one_out(demo_model: Path, files: Mapping[str, str], tmp_path: Path) -> None:
+    with running(demo_model, tmp_path, "--api-key", KEY) as program:
+        attackers = Attackers(BY_NAME["wrong keys"], Target(program.port, time.monotonic() + 2, ELSEWHERE))
+        heard = []
+        while attackers.is_alive():
+            heard.append(answers(program, {"authorization": f"Bearer {KEY}"}))
+        assert len(heard) > 3 and all(heard)
+        assert program.errors == ""
+
+
+@pytest.mark.parametrize("name", ["overload: 16 streams each", "500 halves of requests", "answers that nobody reads"])
+def test_sigterm_ends_a_server_under_attack(
+    demo_model: Path, files: Mapping[str, str], tmp_path: Path, name: str
+) -> None:
+    with running(demo_model, tmp_path) as program:
+        attackers = Attackers(BY_NAME[name], Target(program.port, time.monotonic() + 2, ELSEWHERE))
+        time.sleep(0.7)
+        assert program.terminate() is not None
+        assert program.errors == "\nstopped.\n"
+        attackers.join()

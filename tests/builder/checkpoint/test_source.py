@@ -205,6 +205,20 @@ def test_no_weights_are_fetched_where_the_calibration_text_cannot_be_had(tmp_pat
     assert "tokenizer.json" in hub.served and "model.safetensors" not in hub.served
 
 
+def test_the_weights_are_of_the_commit_whose_settings_were_looked_at(hub: Hub, tmp_path: Path) -> None:
+    one_after_the_other = """
+from builder.checkpoint.source import add_weights, locate_settings, parse_source
+located = locate_settings(parse_source(sys.argv[1]))
+before = sorted(file.name for file in located.path.iterdir())
+add_weights(located)
+answer = {"before": before, "after": sorted(file.name for file in located.path.iterdir())}
+"""
+    answer = in_child(one_after_the_other, hub.url, tmp_path, "acme/chat")["answer"]
+    assert (set(answer["after"]), set(answer["before"])) == (WANTED, WANTED - {"model.safetensors"})
+    asked = [path.partition("?")[0] for path in hub.asked]
+    assert f"/api/models/acme/chat/revision/{Repository({}).commit}" in asked[asked.index("/api/models/acme/chat") :]
+
+
 @pytest.mark.parametrize("revision", ["main", Repository({}).commit])
 def test_a_revision_may_be_a_branch_or_a_commit(hub: Hub, tmp_path: Path, revision: str) -> None:
     assert in_child(LOCATE, hub.url, tmp_path, "acme/chat", revision)["answer"]["revision"] == Repository({}).commit

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from queue import SimpleQueue
 
@@ -183,6 +183,7 @@ class Child:
         with self._lock:
             left = list(self._sinks.values())
             self._sinks.clear()
-        for sink in left:
-            sink(EngineStopped(told))
-        self.heard.set()
+        with ExitStack() as telling:  # each of them, whatever another one does
+            telling.callback(self.heard.set)
+            for sink in left:
+                telling.callback(sink, EngineStopped(told))

@@ -244,6 +244,16 @@ def test_a_model_that_cannot_live_is_not_started_in_a_hot_loop(
     assert 1 <= notes <= 3
 
 
+def test_a_process_that_ends_before_it_has_loaded_says_so(exact_model: Path, tmp_path: Path) -> None:
+    before = threading.active_count()
+    with (
+        going_wrong("start", tmp_path),
+        pytest.raises(EngineStopped, match="the engine process ended with exit code 3"),
+    ):
+        EngineProcess.load(exact_model, command=faulty("start", tmp_path))
+    assert threading.active_count() == before
+
+
 # A request that goes wrong.
 
 

@@ -7,6 +7,7 @@ import math
 import os
 import sys
 from collections.abc import Collection, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -129,13 +130,14 @@ def effort_of(pid: int) -> Effort:
     """The effort of another process; none at all where the system does not say."""
     import psutil
 
-    try:
+    seconds, read = 0.0, 0
+    with suppress(psutil.Error):
         process = psutil.Process(pid)
         times = process.cpu_times()
-        read = process.io_counters().read_bytes if hasattr(process, "io_counters") else 0  # not on macOS
-    except psutil.Error:
-        return Effort(0.0, 0)
-    return Effort(times.user + times.system, read)
+        seconds = times.user + times.system
+        if hasattr(process, "io_counters"):  # not on macOS
+            read = process.io_counters().read_bytes
+    return Effort(seconds, read)
 
 
 def _groups(root: Path, controller: str) -> Iterator[Path]:

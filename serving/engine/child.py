@@ -12,12 +12,12 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from queue import SimpleQueue
 
 from serving.engine.watch import Patience, Watch
-from serving.engine.wire import Batch, Line, Sink, batch_of, encoded, error_of, is_last
+from serving.engine.wire import OUT_OF_MEMORY, Batch, Line, Sink, batch_of, encoded, error_of, is_last
 from serving.errors import EngineStopped
 from serving.hardware import effort_of
 from serving.types import EngineStatus
@@ -171,6 +171,8 @@ class Child:
             return self._why
         if "error" in self.hello:
             return f"could not load the model ({error_of(self.hello)})"
+        if code == OUT_OF_MEMORY:
+            return "ran out of memory"
         killed = code == -getattr(signal, "SIGKILL", 9)
         return "was killed, most likely because memory ran out" if killed else f"ended with exit code {code}"
 
@@ -183,6 +185,7 @@ class Child:
         with self._lock:
             left = list(self._sinks.values())
             self._sinks.clear()
-        for sink in left:
-            sink(EngineStopped(told))
-        self.heard.set()
+        with ExitStack() as telling:  # each of them, whatever another one does
+            telling.callback(self.heard.set)
+            for sink in left:
+                telling.callback(sink, EngineStopped(told))

@@ -70,7 +70,8 @@ class EngineProcess:
         self._why, self._again_at = "", 0.0  # while there is no child: why, and when there will be one
         self._child: Child | None = self._start()
         self._hello = self._first_words(self._child)
-        self._loaded = True
+        with self._lock:
+            self._loaded = True
         self._keeper = threading.Thread(target=self._keep, name="engine watch", daemon=True)
         self._keeper.start()
 
@@ -236,7 +237,7 @@ class EngineProcess:
         if not child.loaded:
             self._closing.set()
             child.close()
-            raise error_of(child.hello) if child.hello else EngineStopped(f"the engine {self._why}.")
+            raise error_of(child.hello) if child.hello else EngineStopped(f"the engine process {self._why}.")
         return child.hello
 
     def _living(self) -> Child:
@@ -252,6 +253,7 @@ class EngineProcess:
         with self._lock:
             self._why = why
             if self._closing.is_set() or not self._loaded:
+                self._child = None
                 return f"the engine process {why}."
             self._failures = 0 if child.answered else self._failures + 1
             pause = pause_before_start(self._failures)

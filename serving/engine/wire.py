@@ -14,6 +14,8 @@ from serving import errors
 from serving.errors import Busy, ServingError
 from serving.types import Chunk, SamplingOptions, TokenIds
 
+OUT_OF_MEMORY = 12  # the child's exit code where there is none left for a reply
+
 Line = dict[str, Any]
 Batch = list[Chunk] | ServingError
 Sink = Callable[[Batch], None]

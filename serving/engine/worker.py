@@ -16,7 +16,7 @@ from typing import BinaryIO
 import numpy as np
 
 from serving.engine.engine import Engine
-from serving.engine.wire import Line, batch_line, encoded, error_line, is_last
+from serving.engine.wire import OUT_OF_MEMORY, Line, batch_line, encoded, error_line, is_last
 from serving.errors import InvalidRequest, ServingError
 from serving.types import Chunk, EngineSettings, TokenIds, options_from
 
@@ -129,13 +129,18 @@ def main() -> None:
         return
     requests = Requests(engine, outlet.send)
     outlet.send({"context_length": engine.context_length, "notes": engine.notes})
-    for line in sys.stdin.buffer:
-        requests.hear(line)
+    try:
+        for line in sys.stdin.buffer:
+            requests.hear(line)
+    except MemoryError:
+        os._exit(OUT_OF_MEMORY)
     os._exit(0)  # the parent is gone or has closed us: do not wait for answers that nobody reads
 
 
 def _end_all(failure: threading.ExceptHookArgs) -> None:
     """No thread goes on without the others: the parent sees the end, and starts a whole process again."""
+    if issubclass(failure.exc_type, MemoryError):
+        os._exit(OUT_OF_MEMORY)
     if not issubclass(failure.exc_type, BrokenPipeError):  # the parent is gone
         threading.__excepthook__(failure)
     os._exit(1)

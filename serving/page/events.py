@@ -61,7 +61,7 @@ def read_cancel(body: bytes, events: Events, _: frozenset[int]) -> Sent:
     if event is None or not event.queued:
         raise _wrong("fn_index names nothing that can be cancelled")
     _matching(_EVENT_ID, content.get("event_id"))
-    return Sent(_matching(_SESSION, content.get("session_hash")), _written(content))
+    return Sent(session_in(content.get("session_hash")), _written(content))
 
 
 def read_reset(body: bytes, *_: Any) -> Sent:
@@ -80,7 +80,7 @@ def _read(body: bytes, events: Events, triggers: frozenset[int], queued: bool) -
         raise _wrong(f"data must be a list of {len(event.inputs)}")
     if trigger is not None and _whole(trigger) not in triggers:
         raise _wrong("trigger_id names nothing on the page")
-    session = _matching(_SESSION, content.get("session_hash"))
+    session = session_in(content.get("session_hash"))
     clean = {
         "data": [read(value) for read, value in zip(event.inputs, data, strict=True)],
         "event_data": event.data(content.get("event_data")),
@@ -89,6 +89,11 @@ def _read(body: bytes, events: Events, triggers: frozenset[int], queued: bool) -
         "session_hash": session,
     }
     return Sent(session, _written(clean))
+
+
+def session_in(value: Any) -> str:
+    """The name that a tab gives itself."""
+    return _matching(_SESSION, value)
 
 
 def conversation(value: Any) -> list[Json]:

@@ -4,18 +4,18 @@ import asyncio
 import re
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from anyio import to_thread
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers, MutableHeaders, QueryParams
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.http.access import client_of
 from serving.http.problems import Problem
-from serving.page.events import Events, Sent, read_cancel, read_event, read_queued, read_reset
+from serving.page.events import Events, Sent, read_cancel, read_event, read_queued, read_reset, session_in
 from serving.page.tabs import Answers, Tab, Tabs
 
 # The browser itself refuses what another host offers: an image in an answer could otherwise carry the chat away.
@@ -29,8 +29,6 @@ CANCEL, RESET = "/gradio_api/cancel", "/gradio_api/reset"
 _PAGES = {"/", "/config", "/gradio_api/info", "/theme.css", "/favicon.ico"}
 _FILE = re.compile(r"/(static|assets)(/[A-Za-z0-9_-][A-Za-z0-9_.-]*)+")
 _FRESH = {"/", "/config", "/gradio_api/info"}
-_NO_QUERY, _THEME_QUERY = re.compile(b""), re.compile(rb"(v=[0-9a-f]{1,64})?")
-_STREAM_QUERY = re.compile(rb"session_hash=([a-z0-9]{1,32})")
 _READS: dict[str, Callable[[bytes, Events, frozenset[int]], Sent]] = {
     PREDICT: read_event,
     JOIN: read_queued,
@@ -82,25 +80,21 @@ class Gate:
 
     async def _stream(self, scope: Scope, receive: Receive, send: Send) -> None:
         _check_method(scope, "GET")
-        match = _STREAM_QUERY.fullmatch(scope["query_string"])
-        if match is None:
-            raise Problem.invalid("the query must be session_hash and a tab's name.")
-        name = match[1].decode()
+        names = QueryParams(scope["query_string"]).getlist("session_hash")
+        name = session_in(names[0] if len(names) == 1 else None)
         tab = self._tabs.known(name, client_of(scope), time.monotonic())
-        passed = _for_gradio(scope, scope["query_string"])
+        passed = _for_gradio(scope, f"session_hash={name}".encode())
         await self._tabs.streamed(name, tab, lambda: self._app(passed, receive, send))
 
     async def _post(self, scope: Scope, receive: Receive, send: Send) -> None:
         _check_method(scope, "POST")
-        if scope["query_string"]:
-            raise Problem.invalid("it takes no query.")
         client = client_of(scope)
         if self._posting[client] >= _MOST_AT_ONCE:
             raise Problem(429, "too many requests at a time.", "rate_limit_exceeded", headers={"retry-after": "1"})
         self._posting[client] += 1
         try:
             body = await self._read(scope["path"], await self._body(scope, receive), client)
-            passed = _for_gradio(scope, b"", (b"content-type", b"application/json"))
+            passed = _for_gradio(scope, b"", [(b"content-type", b"application/json")])
             await self._app(passed, _received(body, receive), send)
         finally:
             self._posting[client] -= 1
@@ -140,15 +134,11 @@ class Gate:
 
 def _page_or_file(scope: Scope) -> Scope:
     """A request for the page or a file of it. Raises Problem for any other."""
-    path, query = scope["path"], scope["query_string"]
+    path = scope["path"]
     if not (path in _PAGES or _FILE.fullmatch(path)):
         raise Problem(404, f"there is nothing at {path[:200]}.")
     _check_method(scope, "GET", "HEAD")
-    if path == "/":  # a theme is chosen in the browser: Gradio need not see the page's query
-        return _for_gradio(scope, b"")
-    if not (_THEME_QUERY if path == "/theme.css" else _NO_QUERY).fullmatch(query):
-        raise Problem.invalid(f"{path[:200]} does not take this query.")
-    return _for_gradio(scope, query)
+    return _for_gradio(scope)
 
 
 def _check_method(scope: Scope, *methods: str) -> None:
@@ -156,8 +146,8 @@ def _check_method(scope: Scope, *methods: str) -> None:
         raise Problem(405, f"{scope['path']} does not take {scope['method']}.", headers={"allow": ", ".join(methods)})
 
 
-def _for_gradio(scope: Scope, query: bytes, *more: tuple[bytes, bytes]) -> Scope:
-    """A request with what Gradio needs of it."""
+def _for_gradio(scope: Scope, query: bytes = b"", more: Sequence[tuple[bytes, bytes]] = ()) -> Scope:
+    """A request with what Gradio needs of it. Its page repeats its own query everywhere, for the browser alone."""
     headers = [(name, value) for name, value in scope["headers"] if name in _HEADERS]
     return {**scope, "query_string": query, "headers": [*headers, *more]}
 

@@ -23,9 +23,6 @@ from serving.types import Cancelled, Chunk, EngineSettings, Message, SamplingOpt
 from tests.page.test_ui import Speaker
 from tests.pages import served, tidy
 
-# Gradio's statistics of failed requests use what pandas has deprecated.
-pytestmark = pytest.mark.filterwarnings("ignore::pandas.errors.Pandas4Warning")
-
 QUIET = [
     "--no-sandbox",
     "--disable-gpu",
@@ -389,6 +386,27 @@ def test_a_reader_logs_in(context: BrowserContext) -> None:
                 expect(page.get_by_role("alert")).to_have_text(said)
         expect(page.locator("#box textarea")).to_be_editable()
         Chat(page, server.url).ask("go")
+
+
+def test_what_was_thought_goes_back_and_forth_and_a_theme_is_the_readers_choice(context: BrowserContext) -> None:
+    speaker = Speaker("hm, so", "yes")
+    with served(build_chat(speaker, name="m", examples=["x"])) as page:
+        chat = Chat(context.new_page(), f"{page.url}?__theme=dark")
+        expect(chat.page.locator("body.dark")).to_have_count(1)
+        for question in ("go", "on"):
+            chat.send(question)
+            expect(chat.questions).to_have_count(1 if question == "go" else 2)
+            chat.finished()
+        chat.button("Retry").click()
+        eventually(chat.page, lambda: len(speaker.asked) == 3)
+        chat.finished()
+        chat.page.locator("#chat").get_by_role("button", name="Edit", exact=True).first.click()
+        chat.page.locator("#chat textarea").fill("go back")
+        chat.button("Submit").click()
+        eventually(chat.page, lambda: len(speaker.asked) == 4)
+        chat.finished()
+    said = [[message.content for message in messages] for messages, _ in speaker.asked]
+    assert said == [["go"], ["go", "yes", "on"], ["go", "yes", "on"], ["go back"]]
 
 
 def test_what_a_model_writes_neither_runs_nor_loads_anything(context: BrowserContext) -> None:

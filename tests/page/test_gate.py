@@ -16,6 +16,7 @@ import pytest
 from starlette.routing import Mount
 
 import serving.page.gate
+from serving.http.access import Access
 from serving.http.server import Server, make_app
 from serving.page.mount import mount_chat
 from serving.page.ui import build_chat
@@ -236,9 +237,8 @@ ROUTES = [
     ("GET", "/gradio_api/queue/data?session_hash=..%2Fx", {}, 400),
     ("GET", "/gradio_api/queue/data?session_hash=a&session_hash=b", {}, 400),
     ("GET", "/gradio_api/queue/data?session_hash=nobody", {}, 404),
-    ("GET", "/config?deep_link=x", {}, 400),
-    ("GET", "/gradio_api/info?all_endpoints=1", {}, 400),
-    ("GET", "/theme.css?v=../x", {}, 400),
+    ("GET", "/config?deep_link=x", {}, 200),
+    ("GET", "/theme.css?v=../x", {}, 200),
     ("GET", "/static/../config", {}, 404),
     ("GET", "/static/%2e%2e/%2e%2e/routes.py", {}, 404),
     ("GET", "/static/..%2f..%2froutes.py", {}, 404),
@@ -262,6 +262,18 @@ def test_of_routes_only_those_that_the_page_needs(url: str) -> None:
         connection.endheaders(body)
         assert connection.getresponse().status == expected, (method, path)
         connection.close()
+
+
+def test_a_query_says_nothing_to_gradio(url: str) -> None:
+    """Its page repeats its own everywhere; `__theme` is for the browser, others would have Gradio open files."""
+    for path, query in (
+        ("/config", "deep_link=x"),
+        ("/gradio_api/info", "all_endpoints=1"),
+        ("/", "deep_link=x&page=x"),
+    ):
+        assert asked(url, f"{path}?{query}")[2] == asked(url, path)[2], path
+    path, body = GOOD["a question"]
+    assert posted(url, f"{path}?__theme=dark&fn_index=5", body)[0] == 200
 
 
 def test_gradio_believes_no_header_about_where_the_page_is(url: str) -> None:
@@ -361,6 +373,19 @@ def test_one_tab_asks_for_few_answers_at_a_time_and_reads_them_on_few_connection
         assert statuses == [b"200", b"200", b"429"]
         for stream in streams:
             stream.close()
+
+
+def test_a_tab_is_its_own_clients() -> None:
+    page, body = build_chat(Slow(), name="m", examples=["x"]), event(STREAM, [turn(text())], *CONTROLS)
+    with served(page, Access(keys=("a-long-key-of-anna", "a-long-key-of-tom"))) as server:
+        anna, tom = ({**JSON, "authorization": f"Bearer a-long-key-of-{name}"} for name in ("anna", "tom"))
+        status, _, content = asked(server.url, JOIN, body, anna)
+        cancel = {"event_id": json.loads(content)["event_id"], "session_hash": "tab", "fn_index": STREAM}
+        for method, path, sent in (
+            ("POST", JOIN, body), ("POST", CANCEL, cancel), ("GET", "/gradio_api/queue/data?session_hash=tab", None),
+        ):  # fmt: skip
+            assert asked(server.url, path, sent, tom, method)[0] == 404, path
+        assert status == 200 and asked(server.url, CANCEL, cancel, anna)[0] == 200
 
 
 def test_tabs_without_end_are_refused_and_forgotten() -> None:

@@ -5,6 +5,7 @@ import traceback
 from pathlib import Path
 
 from starlette.datastructures import MutableHeaders
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.http.problems import Problem
@@ -45,6 +46,8 @@ class Wrapper:
 
         try:
             await self._app(scope, receive, with_headers)
+        except ClientDisconnect:  # it went while it was still sending: nobody is there to be told, and it is no fault
+            return
         except Exception as error:
             logger.error("error: %s %s: %s", scope["method"], ascii(scope["path"][:100]), told(error))
             if begun:

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.attacks.client import CHAT, COMPLETIONS, PATIENCE, RESPONSES, Target, request
-from tests.attacks.page import config_of, events, heard
+from tests.attacks.page import JOIN, config_of, heard, question
 from tests.attacks.program import Program
 from tests.traffic import QUESTIONS, SYSTEMS
 
@@ -135,10 +135,10 @@ async def looks(soak: Soak, rng: random.Random) -> None:
 
 async def page(soak: Soak, rng: random.Random) -> None:
     session = f"s{rng.getrandbits(60)}"
-    asked = next(event for event in events(soak.page, session) if len(event["data"]) > 5)
+    asked = question(soak.page, session)
     asked["data"][0][0]["content"][0]["text"] = rng.choice(QUESTIONS)
     asked["data"][7] = rng.randrange(1, 40)
-    outcome, _ = await soak.target.ask("/gradio_api/queue/join", asked)
+    outcome, _ = await soak.target.ask(JOIN, asked)
     if outcome == "200":
         leaves = rng.random() < 0.2
         said = await heard(soak.target, session, 0.05 if leaves else PATIENCE)

@@ -98,8 +98,10 @@ def encoded(body: Any) -> bytes:
 async def answered(reader: asyncio.StreamReader) -> tuple[str, bytes]:
     """Outcome and body of what comes until the server closes."""
     try:
-        head = await reader.readuntil(b"\r\n\r\n")
-        status = head.split(b" ", 2)[1].decode()
+        status = "1"
+        while status.startswith("1"):  # an interim answer: the real one follows
+            head = await reader.readuntil(b"\r\n\r\n")
+            status = head.split(b" ", 2)[1].decode()
         body = await reader.read(-1)
     except (asyncio.IncompleteReadError, ConnectionError, IndexError):
         return "closed", b""

@@ -70,19 +70,28 @@ def good_value(component: Json) -> Any:
     return "" if value is None else value
 
 
-def events(config: Json, session: str) -> list[Json]:
-    """A good body for every event of the page."""
+def events(config: Json, session: str) -> list[tuple[str, Json]]:
+    """Where every event of the page is sent, and a good body for it."""
     components = {component["id"]: component for component in config["components"]}
     return [
-        {
-            "data": [good_value(components[each]) for each in event["inputs"]],
-            "event_data": None,
-            "fn_index": event["id"],
-            "trigger_id": next((target for target, _ in event["targets"] if target is not None), None),
-            "session_hash": session,
-        }
+        (
+            JOIN if event["queue"] else PREDICT,
+            {
+                "data": [good_value(components[each]) for each in event["inputs"]],
+                "event_data": None,
+                "fn_index": event["id"],
+                "trigger_id": next((target for target, _ in event["targets"] if target is not None), None),
+                "session_hash": session,
+            },
+        )
         for event in config["dependencies"]
+        if event["backend_fn"]
     ]
+
+
+def question(config: Json, session: str) -> Json:
+    """A good body for an event that ends in an answer."""
+    return next(body for path, body in events(config, session) if path == JOIN)
 
 
 def mutated(rng: random.Random, body: Json, values: Sequence[Any]) -> Json:
@@ -138,8 +147,9 @@ async def fuzzed(target: Target, rng: random.Random, count: int, config: Json) -
     values = hostile(list(target.files))
     for _ in range(count):
         session = f"s{rng.getrandbits(40)}"
-        body = mutated(rng, rng.choice(events(config, session)), values)
-        path = rng.choice((JOIN, PREDICT))
+        path, body = rng.choice(events(config, session))
+        body = mutated(rng, body, values)
+        path = rng.choice((JOIN, PREDICT)) if rng.random() < 0.1 else path
         status, _ = await target.ask(path, body)
         if path == JOIN and status == "200" and body.get("session_hash") == session:
             await heard(target, session, 5.0)
@@ -149,7 +159,7 @@ async def fuzzed(target: Target, rng: random.Random, count: int, config: Json) -
 
 async def joined_and_left(target: Target) -> None:
     """Answers that are asked for through the queue, whose stream nobody opens."""
-    body = next(body for body in events(await config_of(target), f"s{random.getrandbits(40)}") if len(body["data"]) > 5)
+    body = question(await config_of(target), f"s{random.getrandbits(40)}")
     for _ in range(20):
         await target.ask(JOIN, body)
 

@@ -2,12 +2,14 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
+from urllib.parse import urlsplit
 
 import pytest
 from pydantic import ValidationError
@@ -179,3 +181,14 @@ def test_a_text_is_one_value_whatever_stands_in_it(text: bytes) -> None:
     body = with_messages(b'[{"role": "user", "content": "' + text + b'"}]')
     (message,) = parse(ChatRequest, body).messages
     assert len(message.content or "") >= MOST_VALUES
+
+
+def test_a_client_that_goes_in_the_middle_of_its_body_is_no_fault(url: str, caplog: pytest.LogCaptureFixture) -> None:
+    head = f"POST {CHAT} HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-length: 100\r\n\r\n".encode()
+    for _ in range(3):
+        with socket.create_connection(
+            (str(urlsplit(url).hostname), urlsplit(url).port or 0), timeout=SECONDS
+        ) as client:
+            client.sendall(head + b'{"model"')
+    assert asked(url, CHAT, GOOD)[0] == 200
+    assert not caplog.records

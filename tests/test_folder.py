@@ -14,6 +14,7 @@ from serving.engine.engine import Engine
 from serving.errors import ModelFolderError
 from serving.folder import ModelFolder
 from serving.types import EngineSettings
+from tests.folder_fuzz import fuzz
 from tests.hub import ROOT
 
 
@@ -144,3 +145,8 @@ def test_json_nested_beyond_reason_is_a_fault_of_the_file(folder: Path) -> None:
     (folder / "manifest.json").write_text("[" * 100_000)
     with pytest.raises(ModelFolderError, match=r"manifest\.json cannot be read"):
         ModelFolder.open(folder)
+
+
+def test_a_folder_with_any_one_change_is_served_or_refused_with_an_error_of_ours(demo_model: Path) -> None:
+    outcomes = fuzz(demo_model, 150, seed=0)
+    assert outcomes["ModelFolderError"] > 50 and outcomes["served"] > 20

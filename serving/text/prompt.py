@@ -66,6 +66,15 @@ class Prompt:
 
         Raises ModelFolderError where one of them is missing or unreadable, or there is no chat template.
         """
+        try:
+            return cls._read(folder)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:  # JSON of another shape than theirs
+            raise ModelFolderError(
+                f"the tokenizer of {folder} cannot be used ({error!r}): build the model again with --rebuild."
+            ) from error
+
+    @classmethod
+    def _read(cls, folder: Path) -> "Prompt":
         tokenizer = _load_tokenizer(folder / "tokenizer.json")
         config = read_json(folder / "tokenizer_config.json")
         template = _chat_template(folder, config)
@@ -292,4 +301,6 @@ def _declared_end_ids(folder: Path, tokenizer: Tokenizer, special_tokens: dict[s
         declared = source.get("eos_token_id")
         ids.update(declared if isinstance(declared, list) else [declared] if declared is not None else [])
     eos = tokenizer.token_to_id(special_tokens["eos_token"]) if "eos_token" in special_tokens else None
+    if any(type(id) is not int for id in ids):
+        raise ModelFolderError(f"{folder} names tokens that end an answer by something else than their ids: {ids!r}.")
     return ids | ({eos} if eos is not None else set())

@@ -45,8 +45,8 @@ class Guesses:
     """Wrong keys and passwords of late, and which addresses were right before. `now` is in seconds, of any clock."""
 
     def __init__(self, by_address: Buckets | None = None, in_all: Buckets | None = None) -> None:
-        self._by_address = by_address or Buckets(8, 4.0)
-        self._in_all = in_all or Buckets(100, 0.5)
+        self._by_address = Buckets(8, 4.0) if by_address is None else by_address
+        self._in_all = Buckets(100, 0.5) if in_all is None else in_all
         self._right: OrderedDict[tuple[str, bytes], None] = OrderedDict()
 
     def wait(self, address: str, now: float) -> float:

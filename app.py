@@ -26,10 +26,6 @@ EXAMPLES = (
     "Give me a Python function that reverses a string.",
 )
 END_SECONDS = 4.5  # from a signal to the end
-DEMO_NOTICE = (
-    "A tiny demo model: it knows a few things only. For a real one, start with `--model ` and a Hugging Face id or a "
-    "folder."
-)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -103,11 +99,11 @@ def run(flags: "Namespace") -> None:
         name = engine.folder.source
         application = make_app(Api(engine, name, places, metrics).routes(), access.middleware())
         if not flags.no_ui:
-            from builder.demo import EXAMPLES as DEMO_EXAMPLES
+            from builder import demo
             from serving.page.mount import mount_chat
             from serving.page.ui import build_chat
 
-            examples, notice = (DEMO_EXAMPLES, DEMO_NOTICE) if is_demo else (EXAMPLES, "")
+            examples, notice = (demo.EXAMPLES, demo.NOTICE) if is_demo else (EXAMPLES, "")
             page = build_chat(engine, name=name, examples=examples, notice=notice, places=places)
             ending.callback(mount_chat(application, page, engine.context_length))
         server = Server(application, flags.host, flags.port, limits)

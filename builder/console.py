@@ -76,7 +76,7 @@ def signals_call(stop: Callable[[], None], seconds: float | None = None) -> Iter
 
 def end_within(seconds: float) -> None:
     """End the program after so long, in any case."""
-    timer = threading.Timer(seconds, os._exit, [130])
+    timer = threading.Timer(seconds, _end, [signal.SIGINT, None])
     timer.daemon = True
     timer.start()
 

@@ -107,6 +107,15 @@ def test_an_interrupt_that_comes_in_a_callback_of_the_garbage_collector_is_not_l
     server.close()
 
 
+def test_a_program_that_is_held_up_ends_with_the_same_word() -> None:
+    code = (
+        "import signal, time; from builder.console import signals_call\n"
+        "with signals_call(lambda: None, 0.01): signal.raise_signal(signal.SIGTERM); time.sleep(60)"
+    )
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert (run.returncode, run.stdout, run.stderr) == (130, "", "\nstopped.\n")
+
+
 def test_what_is_a_mistake_of_ours_is_not_said_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert exit_code(StageFailed("so."), InvalidRequest) == exit_code(InvalidRequest("so."), InvalidRequest) == 2
     assert capsys.readouterr().err == "error: so.\n" * 2

@@ -24,6 +24,12 @@ EXAMPLES: tuple[str, ...] = (
 )
 """Prompts that the chat page offers."""
 
+NOTICE: str = (
+    "A tiny demo model: it knows a few things only. For a real one, start with `--model ` and a Hugging Face id or a "
+    "folder."
+)
+"""What it says of the model, in Markdown."""
+
 
 def conversations(split: Split) -> Iterator[Conversation]:
     """The conversations of a split, in their order.

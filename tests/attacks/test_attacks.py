@@ -21,9 +21,9 @@ MOST_TIMES = 20
 # Not among them: long prompts and grammars that explode, which docs/security.md has under what is still open.
 HARMFUL = {
     "pattern: many alternatives", "pattern: huge counts", "schema: integers beyond 64 bits", "schema: a tree of itself",
-    "schema: a product of alternatives", 
+    "schema: a product of alternatives",
     "schema: 100,000 values", "schema: half a surrogate pair", "500,000 biases",
-    "variables: the template's own", "JSON: 1 million faults", "JSON: half a surrogate pair", 
+    "variables: the template's own", "JSON: 1 million faults", "JSON: half a surrogate pair",
     "prompt: 4,000 long prompts", "messages: 100,000", "overload: 16 answers each",
     "overload: 40 prompts", "overload: aborts at random", "500 halves of requests", "answers that nobody reads",
     "pipelined answers", "what is no request", "page: other routes", "page: answers joined and left",

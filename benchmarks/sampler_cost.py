@@ -15,8 +15,8 @@ from statistics import median
 import numpy as np
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
-from serving.engine.grammar import GrammarCompiler
 from serving.engine.sampler import Logits, Sampler
+from serving.text.grammar import GrammarCompiler
 from serving.types import Grammar, SamplingOptions
 
 STEP_MS = 36.0

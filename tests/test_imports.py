@@ -14,7 +14,7 @@ MAY_SERVE = {"builder/stages/verify.py", "builder/demo/training/score.py", "buil
 ONE_ROOM = {
     "onnxruntime_genai": {"serving/engine/oga.py"},
     "onnxruntime": {"serving/engine/ort.py"},
-    "llguidance": {"serving/engine/grammar.py"},
+    "llguidance": {"serving/text/grammar.py"},
     "gradio": {"serving/page/ui.py", "serving/page/mount.py"},
     "prometheus_client": {"serving/http/metrics.py"},
     "pydantic": {

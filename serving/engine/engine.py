@@ -34,7 +34,7 @@ from serving.types import (
 )
 
 if TYPE_CHECKING:
-    from serving.engine.grammar import GrammarCompiler
+    from serving.text.grammar import GrammarCompiler
 
 
 class Engine:
@@ -79,7 +79,7 @@ class Engine:
 
     @cached_property
     def _grammars(self) -> "GrammarCompiler":
-        from serving.engine.grammar import GrammarCompiler  # at the first grammar: it loads a native library
+        from serving.text.grammar import GrammarCompiler  # at the first grammar: it loads a native library
 
         return GrammarCompiler(self.prompt.tokenizer, self._runtime.vocab_size, self.prompt.end_ids)
 

@@ -18,7 +18,7 @@ from serving.errors import InvalidRequest, ServingError
 from serving.types import Choice, SamplingOptions, TokenIds
 
 if TYPE_CHECKING:
-    from serving.engine.grammar import Matcher
+    from serving.text.grammar import Matcher
 
 Logits = NDArray[np.float32]
 Weights = NDArray[np.float64]  # proportional to probabilities

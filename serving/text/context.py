@@ -16,6 +16,13 @@ class Fitted:
     dropped: int
 
 
+class AtLeast(int):
+    """A number of tokens that was not counted to its end."""
+
+    def __format__(self, spec: str) -> str:
+        return f"at least {int(self):{spec}}"
+
+
 def fit(
     messages: Sequence[Message],
     count: Callable[[Sequence[Message]], int],
@@ -25,8 +32,8 @@ def fit(
 ) -> Fitted:
     """Leave `answer_room` tokens of the window free for the answer.
 
-    count: the tokens of a rendered conversation. It is called once if everything fits, and about ten times on some of
-    the last turns if not.
+    count: the tokens of a rendered conversation; AtLeast where there are more than the whole window takes. It is called
+    once if everything fits, and about ten times on some of the last turns if not.
 
     "trim" keeps the system messages at the beginning and the last turn, and drops the oldest turns: each a user's
     message with all that answers it, tool calls and results too. A client sends the whole history each time, and the

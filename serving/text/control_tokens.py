@@ -9,9 +9,10 @@ import json
 import re
 import secrets
 from collections import defaultdict
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from os.path import commonprefix
 from typing import Any
 
 from tokenizers import Tokenizer
@@ -83,10 +84,9 @@ class ControlTokens:
         marked = Inputs([*map(mark_message, inputs.conversation)], _mapped(inputs.tools, mark), arguments)
         return marked if found else None
 
-    def encode(self, rendered: str) -> list[int]:
-        """Token ids of the text that a template made of marked inputs."""
-        text = self._rendered.sub(lambda match: match[1] or self._names.get(match[0], ""), rendered)
-        return list(self._private.encode(text, add_special_tokens=False).ids)
+    def named(self, rendered: str) -> str:
+        """The text that a template made of marked inputs, as `private` takes it."""
+        return self._rendered.sub(lambda match: match[1] or self._names.get(match[0], ""), rendered)
 
     @cached_property
     def _rendered(self) -> re.Pattern[str]:
@@ -95,7 +95,7 @@ class ControlTokens:
         return re.compile(f"{self._begin}({token}){self._end}|{self._begin}|{self._end}|{token}")
 
     @cached_property
-    def _private(self) -> Tokenizer:
+    def private(self) -> Tokenizer:
         """The tokenizer with a secret name for each control token, made when it is first needed."""
         names, normalizer = self._names, self._tokenizer.normalizer
         file = json.loads(self._tokenizer.to_str())
@@ -126,13 +126,13 @@ class _Finder:
     """Looks for some texts in a text, and in what the tokenizer's normalizer would make of it."""
 
     def __init__(self, tokenizer: Tokenizer, texts: Collection[str]) -> None:
-        self.pattern = re.compile(_pattern(texts) if texts else "(?!)")
+        self.pattern = re.compile(longest_of(texts))
         self._beginnings = {text[:n] for text in texts for n in range(1, len(text))}
         self._longest = max(map(len, self._beginnings), default=0)
         normalized = any(token.normalized for token in tokenizer.get_added_tokens_decoder().values())
         self._normalizer = tokenizer.normalizer if normalized else None
         if self._normalizer:
-            self._normalized = re.compile(_pattern({self._normalizer.normalize_str(text) for text in texts}) or "(?!)")
+            self._normalized = re.compile(longest_of(map(self._normalizer.normalize_str, texts)))
 
     def finds(self, text: str) -> bool:
         if self.pattern.search(text) or self.finds_beginning(text):
@@ -145,16 +145,24 @@ class _Finder:
         return any(end[n:] in self._beginnings for n in range(len(end)))
 
 
-def _pattern(texts: Collection[str]) -> str:
-    """A regular expression for the longest of the texts; as a trie, since a tokenizer may have a thousand of them."""
-    tails: dict[str, list[str]] = defaultdict(list)
-    for text in texts:
-        if text:
-            tails[text[0]].append(text[1:])
+def longest_of(texts: Iterable[str]) -> str:
+    """A regular expression for the longest of the texts, none of which is empty; nothing matches where there is none.
+
+    As a trie, since a tokenizer may have a thousand of them.
+    """
+    wanted = set(texts) - {""}
+    return _trie(wanted) if wanted else "(?!)"
+
+
+def _trie(texts: set[str]) -> str:
+    head = commonprefix(list(texts))  # noqa: RUF071 - these are no paths
+    tails: dict[str, set[str]] = defaultdict(set)
+    for tail in {text[len(head) :] for text in texts} - {""}:
+        tails[tail[0]].add(tail)
     if not tails:
-        return ""
-    branches = "|".join(re.escape(head) + _pattern(rest) for head, rest in sorted(tails.items()))
-    return f"(?:{branches}){'?' if '' in texts else ''}" if len(tails) > 1 or "" in texts else branches
+        return re.escape(head)
+    branches = "|".join(_trie(tails[first]) for first in sorted(tails))
+    return f"{re.escape(head)}(?:{branches}){'?' if head in texts else ''}"
 
 
 def _mapped(value: Any, change: Callable[[str], str]) -> Any:

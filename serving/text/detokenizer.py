@@ -5,11 +5,11 @@ decoders), or raises (byte fallback).
 """
 
 import codecs
-import json
-from collections.abc import Container, Iterator
-from typing import Any
+from collections.abc import Container
 
 from tokenizers import Tokenizer
+
+from serving.text.steps import steps_of
 
 
 def _byte_alphabet() -> dict[str, int]:
@@ -19,8 +19,8 @@ def _byte_alphabet() -> dict[str, int]:
     return {chr(byte): byte for byte in printable} | {chr(256 + n): byte for n, byte in enumerate(others)}
 
 
-_ALPHABET = _byte_alphabet()
-_BYTES = {f"<0x{byte:02X}>": bytes([byte]) for byte in range(256)}
+ALPHABET = _byte_alphabet()
+BYTES = {f"<0x{byte:02X}>": bytes([byte]) for byte in range(256)}
 
 
 class Detokenizer:
@@ -31,8 +31,7 @@ class Detokenizer:
 
     def __init__(self, tokenizer: Tokenizer, skipped: Container[int]) -> None:
         self._tokenizer, self._skipped = tokenizer, skipped
-        state = json.loads(tokenizer.decoder.__getstate__()) if tokenizer.decoder else {}
-        kinds = set(_kinds(state))
+        kinds = {step["type"] for step in steps_of(tokenizer.decoder)}
         self._byte_level, self._byte_fallback = "ByteLevel" in kinds, "ByteFallback" in kinds
         self._before = tokenizer.encode("a", add_special_tokens=False).ids[-1:]
         self._begun = False
@@ -49,19 +48,13 @@ class Detokenizer:
 
     def _bytes(self, token_id: int, token: str) -> bytes:
         if self._byte_level:
-            return bytes(map(_ALPHABET.__getitem__, token)) if _ALPHABET.keys() >= set(token) else token.encode()
+            return bytes(map(ALPHABET.__getitem__, token)) if ALPHABET.keys() >= set(token) else token.encode()
         # A decoder may treat the first token in its own way (it takes the blank off a word), so the others are
         # decoded after one.
         before = self._before if self._begun else []
         self._begun = True
         text = self._decode([*before, token_id])[len(self._decode(before)) :]
-        return _BYTES[token] if self._byte_fallback and token in _BYTES and text else text.encode()
+        return BYTES[token] if self._byte_fallback and token in BYTES and text else text.encode()
 
     def _decode(self, ids: list[int]) -> str:
         return str(self._tokenizer.decode(ids, skip_special_tokens=False))
-
-
-def _kinds(state: dict[str, Any]) -> Iterator[str]:
-    yield state.get("type", "")
-    for part in state.get("decoders", []):
-        yield from _kinds(part)

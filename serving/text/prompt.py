@@ -18,9 +18,10 @@ from tokenizers import Tokenizer
 
 from serving.errors import ContextOverflow, InvalidRequest, ModelFolderError
 from serving.folder import read_json
-from serving.text.context import fit
+from serving.text.context import AtLeast, fit
 from serving.text.control_tokens import ControlTokens, Inputs
 from serving.text.detokenizer import Detokenizer
+from serving.text.encoder import Encoder, Weights
 from serving.text.reasoning import Markers, ReasoningSplitter, find_markers
 from serving.text.tools import CallFormat, format_of
 from serving.types import Message, Policy, TemplateOptions, TokenIds
@@ -40,6 +41,8 @@ _RESERVED = {
     "return_assistant_tokens_mask",
 }
 ANSWER_ROOM = 512  # tokens
+LONG = 1 << 16  # characters; shorter texts are encoded sooner than they are weighed
+_SHOWN, _LONGEST_FAULT = 20, 500  # roles and characters in an error
 _TAIL = 16  # tokens at a prompt's end among which the template may have opened the reasoning
 
 
@@ -116,7 +119,7 @@ class Prompt:
 
     def encode(self, text: str) -> TokenIds:
         """Token ids of rendered text [n]; special tokens are those that the text spells out."""
-        return np.asarray(self.tokenizer.encode(text, add_special_tokens=False).ids, dtype=np.int32)
+        return np.asarray(self._encoder.ids(text), dtype=np.int32)
 
     def conversation_ids(
         self, messages: Sequence[Message], template_options: TemplateOptions = _NO_OPTIONS
@@ -125,11 +128,8 @@ class Prompt:
 
         What a message, a tool or an argument spells out is encoded as text. Raises InvalidRequest.
         """
-        inputs = self._inputs(messages, template_options)
-        marked = self.controls.mark(inputs)
-        if marked is None:
-            return self.encode(self._render(inputs))
-        return np.asarray(self.controls.encode(self._render(marked)), dtype=np.int32)
+        encoder, text = self._written(messages, template_options)
+        return np.asarray(encoder.ids(text), dtype=np.int32)
 
     def count(self, messages: Sequence[Message], template_options: TemplateOptions = _NO_OPTIONS) -> int:
         """How many tokens `conversation_ids` gives."""
@@ -152,7 +152,10 @@ class Prompt:
         encoded: dict[int, TokenIds] = {}
 
         def count(part: Sequence[Message]) -> int:
-            encoded[len(part)] = self.conversation_ids(part, template_options)
+            encoder, text = self._written(part, template_options)
+            if len(text) > LONG and (least := encoder.at_least(text, context_length)) > context_length:
+                return AtLeast(least)
+            encoded[len(part)] = np.asarray(encoder.ids(text), dtype=np.int32)
             return encoded[len(part)].size
 
         fitted = fit(messages, count, context_length, room, policy)
@@ -165,10 +168,12 @@ class Prompt:
         Raises InvalidRequest for no text, ContextOverflow where no answer would fit.
         """
         try:
-            ids = np.asarray(self.tokenizer.encode(text).ids, dtype=np.int32)
+            text.encode()
         except UnicodeEncodeError as error:
             raise InvalidRequest(f"the prompt cannot be written in UTF-8: {error}.") from error
-        return self.checked_ids(ids.tolist(), context_length)
+        if len(text) > LONG and (least := self._encoder.at_least(text, context_length)) > context_length:
+            raise _too_long(AtLeast(least), context_length)
+        return self.checked_ids(self.tokenizer.encode_batch_fast([text])[0].ids, context_length)
 
     def checked_ids(self, token_ids: Sequence[int], context_length: int) -> TokenIds:
         """Token ids of a prompt that came encoded [n].
@@ -177,16 +182,17 @@ class Prompt:
         """
         if not token_ids:
             raise InvalidRequest("the prompt is empty: send at least one token.")
+        if len(token_ids) >= context_length:
+            raise _too_long(len(token_ids), context_length)
         size = self.tokenizer.get_vocab_size(with_added_tokens=True)
         for token in token_ids:
             if not 0 <= token < size:
                 raise InvalidRequest(f"the prompt names token {token}, but this model's last token is {size - 1}.")
-        if len(token_ids) >= context_length:
-            raise ContextOverflow(
-                f"the prompt has {len(token_ids):,} tokens and the context window {context_length:,}, of which an "
-                "answer needs at least 1: shorten the prompt."
-            )
         return np.asarray(token_ids, dtype=np.int32)
+
+    def text_of(self, token: int) -> str:
+        """What one token spells by itself; empty for an id that is none."""
+        return str(self.tokenizer.decode([token], skip_special_tokens=False))
 
     def detokenizer(self) -> Detokenizer:
         """A fresh stream decoder for one answer."""
@@ -210,6 +216,26 @@ class Prompt:
     def _text(self, token_ids: list[int]) -> str:
         return str(self.tokenizer.decode(token_ids, skip_special_tokens=False)).rstrip()
 
+    @cached_property
+    def _encoder(self) -> Encoder:
+        return Encoder(self.tokenizer, self._weights)
+
+    @cached_property
+    def _private_encoder(self) -> Encoder:
+        return Encoder(self.controls.private, self._weights)
+
+    @cached_property
+    def _weights(self) -> Weights:
+        return Weights(self.tokenizer)
+
+    def _written(self, messages: Sequence[Message], options: TemplateOptions) -> tuple[Encoder, str]:
+        """The rendered conversation, and what encodes it."""
+        inputs = self._inputs(messages, options)
+        marked = self.controls.mark(inputs)
+        if marked is None:
+            return self._encoder, self._render(inputs)
+        return self._private_encoder, self.controls.named(self._render(marked))
+
     def _inputs(self, messages: Sequence[Message], options: TemplateOptions) -> Inputs:
         """What the template is given. Raises InvalidRequest for what it does not know of."""
         if not messages:
@@ -227,12 +253,11 @@ class Prompt:
         inputs = Inputs(conversation, tools, dict(options.arguments))
         try:
             json.dumps([conversation, tools, inputs.arguments], ensure_ascii=False).encode()
-        except (TypeError, ValueError) as error:  # half of a surrogate pair among them
+        except (TypeError, ValueError, RecursionError) as error:  # half of a surrogate pair among them
             raise InvalidRequest(f"the conversation cannot be written as JSON in UTF-8: {error}.") from error
         return inputs
 
     def _render(self, inputs: Inputs, add_generation_prompt: bool = True) -> str:
-        from jinja2 import TemplateError
         from transformers.utils.chat_template_utils import render_jinja_template
 
         try:
@@ -244,9 +269,13 @@ class Prompt:
                 **self.special_tokens,
                 **inputs.arguments,
             )
-        except (TemplateError, TypeError, ValueError) as error:
-            roles = ", ".join(message["role"] for message in inputs.conversation)
-            raise InvalidRequest(f"this model's chat template refuses the roles [{roles}]: {error}") from error
+        except MemoryError:
+            raise
+        except Exception as error:  # a template is a program: it may fail in any way
+            roles = [message["role"] for message in inputs.conversation]
+            shown = ", ".join(roles if len(roles) <= _SHOWN else [*roles[:_SHOWN], "..."])
+            fault = str(error)[:_LONGEST_FAULT] or repr(error)[:_LONGEST_FAULT]
+            raise InvalidRequest(f"this model's chat template refuses the roles [{shown}]: {fault}") from error
         return str(rendered[0])
 
     def _end_of_turn_ids(self) -> set[int]:
@@ -262,6 +291,13 @@ class Prompt:
         special = {id for id, token in self.tokenizer.get_added_tokens_decoder().items() if token.special}
         following = [int(id) for id in self.encode(after)[:2]]
         return {id for id in following[:1] if id in special}
+
+
+def _too_long(size: int, context_length: int) -> ContextOverflow:
+    return ContextOverflow(
+        f"the prompt has {size:,} tokens and the context window {context_length:,}, of which an answer needs at least "
+        "1: shorten the prompt."
+    )
 
 
 def _load_tokenizer(path: Path) -> Tokenizer:

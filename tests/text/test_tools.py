@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from tokenizers import Tokenizer
 
-from serving.engine.grammar import GrammarCompiler
 from serving.text.control_tokens import ControlTokens
+from serving.text.grammar import GrammarCompiler
 from serving.text.prompt import Prompt
 from serving.text.tools import Call, CallFormat, CallReader, calling, format_of, read_calls
 from serving.types import Grammar

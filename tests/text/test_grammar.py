@@ -10,9 +10,9 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
 from builder.demo import CHECKPOINT
-from serving.engine.grammar import GrammarCompiler, Matcher
 from serving.engine.sampler import Sampler
 from serving.errors import InvalidRequest
+from serving.text.grammar import GrammarCompiler, Matcher
 from serving.types import Grammar, SamplingOptions
 
 PADDING = 44  # rows of logits without a token

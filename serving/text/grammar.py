@@ -2,7 +2,6 @@
 
 import json
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from llguidance import LLMatcher, LLTokenizer
@@ -11,6 +10,7 @@ from tokenizers import Tokenizer
 
 from serving.errors import InvalidRequest
 from serving.text.schemas import to_generate
+from serving.text.steps import steps_in
 from serving.types import Grammar
 
 
@@ -117,15 +117,11 @@ def _readable(tokenizer: Tokenizer) -> str:
     not where a Metaspace does, which it refuses when alone and silently passes over in a Sequence.
     """
     spec = json.loads(tokenizer.to_str())
-    for part in _parts(spec["pre_tokenizer"], "pretokenizers"):
+    for part in steps_in(spec["pre_tokenizer"]):
         if part["type"] == "ByteLevel":
             part["add_prefix_space"] = False
-    for part in _parts(spec["decoder"], "decoders"):
+    for part in steps_in(spec["decoder"]):
         if part["type"] == "Metaspace":
             mark = {"type": "Replace", "pattern": {"String": part["replacement"]}, "content": " "}
             spec["decoder"] = {"type": "Sequence", "decoders": [mark, {"type": "ByteFallback"}, {"type": "Fuse"}]}
     return json.dumps(spec)
-
-
-def _parts(step: dict[str, Any] | None, of_a_sequence: str) -> list[dict[str, Any]]:
-    return [] if step is None else step.get(of_a_sequence, [step])

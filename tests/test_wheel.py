@@ -71,7 +71,17 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
     settle(work / "strangers")
     (site / "libraries.pth").write_text(sysconfig.get_path("purelib") + "\n")
     python = work / "venv" / "bin" / "python"
-    install = [*pip, "--python", str(python), "install", "--no-deps", "--no-compile", "--no-index", str(wheel)]
+    install = [
+        *pip,
+        "--python",
+        str(python),
+        "install",
+        "--no-deps",
+        "--ignore-installed",
+        "--no-compile",
+        "--no-index",
+        str(wheel),
+    ]
     subprocess.run(install, check=True, capture_output=True)
     return Installed(wheel, python.parent, site, work / "strangers")
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import json
 import logging
 import signal
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -100,6 +102,10 @@ def all_closed() -> Iterator[None]:
     for connection in OPENED:
         connection.close()
     OPENED.clear()
+    with warnings.catch_warnings():
+        # What a server that was made to end leaves open is closed here, and not in the middle of another test.
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
 
 
 def connected(server: Server, sent: bytes = b"") -> socket.socket:

@@ -167,11 +167,8 @@ async def sweep(crowd: Crowd) -> None:
             member.sweep(now)
 
 
-def on_loop_error(crowd: Crowd) -> Any:
-    """What to say of errors that asyncio meets: once in a while, and no word of what was sent."""
-
-    def handle(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        error = context.get("exception")
-        crowd.notes.note(f"{str(context.get('message', '')).splitlines()[0]} ({told(error) if error else 'no error'})")
-
-    return handle
+def loop_error(context: dict[str, Any]) -> str:
+    """What to say of an error that asyncio meets. A callback's arguments may have a conversation in them."""
+    message = str(context.get("message", "an error")).partition("Exception in callback ")
+    error = context.get("exception")
+    return f"{message[0] or 'a callback failed'} ({told(error) if error else 'no error'})"

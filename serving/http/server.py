@@ -17,7 +17,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute
 
 from serving.errors import ServingError
-from serving.http.connections import connections_of, on_loop_error, sweep
+from serving.http.connections import connections_of, loop_error, sweep
 from serving.http.crowd import Crowd, Limits
 from serving.http.problems import Problem
 from serving.http.wrapper import Wrapper
@@ -127,9 +127,13 @@ class Server:
             self._ended.set()
 
     async def _watched(self) -> None:
-        asyncio.get_running_loop().set_exception_handler(on_loop_error(self._crowd))
+        asyncio.get_running_loop().set_exception_handler(self._on_loop_error)
         sweeping = asyncio.create_task(sweep(self._crowd))
         try:
             await self._server.serve(sockets=[self._socket])
         finally:
             sweeping.cancel()
+
+    def _on_loop_error(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        if not self._server.should_exit:  # what comes too late for a server that ends is no news
+            self._crowd.notes.note(loop_error(context))

@@ -408,6 +408,22 @@ def test_whatever_is_sent_is_answered_or_refused_and_nothing_is_said(
     assert not notes(caplog) and capfd.readouterr() == ("", "")
 
 
+def test_an_error_of_the_loop_is_told_without_what_it_was_about(caplog: pytest.LogCaptureFixture) -> None:
+    async def broken(_: Request) -> Response:
+        def fail(said: str) -> None:
+            raise RuntimeError(said)
+
+        asyncio.get_running_loop().call_soon(fail, "the zebra's name is Quagmire")
+        return PlainTextResponse("")
+
+    server = Server(make_app([Route("/", broken)]), "127.0.0.1", 0)
+    assert asked(server.url, "/")[0] == asked(server.url, "/")[0] == 200
+    server.close()
+    (note,) = notes(caplog)
+    assert note.startswith("note: a callback failed (RuntimeError in fail, test_connections.py")
+    assert "zebra" not in caplog.text
+
+
 def test_many_requests_at_once_on_one_connection_are_answered_in_turn() -> None:
     with serving_with() as (_, server):
         last = HEAD + b"connection: close\r\n\r\n"

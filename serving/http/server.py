@@ -133,6 +133,9 @@ class Server:
             await self._server.serve(sockets=[self._socket])
         finally:
             sweeping.cancel()
+            for connection in self._crowd.members:  # whose clients read nothing, or whose handlers are blocked
+                connection.make_room()
+            await asyncio.sleep(0)
 
     def _on_loop_error(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         if not self._server.should_exit:  # what comes too late for a server that ends is no news

@@ -8,8 +8,6 @@ from starlette.datastructures import MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serving.http.problems import Problem
-
 logger = logging.getLogger("oga_chat")
 # The page and the login form have a policy of their own; nothing else is to be drawn at all.
 _NOTHING = "default-src 'none'; frame-ancestors 'none'; form-action 'none'; base-uri 'none'"
@@ -25,7 +23,10 @@ _OURS = Path(__file__).parents[2]
 
 
 class Wrapper:
-    """Gives every answer the headers that it does not have yet, and every fault an answer and a line on stderr."""
+    """Gives every answer the headers that it does not have yet, and tells of every fault in a line on stderr.
+
+    The application itself answers its faults; what it had begun before is cut short.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -33,12 +34,9 @@ class Wrapper:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
-        begun = False
 
         async def with_headers(message: Message) -> None:
-            nonlocal begun
             if message["type"] == "http.response.start":
-                begun = True
                 headers = MutableHeaders(scope=message)
                 for name, value in HEADERS.items():
                     headers.setdefault(name, value)
@@ -50,13 +48,11 @@ class Wrapper:
             return  # nobody is left to be told
         except Exception as error:
             logger.error("error: %s %s: %s", scope["method"], ascii(scope["path"][:100]), told(error))
-            if begun:
-                raise Aborted from None
-            await Problem.of(error).response()(scope, receive, with_headers)
+            raise Aborted from None
 
 
 class Aborted(Exception):
-    """An answer that had begun cannot be ended: its connection is closed, so that the client sees that."""
+    """Closes the connection once what has been written is sent: a client sees by it that an answer was cut short."""
 
 
 def told(error: BaseException) -> str:

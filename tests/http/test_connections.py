@@ -431,6 +431,17 @@ def test_many_requests_at_once_on_one_connection_are_answered_in_turn() -> None:
         assert content.count(b'{"bytes":2}') == 200 and content.count(b'{"bytes":0}') == 1
 
 
+def test_a_body_that_goes_wrong_after_its_answer_has_begun_ends_that(caplog: pytest.LogCaptureFixture) -> None:
+    with serving_with() as (endless, server):
+        head = HEAD.replace(b"/fast", b"/stream") + b"transfer-encoding: chunked\r\n\r\n"
+        connection = connected(server, head)
+        assert b"200" in connection.recv(65536)
+        connection.sendall(b"nope\r\n")
+        assert b"HTTP/1.1" not in all_of(connection)
+        eventually(lambda: endless.making == 0)
+    assert not notes(caplog)
+
+
 def test_a_fault_is_one_line_that_tells_nothing_of_the_request(
     caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:

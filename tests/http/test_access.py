@@ -254,7 +254,8 @@ def test_bodies_that_nobody_has_answered_are_bounded_together() -> None:
             for _ in range(MOST_HELD // MOST_BYTES):
                 group.create_task(ask())
             await asyncio.sleep(0)
-            await ask()
+            async with asyncio.timeout(5):
+                await ask()
             ended.set()
         await ask()
         return answers

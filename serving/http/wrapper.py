@@ -1,10 +1,12 @@
 """Around the whole application: headers that tell a browser what it may do, and faults without a word of content."""
 
+import asyncio
 import logging
 import traceback
+from contextlib import suppress
 from pathlib import Path
 
-from starlette.datastructures import MutableHeaders
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -19,6 +21,7 @@ HEADERS = {
     "content-security-policy": _NOTHING,
     "cache-control": "no-store",
 }
+_MOST_REST, _REST_SECONDS = 16 << 20, 5.0  # of a body that was refused
 _OURS = Path(__file__).parents[2]
 
 
@@ -34,21 +37,45 @@ class Wrapper:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
+        sent = Headers(scope=scope)
+        unread = sent.get("content-length", "0") != "0" or "transfer-encoding" in sent
+
+        async def noted() -> Message:
+            nonlocal unread
+            message = await receive()
+            unread = unread and bool(message.get("more_body"))
+            return message
 
         async def with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 for name, value in HEADERS.items():
                     headers.setdefault(name, value)
+            elif unread and not message.get("more_body"):
+                await send({**message, "more_body": True})
+                await _rest(receive)
+                message = {"type": "http.response.body", "body": b""}
             await send(message)
 
         try:
-            await self._app(scope, receive, with_headers)
+            await self._app(scope, noted, with_headers)
         except ClientDisconnect:
             return  # nobody is left to be told
         except Exception as error:
             logger.error("error: %s %s: %s", scope["method"], ascii(scope["path"][:100]), told(error))
             raise Aborted from None
+
+
+async def _rest(receive: Receive) -> None:
+    """Take what is left of a body that was refused: who is cut off while still sending never reads why."""
+    left = _MOST_REST
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_REST_SECONDS):
+            while left > 0:
+                message = await receive()
+                left -= len(message.get("body", b""))
+                if not message.get("more_body"):
+                    return
 
 
 class Aborted(Exception):

@@ -187,6 +187,19 @@ def test_the_rest_of_a_body_that_was_refused_is_not_waited_for() -> None:
         assert ends(connection, b"x")
 
 
+def test_who_sends_more_than_is_taken_reads_why() -> None:
+    with serving_with() as (_, server):
+        for path, length in ((b"/fast", MOST_BYTES + 1), (b"/login", 7 << 20)):
+            for more in (b"", b"connection: close\r\n"):
+                head = b"POST %s HTTP/1.1\r\nhost: localhost\r\ncontent-length: %d\r\n%s\r\n" % (path, length, more)
+                connection = connected(server, head + b" " * length)
+                assert connection.recv(12).endswith(b"413"), (path, more)
+        endless_body = connected(server, POST + b"transfer-encoding: chunked\r\nconnection: close\r\n\r\n")
+        with pytest.raises(ConnectionError):
+            for _ in range(100):
+                endless_body.sendall(b"100000\r\n" + b" " * (1 << 20) + b"\r\n")
+
+
 def test_who_does_not_read_is_not_written_to_for_ever(caplog: pytest.LogCaptureFixture) -> None:
     with serving_with(QUICK) as (endless, server):
         connected(server, b"GET /stream HTTP/1.1\r\nhost: localhost\r\n\r\n")

@@ -14,7 +14,7 @@ from builder.checkpoint.checkpoint import Checkpoint, Fetched
 from builder.checkpoint.preflight import check
 from builder.errors import BuildError, SourceError, StageFailed, VerificationFailed
 from builder.kept import artifact
-from builder.kept.results import Facts, Kept, discard, keep, sha256
+from builder.kept.results import Facts, Kept, discard, keep, place, sha256
 from builder.progress import Report, Step, silent
 from builder.quality import LOSS_LIMIT, Quality, judge
 from builder.recipe import FORMAT, ExportTarget, QuantRecipe, recipe_hash
@@ -162,15 +162,21 @@ def quantize(work: Path, checkpoint: Checkpoint, recipe: QuantRecipe, report: Re
 
     calibrated = keep(work, "calibrate", calibration_inputs(recipe), calibrate, report)
 
+    inputs = {"calibrate": calibrated.digest, **asdict(recipe)}
+    layers = place(work, "layers", inputs)
+
     def quantize(output: Path) -> Facts:
         paths = {
             "checkpoint": str(checkpoint.path),
             "blocks": str(calibrated.folder / BLOCKS),
+            "layers": str(layers),
             "output": str(output),
         }
+        layers.mkdir(exist_ok=True)
         return run_stage("builder.stages.quantize", {**asdict(recipe), **paths}, work / "build.log", report)
 
-    quantized = keep(work, "quantize", {"calibrate": calibrated.digest, **asdict(recipe)}, quantize, report)
+    quantized = keep(work, "quantize", inputs, quantize, report)
+    shutil.rmtree(layers, ignore_errors=True)
     return calibrated, quantized
 
 

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 class Step:
     """`done` of `total` pieces of a stage are finished; total 0 means that nobody can know.
 
-    lasting: the note is worth a line of its own, which stays.
+    lasting: the note is worth a line of its own, which stays. left: seconds to the stage's end, where they are known.
     """
 
     stage: str
@@ -21,6 +21,7 @@ class Step:
     total: int
     note: str = ""
     lasting: bool = False
+    left: float | None = None
 
 
 Report = Callable[[Step], None]

@@ -211,18 +211,9 @@ def quantize_case(job: Job) -> None:
     """What the build's stage does; `quantized` is the folder that gets it all."""
     from builder.stages.quantize import quantize
 
-    quantize({**job, "output": job["quantized"]}, silent)
-
-
-def quantize_whole(job: Job) -> None:
-    """The same with AWQ's clip search as Quark has it: not in pieces."""
-    from builder.stages import quantize
-
-    pieces, quantize.CLIP_BYTES = quantize.CLIP_BYTES, 1 << 60
-    try:
-        quantize_case(job)
-    finally:
-        quantize.CLIP_BYTES = pieces
+    layers = Path(f"{job['quantized']}-layers")
+    layers.mkdir()
+    quantize({**job, "layers": str(layers), "output": job["quantized"]}, silent)
 
 
 def export_case(job: Job, exported: Path) -> Measured:
@@ -270,7 +261,6 @@ def prove(work: Path, name: str, case: Case) -> dict[str, Measured]:
     if name in FORMAT_CASES:
         jobs["awq"] = {**job, "custom_mode": "awq", "quantized": str(own / "quantized-awq")}
         quantize_case(jobs["awq"])
-        quantize_whole({**job, "quantized": str(own / "quantized-whole")})
     return {what: export_case(job, own / what) for what, job in jobs.items()}
 
 

@@ -13,7 +13,7 @@ from builder.checkpoint.files import read_text
 from builder.errors import SourceError
 
 SMALL_MODEL = 300_000_000  # parameters
-_INDEX = "model.safetensors.index.json"
+INDEX = "model.safetensors.index.json"
 _TORCH_TYPES = {"F16": "float16", "BF16": "bfloat16"}
 
 
@@ -70,20 +70,20 @@ def read_weights(folder: Path, prefix: str = "") -> Weights:
         raise SourceError(f"{folder} lacks {', '.join(missing)}: the download is incomplete.")
     tensors: dict[str, Tensor] = {}
     for file in files:
-        tensors |= _tensors(file)
+        tensors |= tensors_of(file)
     return Weights({name: tensor for name, tensor in tensors.items() if name.startswith(prefix)})
 
 
 def _shards(folder: Path) -> set[str]:
     """Names of the files that the index of a divided checkpoint lists."""
-    index = folder / _INDEX
+    index = folder / INDEX
     try:
         return set(map(str, json.loads(read_text(index))["weight_map"].values())) if index.is_file() else set()
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise SourceError(f"{index} cannot be read: {error}.") from error
 
 
-def _tensors(file: Path) -> dict[str, Tensor]:
+def tensors_of(file: Path) -> dict[str, Tensor]:
     try:
         with safe_open(file, framework="np") as content:  # which compares the header with the file's size
             slices = {name: content.get_slice(name) for name in content.keys()}  # noqa: SIM118 (not a mapping)

@@ -41,7 +41,7 @@ def keep(work: Path, stage: str, inputs: Mapping[str, Any], make: Callable[[Path
     make: called with a folder to create. What was kept and is damaged is made again, and the reason reported.
     """
     report(Step(stage, 0, 0))
-    folder = work / f"{stage}-{_digest({'format': FORMAT, 'stage': stage, **inputs})[:12]}"
+    folder = place(work, stage, inputs)
     found = _find(folder)
     if found and (fault := first_change(folder, found.files)):
         report(Step(stage, 0, 0, f"{stage}: what was kept is damaged ({fault}), so it is made again.", lasting=True))
@@ -57,6 +57,17 @@ def keep(work: Path, stage: str, inputs: Mapping[str, Any], make: Callable[[Path
         os.rename(partial, folder)
     report(Step(stage, 1, 1))
     return found
+
+
+def place(work: Path, stage: str, inputs: Mapping[str, Any]) -> Path:
+    """Where the result of `stage` for these inputs is kept, or would be."""
+    return work / f"{stage}-{_digest({'format': FORMAT, 'stage': stage, **inputs})[:12]}"
+
+
+def find(work: Path, stage: str, inputs: Mapping[str, Any]) -> Kept | None:
+    """What an earlier attempt finished, if it is as it was."""
+    found = _find(place(work, stage, inputs))
+    return found if found and first_change(found.folder, found.files) is None else None
 
 
 def discard(kept: Kept) -> None:

@@ -1,187 +1,116 @@
-"""AWQ (or GPTQ, or plain rounding) by AMD Quark; the only file that imports quark.
+"""AWQ (or GPTQ, or plain rounding) by AMD Quark, one decoder layer after another.
 
-Runs as a child process: `python -m builder.stages.quantize`.
+Runs as a child process: `python -m builder.stages.quantize`. In memory are one layer and what goes through it. Each
+finished layer is kept with what came out of it, so that whoever was interrupted goes on there.
 """
 
-import ctypes
-import gc
 import shutil
-import sys
-import types
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from builder.checkpoint.checkpoint import read_folder
-from builder.progress import Report, Step
+from builder.progress import Report
 from builder.stages.awq_names import repair_awq_names
+from builder.stages.shards import join
 from builder.stages.stage import Job, stage_main
 
 CHECKPOINT, PROOF, ORIGINAL = "checkpoint", "proof.npz", "original"
+BLOCKS = ("calibration", "text", "chats")
 PROOF_TOKENS = 256
 PROOF_LOGITS = 16 << 20  # at most, in all: 64 MiB as float32
-CLIP_TOKENS = 512  # of Quark's search
-CLIP_BYTES = 24 << 20
-
-# Parts of Quark that this recipe never calls, each costly or impossible to import: the first compiles C++ (and fails
-# where there is no compiler), the second parses the source of every model in transformers to find mixtures of experts.
-_UNUSED_MODULES = {
-    "quark.torch.kernel.hw_emulation.extensions": {"kernel_ext": None},
-    "quark.torch.utils.llm.module_replacement.quark_experts": {},
-}
 
 
 def quantize(job: Job, report: Report) -> Job:
     """Write the quantized checkpoint, and what the model says before and after, for the proof of the export.
 
-    job: checkpoint, blocks (an .npz of int64 token ids: calibration [n, seq_len], text and chats [m, length]),
-    output, quant_algo, group_size, data_type, exclude_layers, custom_mode. The output folder gets
+    job: checkpoint, blocks (an .npz of int64 token ids: calibration [n, seq_len], text and chats [m, length]), layers
+    (a folder in which what is finished is kept for the next attempt), output, quant_algo, group_size, data_type,
+    exclude_layers, custom_mode. The output folder gets
 
-    - checkpoint/: Quark's safetensors, config and tokenizer;
+    - checkpoint/: Quark's safetensors, a file for each layer, config and tokenizer;
     - proof.npz: token ids [t] and the quantized model's float32 logits [t, vocab];
     - original/N.npy: the original's float16 log probabilities [length, vocab] on block N of text, then chats.
     """
-    _leave_out_unused_modules()
     import torch
-    from quark.torch import LLMTemplate, ModelQuantizer, export_safetensors
-    from transformers import AutoTokenizer
 
-    # 1. The model, and what it says while it is still whole.
-    checkpoint, output = read_folder(Path(job["checkpoint"])), Path(job["output"])
+    from builder.stages import layerwise, quark
+    from builder.stages.decoder import Decoder
+
+    # 1. The model, and what goes into its first layer.
+    checkpoint, output, work = read_folder(Path(job["checkpoint"])), Path(job["output"]), Path(job["layers"])
     data_type = checkpoint.weights.loaded_type(job["data_type"])
-    model = _load(checkpoint.path, data_type)
-    with np.load(job["blocks"]) as blocks:
-        calibration = torch.from_numpy(blocks["calibration"])
-        measured = [*blocks["text"], *blocks["chats"]]
-    _measure(model, measured, output / ORIGINAL, report)
+    template = checkpoint.model.family.awq_template
+    with np.load(job["blocks"]) as content:
+        calibrated, text, chats = (list(torch.from_numpy(content[kind])[:, None]) for kind in BLOCKS)
+    proof = text[0][:, : min(PROOF_TOKENS, PROOF_LOGITS // checkpoint.model.shape.vocabulary)]
+    decoder = Decoder(checkpoint, data_type)
 
-    # 2. Quantization.
-    config = LLMTemplate.get(checkpoint.model.family.awq_template).get_config(
-        scheme=f"uint4_wo_{job['group_size']}",
-        algorithm=None if job["quant_algo"] == "none" else job["quant_algo"],
-        exclude_layers=list(job["exclude_layers"]),
-    )
-    quantizer = ModelQuantizer(config)
-    with _adapted(report):
-        model = quantizer.quantize_model(model, list(torch.split(calibration, 1)))
-    model = quantizer.freeze(model)
+    def first() -> layerwise.States:
+        ends = decoder.ends()
+        looked_at = calibrated if job["quant_algo"] != "none" else []  # rounding looks at nothing
+        return layerwise.States([*map(ends.embed, looked_at)], [*map(ends.embed, text + chats)], ends.embed(proof))
 
-    # 3. What the quantized model says, and its weights.
-    with torch.inference_mode():
-        token_ids = measured[0][: min(PROOF_TOKENS, PROOF_LOGITS // checkpoint.model.shape.vocabulary)]
-        logits = model(torch.from_numpy(token_ids)[None]).logits[0].float()
-        np.savez(output / PROOF, token_ids=token_ids, logits=logits.numpy())
-        # "reorder" is the nibble order that OGA's model builder reads; "order" exports garbage without a word.
-        with _adapted(report):
-            export_safetensors(
-                model=model,
-                output_dir=str(output / CHECKPOINT),
-                custom_mode=job["custom_mode"],
-                weight_format="real_quantized",
-                pack_method="reorder",
-            )
+    # 2. One layer: what it makes of the text while it is whole, then quantized, and its weights.
+    def advance(number: int, before: layerwise.States, scratch: Path) -> layerwise.States:
+        model = decoder.layer(number)
+        with torch.no_grad():
+            measured = [model(states) for states in before.measured]
+        model, calibration = quark.quantize(model, quark.config_of(template, job), before.calibration)
+        with torch.no_grad():
+            proved = model(before.proof)
+        quark.write(model, scratch, job["custom_mode"])
+        take_layer(scratch / layerwise.WEIGHTS, number)
+        return layerwise.States(calibration, measured, proved)
+
+    states, files = layerwise.run(len(decoder), first, advance, work, report)
+
+    # 3. What comes out of the last one, before and after, and the weights of all.
+    ends, final = decoder.ends(), output / CHECKPOINT
+    write_original(ends, states.measured, output / ORIGINAL)
+    ends.model, _ = quark.quantize(ends.bare(), quark.config_of(template, job, algorithm=False), [])
+    np.savez(output / PROOF, token_ids=proof[0].numpy(), logits=ends.logits(states.proof)[0].float().numpy())
+    model = ends.bare()
+    model.quant_config = quark.config_of(template, job)
+    quark.write(model, final, job["custom_mode"])
+    rest = (final / layerwise.WEIGHTS).rename(work / "rest.safetensors")
+    join([*files, rest], final)
     if job["custom_mode"] == "awq":
-        repair_awq_names(output / CHECKPOINT)
-    AutoTokenizer.from_pretrained(checkpoint.path).save_pretrained(output / CHECKPOINT)
-    for name in ("generation_config.json", "chat_template.jinja"):
-        if (checkpoint.path / name).is_file():
-            shutil.copyfile(checkpoint.path / name, output / CHECKPOINT / name)
+        repair_awq_names(final)
+    copy_tokenizer(checkpoint.path, final)
     return {"data_type": data_type}
 
 
-def _load(checkpoint: Path, data_type: str) -> Any:
-    """The model, in memory of its own: pages of a mapped file that are written to stay until all of it is unmapped."""
-    import torch
-    from transformers import AutoModelForCausalLM
+def take_layer(file: Path, number: int) -> None:
+    """Of what was written of a model with one layer, leave that layer, by its number."""
+    from safetensors.torch import load_file, save_file
 
-    model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=getattr(torch, data_type)).eval()
-    for parameter in model.parameters():
-        parameter.data = parameter.data.clone()
-    return model
+    own, name = "model.layers.0.", f"model.layers.{number}."
+    found = {key: tensor.clone() for key, tensor in load_file(file).items() if key.startswith(own)}
+    file.unlink()
+    save_file({name + key.removeprefix(own): tensor for key, tensor in found.items()}, file, metadata={"format": "pt"})
 
 
-def _measure(model: Any, blocks: Sequence[NDArray[np.int64]], output: Path, report: Report) -> None:
+def write_original(ends: Any, measured: Sequence[Any], output: Path) -> None:
     """Write the log probabilities of every block, each a file of its own."""
     import torch
 
     output.mkdir(parents=True)
-    with torch.inference_mode():
-        for done, block in enumerate(blocks):
-            report(Step("quantize", 0, 0, f"measuring the original, {done + 1} of {len(blocks)}"))
-            logits = model(torch.from_numpy(block)[None]).logits[0]
-            rows = [part.float().log_softmax(dim=-1).clamp(min=-60_000).half() for part in logits.split(32)]
-            np.save(output / f"{done}.npy", torch.cat(rows).numpy())
+    for number, states in enumerate(measured):
+        rows = [part.float().log_softmax(dim=-1).clamp(min=-60_000).half() for part in ends.logits(states)[0].split(32)]
+        np.save(output / f"{number}.npy", torch.cat(rows).numpy())
 
 
-def _leave_out_unused_modules() -> None:
-    for name, attributes in _UNUSED_MODULES.items():
-        module = types.ModuleType(name)
-        vars(module).update(attributes)
-        sys.modules[name] = module
+def copy_tokenizer(checkpoint: Path, output: Path) -> None:
+    """What a quantized checkpoint has besides weights and config.json."""
+    from transformers import AutoTokenizer
 
-
-@contextmanager
-def _adapted(report: Report) -> Iterator[None]:
-    """Quark with loops that are ours, and AWQ's search for the best clipping a few rows of a weight at a time.
-
-    Rows are independent, so the result has the same bits. But the search multiplies each row with 512 tokens: in
-    pieces the products stay in the processor's cache; whole, they grow with the layer and are paged in anew each time.
-    """
-    import quark.torch.algorithm.awq.awq as awq
-    import quark.torch.algorithm.common as common
-    import quark.torch.export.main_export.model_post_process as packing
-    import torch
-
-    whole = awq.AwqProcessor._compute_best_clip
-
-    def in_pieces(processor: Any, linear: Any, inputs: Any) -> Any:
-        row = CLIP_TOKENS * linear.weight.shape[1] * linear.weight.element_size()
-        found = []
-        for rows in linear.weight.split(max(1, CLIP_BYTES // row)):
-            piece = torch.nn.Module()
-            piece.weight = torch.nn.Parameter(rows, requires_grad=False)
-            piece._weight_quantizer = linear._weight_quantizer
-            found.append(whole(processor, piece, inputs))
-        return torch.cat(found)
-
-    bars, collect = (awq.tqdm, common.tqdm, packing.tqdm), awq.clear_memory
-    awq.tqdm = common.tqdm = lambda layers, **_: _reported(layers, report)
-    packing.tqdm = _giving_memory_back
-    awq.AwqProcessor._compute_best_clip = in_pieces
-    awq.clear_memory = lambda *_: None  # it collects garbage: once a layer is enough, and a piece far too often
-    try:
-        yield
-    finally:
-        (awq.tqdm, common.tqdm, packing.tqdm), awq.clear_memory = bars, collect
-        awq.AwqProcessor._compute_best_clip = whole
-
-
-def _give_memory_back() -> None:
-    """Return what was freed: glibc keeps it where something later is still in use."""
-    if sys.platform == "linux":
-        with suppress(OSError, AttributeError):  # other C libraries have no such function
-            ctypes.CDLL(None).malloc_trim(0)
-
-
-def _giving_memory_back(items: Iterable[Any], **_: Any) -> Iterator[Any]:
-    """Stands in for the progress bar of Quark's loop that packs the weights of one linear after another."""
-    for item in items:
-        yield item
-        _give_memory_back()
-
-
-def _reported(layers: Iterable[Any], report: Report) -> Iterator[Any]:
-    """Stands in for the progress bar of Quark's loops over decoder layers."""
-    items = list(layers)
-    for done, layer in enumerate(items):
-        gc.collect()  # hooks and what they captured refer to each other
-        _give_memory_back()
-        report(Step("quantize", done, len(items), f"layer {done + 1} of {len(items)}"))
-        yield layer
+    AutoTokenizer.from_pretrained(checkpoint).save_pretrained(output)
+    for name in ("generation_config.json", "chat_template.jinja"):
+        if (checkpoint / name).is_file():
+            shutil.copyfile(checkpoint / name, output / name)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,142 @@
+"""A checkpoint's decoder, of which one layer at a time is in memory. Only the stage that quantizes imports this.
+
+transformers makes every module, and says with what each layer is called (its mask, its rotary embedding): what is
+computed has the bits that the whole model gives.
+"""
+
+import copy
+import re
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from builder.checkpoint.checkpoint import Checkpoint
+from builder.errors import SourceError
+
+_OF_A_LAYER = re.compile(r"(?:^|\.)layers\.(\d+)\.(.+)$")
+_FEW_TOKENS = 16  # in the table of a model that holds one layer
+
+
+class Ends:
+    """A model without its layers: embeddings, the last norm, the output layer."""
+
+    def __init__(self, model: Any, config: Any) -> None:
+        self.model, self._config = model, config
+
+    def embed(self, token_ids: Tensor) -> Tensor:
+        """What goes into the first layer: [1, length] -> [1, length, hidden]."""
+        stub = _Stub()
+        _hold(self.model, stub, _kind(self._config, 0))
+        with torch.no_grad():
+            self.model.model(input_ids=token_ids, use_cache=False)
+        return stub.seen
+
+    def logits(self, states: Tensor) -> Tensor:
+        """What the last layer's outputs mean: [1, length, hidden] -> [1, length, vocabulary]."""
+        _hold(self.model, _Stub(states), _kind(self._config, 0))
+        with torch.no_grad():
+            logits: Tensor = self.model(inputs_embeds=states, use_cache=False).logits
+        return logits
+
+    def bare(self) -> Any:
+        """The model with nothing between its ends, and the configuration of the whole one."""
+        self.model.model.layers = nn.ModuleList()
+        vars(self.model.config).update(vars(copy.deepcopy(self._config)))
+        return self.model
+
+
+class Decoder:
+    """The layers of a checkpoint, loaded in `data_type`, a torch dtype name."""
+
+    def __init__(self, checkpoint: Checkpoint, data_type: str) -> None:
+        self._checkpoint, self._dtype = checkpoint, getattr(torch, data_type)
+        self._config = AutoConfig.from_pretrained(checkpoint.path)
+        with torch.device("meta"):
+            whole = AutoModelForCausalLM.from_config(copy.deepcopy(self._config), dtype=self._dtype).eval()
+        self._class = type(whole)
+        self._layers: list[Any] = list(whole.model.layers)
+
+    def __len__(self) -> int:
+        return len(self._layers)
+
+    def ends(self) -> Ends:
+        """What is before the layers and after them."""
+        path, config = self._checkpoint.path, _without_layers(self._config)
+        model = AutoModelForCausalLM.from_pretrained(path, config=config, dtype=self._dtype)
+        return Ends(model.eval().requires_grad_(False), self._config)
+
+    def layer(self, number: int) -> Any:
+        """A model that holds this layer only, and whose forward is the layer's: [1, length, hidden] states in and out.
+
+        Each can be had once. Raises SourceError where the checkpoint lacks one of its tensors.
+        """
+        layer, self._layers[number] = self._layers[number], None
+        missing = layer.load_state_dict(self._tensors(number), strict=False, assign=True).missing_keys
+        if missing:
+            raise SourceError(f"{self._checkpoint.path} has no {', '.join(missing)} for layer {number}: it is not whole.")
+        config = _without_layers(self._config)
+        config.vocab_size, config.pad_token_id = _FEW_TOKENS, None
+        model = self._class(config).to(self._dtype).eval().requires_grad_(False)
+        kind, known = _kind(self._config, number), {}
+
+        def forward(states: Tensor, **_: Any) -> Tensor:
+            shape = states.shape
+            if shape not in known:
+                _hold(model, stub := _Stub(), kind)
+                model.model(inputs_embeds=torch.zeros_like(states), use_cache=False)
+                known[shape] = stub.arguments
+                _hold(model, layer, kind)
+            output = layer(states, **known[shape])
+            return output[0] if isinstance(output, tuple) else output
+
+        _hold(model, layer.requires_grad_(False), kind)
+        model.forward = forward
+        return model
+
+    def _tensors(self, number: int) -> dict[str, Tensor]:
+        """A layer's tensors by their names in it, in memory of their own."""
+        files: dict[str, dict[str, str]] = {}
+        for name, tensor in self._checkpoint.weights.tensors.items():
+            found = _OF_A_LAYER.search(name)
+            if found and int(found[1]) == number:
+                files.setdefault(tensor.file, {})[name] = found[2]
+        tensors = {}
+        for file, names in files.items():
+            with safe_open(self._checkpoint.path / file, framework="pt") as content:
+                tensors |= {own: content.get_tensor(name).to(self._dtype, copy=True) for name, own in names.items()}
+        return tensors
+
+
+class _Stub(nn.Module):
+    """Stands in for a layer: remembers what it was called with, and answers with `states` where they are given."""
+
+    def __init__(self, states: Tensor | None = None) -> None:
+        super().__init__()
+        self.states = states
+
+    def forward(self, hidden_states: Tensor, **arguments: Any) -> Tensor:
+        self.seen, self.arguments = hidden_states, arguments
+        return hidden_states if self.states is None else self.states
+
+
+def _hold(model: Any, layer: Any, kind: str | None) -> None:
+    """Let a layer be all that the model has."""
+    model.model.layers = nn.ModuleList([layer])
+    model.config.num_hidden_layers = 1
+    if kind is not None:
+        model.config.layer_types = [kind]
+
+
+def _kind(config: Any, number: int) -> str | None:
+    """Of a layer, in families that have several kinds."""
+    kinds = getattr(config, "layer_types", None)
+    return kinds[number] if kinds else None
+
+
+def _without_layers(config: Any) -> Any:
+    bare = copy.deepcopy(config)
+    bare.num_hidden_layers = 0  # its layer_types stay: masks and rotary embeddings are made for all of them
+    return bare

@@ -1,0 +1,134 @@
+"""AMD Quark by its public interface, with loops that are ours. Only the stage that quantizes imports this."""
+
+import ctypes
+import gc
+import sys
+import types
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+CLIP_TOKENS = 512  # of Quark's search
+CLIP_BYTES = 24 << 20
+
+# Parts of Quark that this recipe never calls, each costly or impossible to import: the first compiles C++ (and fails
+# where there is no compiler), the second parses the source of every model in transformers to find mixtures of experts.
+_UNUSED_MODULES: dict[str, dict[str, Any]] = {
+    "quark.torch.kernel.hw_emulation.extensions": {"kernel_ext": None},
+    "quark.torch.utils.llm.module_replacement.quark_experts": {},
+}
+for _name, _attributes in _UNUSED_MODULES.items():
+    sys.modules[_name] = types.ModuleType(_name)
+    vars(sys.modules[_name]).update(_attributes)
+
+import quark.torch.algorithm.awq.awq as awq  # noqa: E402
+import quark.torch.algorithm.common as common  # noqa: E402
+import quark.torch.export.main_export.model_post_process as packing  # noqa: E402
+from quark.torch import LLMTemplate, ModelQuantizer, export_safetensors  # noqa: E402
+
+
+def config_of(template: str, knobs: Mapping[str, Any], algorithm: bool = True) -> Any:
+    """Quark's configuration: UINT4 per group, asymmetric. algorithm: False to round to nearest whatever is asked for."""
+    return LLMTemplate.get(template).get_config(
+        scheme=f"uint4_wo_{knobs['group_size']}",
+        algorithm=knobs["quant_algo"] if algorithm and knobs["quant_algo"] != "none" else None,
+        exclude_layers=list(knobs["exclude_layers"]),
+    )
+
+
+def quantize(model: Any, config: Any, calibration: Sequence[Tensor]) -> tuple[Any, list[Tensor]]:
+    """A model that is quantized and frozen, and what its last layer made of the calibration.
+
+    AWQ's are of the layer as it was, GPTQ's of the quantized layer: each is what the next one is calibrated on. With
+    neither there are none.
+    """
+    quantizer = ModelQuantizer(config)
+    with _adapted() as outputs, torch.no_grad():
+        model = quantizer.freeze(quantizer.quantize_model(model, calibration))
+    gc.collect()  # hooks and what they captured refer to each other
+    give_memory_back()
+    return model, outputs
+
+
+def write(model: Any, output: Path, custom_mode: str) -> None:
+    """Packed weights, and config.json."""
+    with _adapted(), torch.no_grad():
+        # "reorder" is the nibble order that OGA's model builder reads; "order" exports garbage without a word.
+        export_safetensors(
+            model=model,
+            output_dir=str(output),
+            custom_mode=custom_mode,
+            weight_format="real_quantized",
+            pack_method="reorder",
+        )
+
+
+@contextmanager
+def _adapted() -> Iterator[list[Tensor]]:
+    """Quark without its progress bars, and with its outputs kept; AWQ's search for the best clipping in pieces.
+
+    Rows are independent, so the result has the same bits. But the search multiplies each row with 512 tokens: in
+    pieces the products stay in the processor's cache; whole, they grow with the layer and are paged in anew each time.
+    """
+    outputs: list[Tensor] = []
+    whole, apply, forward = awq.AwqProcessor._compute_best_clip, awq.AwqProcessor.apply, common.block_forward
+
+    def in_pieces(processor: Any, linear: Any, inputs: Any) -> Any:
+        row = CLIP_TOKENS * linear.weight.shape[1] * linear.weight.element_size()
+        found = []
+        for rows in linear.weight.split(max(1, CLIP_BYTES // row)):
+            piece = torch.nn.Module()
+            piece.weight = torch.nn.Parameter(rows, requires_grad=False)
+            piece._weight_quantizer = linear._weight_quantizer
+            found.append(whole(processor, piece, inputs))
+        return torch.cat(found)
+
+    def awq_outputs(processor: Any) -> None:
+        apply(processor)
+        outputs[:] = processor.inps
+
+    def gptq_outputs(*arguments: Any, **named: Any) -> Any:
+        outputs[:] = made = forward(*arguments, **named)
+        return made
+
+    with (
+        _replaced(awq, tqdm=_silent, clear_memory=lambda *_: None),  # which collects garbage, piece by piece
+        _replaced(common, tqdm=_silent, block_forward=gptq_outputs),
+        _replaced(packing, tqdm=_giving_memory_back),
+        _replaced(awq.AwqProcessor, _compute_best_clip=in_pieces, apply=awq_outputs),
+    ):
+        yield outputs
+
+
+@contextmanager
+def _replaced(owner: Any, **attributes: Any) -> Iterator[None]:
+    before = {name: getattr(owner, name) for name in attributes}
+    for name, value in attributes.items():
+        setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            setattr(owner, name, value)
+
+
+def give_memory_back() -> None:
+    """Return what was freed: glibc keeps it where something later is still in use."""
+    if sys.platform == "linux":
+        with suppress(OSError, AttributeError):  # other C libraries have no such function
+            ctypes.CDLL(None).malloc_trim(0)
+
+
+def _silent(items: Iterable[Any], **_: Any) -> Iterable[Any]:
+    return items
+
+
+def _giving_memory_back(items: Iterable[Any], **_: Any) -> Iterator[Any]:
+    """Stands in for the progress bar of Quark's loop that packs the weights of one linear after another."""
+    for item in items:
+        yield item
+        give_memory_back()

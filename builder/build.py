@@ -17,7 +17,7 @@ from builder.kept import artifact
 from builder.kept.results import Facts, Kept, discard, keep, place, sha256
 from builder.progress import Report, Step, silent
 from builder.quality import LOSS_LIMIT, Quality, judge
-from builder.recipe import FORMAT, ExportTarget, QuantRecipe, recipe_hash
+from builder.recipe import FORMAT, Device, ExportTarget, QuantRecipe, recipe_hash
 from builder.stages.calibration import make_blocks
 from builder.stages.quantize import CHECKPOINT, ORIGINAL, PROOF
 from builder.stages.stage import run_stage
@@ -27,11 +27,12 @@ BLOCKS = "blocks.npz"
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """One way to build a model, and where it is to appear."""
+    """One way to build a model, where it is to appear, and what computes."""
 
     recipe: QuantRecipe
     target: ExportTarget
     destination: Path
+    quantize_on: Device = "auto"
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +113,7 @@ def clear(work: Path, used: Iterable[Kept]) -> None:
 def prove(work: Path, checkpoint: Checkpoint, plan: Plan, report: Report) -> Proved:
     """Every stage but publishing, each taken over if it was finished before. Raises VerificationFailed, BuildError."""
     log = work / "build.log"
-    calibrated, quantized = quantize(work, checkpoint, plan.recipe, report)
+    calibrated, quantized = quantize(work, checkpoint, plan.recipe, report, plan.quantize_on)
     job = {**asdict(plan.recipe), **asdict(plan.target), "checkpoint": str(checkpoint.path)}
 
     def export(output: Path) -> Facts:
@@ -145,8 +146,10 @@ def prove(work: Path, checkpoint: Checkpoint, plan: Plan, report: Report) -> Pro
     return Proved(plan, stages, quality)
 
 
-def quantize(work: Path, checkpoint: Checkpoint, recipe: QuantRecipe, report: Report) -> tuple[Kept, Kept]:
-    """The two stages that end in a quantized checkpoint."""
+def quantize(
+    work: Path, checkpoint: Checkpoint, recipe: QuantRecipe, report: Report, quantize_on: Device
+) -> tuple[Kept, Kept]:
+    """The two stages that end in a quantized checkpoint; one that is stopped says how many layers are kept."""
 
     def calibrate(output: Path) -> Facts:
         blocks = make_blocks(checkpoint, recipe, report)
@@ -173,7 +176,14 @@ def quantize(work: Path, checkpoint: Checkpoint, recipe: QuantRecipe, report: Re
             "output": str(output),
         }
         layers.mkdir(exist_ok=True)
-        return run_stage("builder.stages.quantize", {**asdict(recipe), **paths}, work / "build.log", report)
+        job = {**asdict(recipe), **paths, "quantize_on": quantize_on}
+        try:
+            return run_stage("builder.stages.quantize", job, work / "build.log", report)
+        except BaseException:
+            if kept := len(list(layers.glob("layer-*.json"))):
+                note = f"{kept} of {checkpoint.model.shape.layers} layers are kept; the same command goes on there."
+                report(Step("quantize", 0, 0, note, lasting=True))
+            raise
 
     quantized = keep(work, "quantize", inputs, quantize, report)
     shutil.rmtree(layers, ignore_errors=True)

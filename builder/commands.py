@@ -46,7 +46,9 @@ def _found_or_built(flags: argparse.Namespace) -> Path:
     if found is None:
         method = f"UINT4, {recipe.quant_algo}, group {recipe.group_size}, for {target.execution_provider}"
         with interrupts_raise(), terminal(f"Building {source.name}: {method}") as report:
-            found = launch.make(source, recipe, target, models_dir, report, auto_quality)
+            found = launch.make(
+                source, recipe, target, models_dir, report, auto_quality, quantize_on=flags.quantize_on
+            )
         print(launch.describe(found), file=sys.stderr)
     return found
 
@@ -118,6 +120,7 @@ def build(flags: argparse.Namespace) -> None:
             report,
             auto_quality=flags.auto_quality,
             output=output.absolute() if output else None,
+            quantize_on=flags.quantize_on,
         )
     print(launch.describe(built), file=sys.stderr)
     print(built)
@@ -128,7 +131,8 @@ def quantize(flags: argparse.Namespace) -> None:
     source = parse_source(flags.model_dir, flags.revision)
     recipe = recipe_from(flags, source)
     with terminal() as report:
-        made = steps.quantize_step(launch.fetch(source, recipe, report), recipe, flags.output_dir.absolute(), report)
+        fetched, output = launch.fetch(source, recipe, report), flags.output_dir.absolute()
+        made = steps.quantize_step(fetched, recipe, output, report, flags.quantize_on)
     print(made)
 
 

@@ -13,6 +13,7 @@ from builder.recipe import (
     Algorithm,
     CustomMode,
     DataType,
+    Device,
     ExecutionProvider,
     ExportTarget,
     GroupSize,
@@ -62,7 +63,8 @@ def add_quantization_flags(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     group.add_argument(
         "--data-type", choices=get_args(DataType), default="auto",
-        help="type that weights are loaded in; auto: float32 below 300 million parameters, else the checkpoint's own",
+        help="type that weights are loaded in; auto: float32 below 300 million parameters and on processors without "
+        "AVX-512, else the checkpoint's own",
     )  # fmt: skip
     group.add_argument(
         "--dataset",
@@ -84,6 +86,10 @@ def add_quantization_flags(parser: argparse.ArgumentParser) -> None:
         metavar="LAYER",
         help="linear layers to leave alone (default: lm_head; without a name: none, so lm_head is quantized too)",
     )
+    group.add_argument(
+        "--quantize-on", choices=get_args(Device), default="auto",
+        help="what to quantize on, a layer at a time; auto: a GPU where torch finds one",
+    )  # fmt: skip
     group.add_argument(
         "--custom-mode", choices=get_args(CustomMode), default="quark", help="format of the quantized checkpoint"
     )

@@ -10,7 +10,7 @@ from builder.checkpoint.source import Source, add_weights, locate, locate_settin
 from builder.kept.artifact import Shelf, read_manifest
 from builder.progress import Report, Step, silent
 from builder.quality import LOSS_LIMIT, Quality, improvements, summary
-from builder.recipe import ExportTarget, QuantRecipe, recipe_hash
+from builder.recipe import Device, ExportTarget, QuantRecipe, recipe_hash
 from builder.stages.datasets import find_dataset
 
 
@@ -59,10 +59,11 @@ def make(
     report: Report,
     auto_quality: bool = False,
     output: Path | None = None,
+    quantize_on: Device = "auto",
 ) -> Path:
     """Build the next model folder, or `output`; older ones of the same recipe are removed once it is there."""
     shelves = _shelves(source, recipe, target, models_dir, auto_quality)
-    plans = [Plan(recipe, target, output or shelf.next()) for shelf, recipe, target in shelves]
+    plans = [Plan(recipe, target, output or shelf.next(), quantize_on) for shelf, recipe, target in shelves]
     built = build(fetch(source, recipe, report), plans, report)
     for shelf, _, _ in shelves:
         if shelf.current() == built:

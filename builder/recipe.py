@@ -14,6 +14,7 @@ ExecutionProvider = Literal["cpu", "dml", "cuda", "webgpu"]
 AccuracyLevel = Literal[1, 4]
 HeadBits = Literal[4, 8, 16]
 CustomMode = Literal["quark", "awq"]
+Device = Literal["auto", "cpu", "cuda", "xpu", "mps"]
 
 # What every recipe is measured on: sequences of text and of conversations, and tokens in each.
 HELDOUT = (4, 512)
@@ -31,7 +32,8 @@ class QuantRecipe:
     (arXiv:2210.17323), "none" rounds to nearest.
     group_size: input channels that share a scale and a zero point.
     data_type: of the loaded checkpoint and of what stays unquantized; "auto" is float32 below 300 million
-    parameters, where its exactness costs little, and the checkpoint's own type above.
+    parameters, where its exactness costs little, and on processors that multiply nothing shorter fast; else the
+    checkpoint's own type.
     dataset: "demo", "offline", "pileval_for_awq_benchmark", "wikitext", or the path of a UTF-8 text or .jsonl file.
     num_calib_data, seq_len: calibration sequences, and tokens in each; of the Pile, documents, as Quark counts them.
     dataset_sha256: of the file's content, where dataset or fallback_dataset is a file: an edited one is another recipe.

@@ -20,12 +20,14 @@ from builder.kept import artifact
 from builder.kept.results import Facts, keep
 from builder.progress import Report
 from builder.quality import Quality, judge
-from builder.recipe import FORMAT, ExportTarget, QuantRecipe
+from builder.recipe import FORMAT, Device, ExportTarget, QuantRecipe
 from builder.stages.quantize import CHECKPOINT, PROOF
 from builder.stages.stage import run_stage
 
 
-def quantize_step(fetched: Fetched, recipe: QuantRecipe, output: Path, report: Report) -> Path:
+def quantize_step(
+    fetched: Fetched, recipe: QuantRecipe, output: Path, report: Report, quantize_on: Device = "auto"
+) -> Path:
     """A quantized checkpoint at `output`, which must not exist: safetensors, configuration, tokenizer and the proof.
 
     Raises BuildError; then nothing is at `output`, and what was finished is kept for the next attempt.
@@ -33,7 +35,7 @@ def quantize_step(fetched: Fetched, recipe: QuantRecipe, output: Path, report: R
     refuse_existing("--output_dir", output)
     check(fetched.checkpoint, recipe, ExportTarget(), output.parent)
     with staging(fetched, output.parent) as work:
-        calibrated, quantized = quantize(work, fetched.checkpoint, recipe, report)
+        calibrated, quantized = quantize(work, fetched.checkpoint, recipe, report, quantize_on)
         finished = work / f"{output.name}.partial"
         shutil.copytree(quantized.folder / CHECKPOINT, finished)
         shutil.copyfile(quantized.folder / PROOF, finished / PROOF)

@@ -11,6 +11,7 @@ from safetensors import SafetensorError, safe_open
 
 from builder.checkpoint.files import read_text
 from builder.errors import SourceError
+from serving.hardware import multiplies_16_bits
 
 SMALL_MODEL = 300_000_000  # parameters
 INDEX = "model.safetensors.index.json"
@@ -54,7 +55,7 @@ class Weights:
         """The torch dtype name that a recipe's data_type means for them: see QuantRecipe on "auto"."""
         if data_type != "auto":
             return data_type
-        return "float32" if self.parameters < SMALL_MODEL else self.stored_type
+        return self.stored_type if self.parameters >= SMALL_MODEL and multiplies_16_bits() else "float32"
 
 
 def read_weights(folder: Path, prefix: str = "") -> Weights:

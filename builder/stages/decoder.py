@@ -31,11 +31,12 @@ class Ends:
         stub = _Stub()
         _hold(self.model, stub, _kind(self._config, 0))
         with torch.no_grad():
-            self.model.model(input_ids=token_ids, use_cache=False)
+            self.model.model(input_ids=token_ids.to(self.model.device), use_cache=False)
         return stub.seen
 
     def logits(self, states: Tensor) -> Tensor:
         """What the last layer's outputs mean: [1, length, hidden] -> [1, length, vocabulary]."""
+        states = states.to(self.model.device)
         _hold(self.model, _Stub(states), _kind(self._config, 0))
         with torch.no_grad():
             logits: Tensor = self.model(inputs_embeds=states, use_cache=False).logits
@@ -49,10 +50,10 @@ class Ends:
 
 
 class Decoder:
-    """The layers of a checkpoint, loaded in `data_type`, a torch dtype name."""
+    """The layers of a checkpoint, loaded in `data_type`, a torch dtype name, onto a device."""
 
-    def __init__(self, checkpoint: Checkpoint, data_type: str) -> None:
-        self._checkpoint, self._dtype = checkpoint, getattr(torch, data_type)
+    def __init__(self, checkpoint: Checkpoint, data_type: str, device: str = "cpu") -> None:
+        self._checkpoint, self._dtype, self._device = checkpoint, getattr(torch, data_type), torch.device(device)
         self._config = AutoConfig.from_pretrained(checkpoint.path)
         with torch.device("meta"):
             whole = AutoModelForCausalLM.from_config(copy.deepcopy(self._config), dtype=self._dtype).eval()
@@ -66,7 +67,7 @@ class Decoder:
         """What is before the layers and after them."""
         path, config = self._checkpoint.path, _without_layers(self._config)
         model = AutoModelForCausalLM.from_pretrained(path, config=config, dtype=self._dtype)
-        return Ends(model.eval().requires_grad_(False), self._config)
+        return Ends(model.eval().requires_grad_(False).to(self._device), self._config)
 
     def layer(self, number: int) -> Any:
         """A model that holds this layer only, and whose forward is the layer's: [1, length, hidden] states in and out.
@@ -83,6 +84,7 @@ class Decoder:
         kind, known = _kind(self._config, number), {}
 
         def forward(states: Tensor, **_: Any) -> Tensor:
+            states = states.to(self._device)
             shape = states.shape
             if shape not in known:
                 _hold(model, stub := _Stub(), kind)
@@ -94,7 +96,7 @@ class Decoder:
 
         _hold(model, layer.requires_grad_(False), kind)
         model.forward = forward
-        return model
+        return model.to(self._device)
 
     def _tensors(self, number: int) -> dict[str, Tensor]:
         """A layer's tensors by their names in it, in memory of their own."""

@@ -82,11 +82,10 @@ def finished(work: Path, layers: int) -> int:
 
 def clear(work: Path, done: int) -> None:
     """Remove what was being made when an attempt ended: also states of a layer that is not kept itself."""
-    current = place(work, "states", {"layers": done})
+    current = place(work, "states", {"layers": done}).name
     for leftover in (*work.glob("*.partial"), *work.glob("tmp*"), *work.glob("states-*")):
-        if leftover.with_suffix("") != current:
+        if leftover.is_dir() and leftover.name != current:
             shutil.rmtree(leftover, ignore_errors=True)
-            leftover.unlink(missing_ok=True) if leftover.is_file() else None
 
 
 def _one(number: int, before: Kept, advance: Callable[[int, States, Path], States], work: Path) -> Kept:

@@ -28,7 +28,7 @@ def quantize(job: Job, report: Report) -> Job:
 
     job: checkpoint, blocks (an .npz of int64 token ids: calibration [n, seq_len], text and chats [m, length]), layers
     (a folder in which what is finished is kept for the next attempt), output, quant_algo, group_size, data_type,
-    exclude_layers, custom_mode. The output folder gets
+    exclude_layers, custom_mode, quantize_on. The output folder gets
 
     - checkpoint/: Quark's safetensors, a file for each layer, config and tokenizer;
     - proof.npz: token ids [t] and the quantized model's float32 logits [t, vocab];
@@ -38,15 +38,17 @@ def quantize(job: Job, report: Report) -> Job:
 
     from builder.stages import layerwise, quark
     from builder.stages.decoder import Decoder
+    from builder.stages.devices import device_of, most_held
 
     # 1. The model, and what goes into its first layer.
     checkpoint, output, work = read_folder(Path(job["checkpoint"])), Path(job["output"]), Path(job["layers"])
+    device = device_of(job["quantize_on"], report)
     data_type = checkpoint.weights.loaded_type(job["data_type"])
     template = checkpoint.model.family.awq_template
     with np.load(job["blocks"]) as content:
         calibrated, text, chats = (list(torch.from_numpy(content[kind])[:, None]) for kind in BLOCKS)
     proof = text[0][:, : min(PROOF_TOKENS, PROOF_LOGITS // checkpoint.model.shape.vocabulary)]
-    decoder = Decoder(checkpoint, data_type)
+    decoder = Decoder(checkpoint, data_type, device)
 
     def first() -> layerwise.States:
         ends = decoder.ends()
@@ -71,7 +73,7 @@ def quantize(job: Job, report: Report) -> Job:
     ends, final = decoder.ends(), output / CHECKPOINT
     write_original(ends, states.measured, output / ORIGINAL)
     ends.model, _ = quark.quantize(ends.bare(), quark.config_of(template, job, algorithm=False), [])
-    np.savez(output / PROOF, token_ids=proof[0].numpy(), logits=ends.logits(states.proof)[0].float().numpy())
+    np.savez(output / PROOF, token_ids=proof[0].numpy(), logits=ends.logits(states.proof)[0].float().cpu().numpy())
     model = ends.bare()
     model.quant_config = quark.config_of(template, job)
     quark.write(model, final, job["custom_mode"])
@@ -80,7 +82,7 @@ def quantize(job: Job, report: Report) -> Job:
     if job["custom_mode"] == "awq":
         repair_awq_names(final)
     copy_tokenizer(checkpoint.path, final)
-    return {"data_type": data_type}
+    return {"data_type": data_type, "device": device, "device_memory": most_held(device)}
 
 
 def take_layer(file: Path, number: int) -> None:
@@ -100,7 +102,7 @@ def write_original(ends: Any, measured: Sequence[Any], output: Path) -> None:
     output.mkdir(parents=True)
     for number, states in enumerate(measured):
         rows = [part.float().log_softmax(dim=-1).clamp(min=-60_000).half() for part in ends.logits(states)[0].split(32)]
-        np.save(output / f"{number}.npy", torch.cat(rows).numpy())
+        np.save(output / f"{number}.npy", torch.cat(rows).cpu().numpy())
 
 
 def copy_tokenizer(checkpoint: Path, output: Path) -> None:

@@ -5,7 +5,8 @@ import sys
 
 import pytest
 
-from builder.progress import Step, terminal
+from builder import progress
+from builder.progress import Step, spoken, terminal
 
 BUILD = [
     Step("calibrate", 0, 0),
@@ -69,3 +70,22 @@ def test_the_title_is_shown_as_it_is_once_and_only_when_something_begins(
         for step in BUILD:
             report(step)
     assert shown.getvalue().count(title) == 1
+
+
+def test_a_long_step_without_a_terminal_is_reported_again_and_again_with_what_is_left(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "LINE_SECONDS", 0.02)
+    with terminal() as report:
+        report(Step("quantize", 3, 32, "layer 4 of 32", left=7500))
+        seen = ""
+        while seen.count("\n") < 3:  # without a step in between
+            seen += capsys.readouterr().err
+    assert seen.splitlines()[0] == "  quantize: layer 4 of 32, 0 s so far, about 2 h 5 min left"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"), [(-2, "0 s"), (99, "99 s"), (100, "2 min"), (5940, "99 min"), (6000, "1 h 40 min")]
+)
+def test_durations_are_said_as_people_say_them(seconds: float, said: str) -> None:
+    assert spoken(seconds) == said

@@ -46,9 +46,7 @@ def _found_or_built(flags: argparse.Namespace) -> Path:
     if found is None:
         method = f"UINT4, {recipe.quant_algo}, group {recipe.group_size}, for {target.execution_provider}"
         with interrupts_raise(), terminal(f"Building {source.name}: {method}") as report:
-            found = launch.make(
-                source, recipe, target, models_dir, report, auto_quality, quantize_on=flags.quantize_on
-            )
+            found = launch.make(source, recipe, target, models_dir, report, auto_quality, quantize_on=flags.quantize_on)
         print(launch.describe(found), file=sys.stderr)
     return found
 

@@ -77,7 +77,9 @@ class Decoder:
         layer, self._layers[number] = self._layers[number], None
         missing = layer.load_state_dict(self._tensors(number), strict=False, assign=True).missing_keys
         if missing:
-            raise SourceError(f"{self._checkpoint.path} has no {', '.join(missing)} for layer {number}: it is not whole.")
+            raise SourceError(
+                f"{self._checkpoint.path} has no {', '.join(missing)} for layer {number}: it is not whole."
+            )
         config = _without_layers(self._config)
         config.vocab_size, config.pad_token_id = _FEW_TOKENS, None
         model = self._class(config).to(self._dtype).eval().requires_grad_(False)

@@ -27,7 +27,9 @@ class Layers:
 
     def first(self) -> States:
         self.made.append(-1)
-        return States([torch.zeros(1, 2, 4), torch.ones(1, 2, 4)], [torch.full((1, 3, 4), 2.0)], torch.full((1, 1, 4), 3.0))
+        return States(
+            [torch.zeros(1, 2, 4), torch.ones(1, 2, 4)], [torch.full((1, 3, 4), 2.0)], torch.full((1, 1, 4), 3.0)
+        )
 
     def advance(self, number: int, before: States, folder: Path) -> States:
         self.made.append(number)

@@ -42,6 +42,11 @@ class Ends:
             logits: Tensor = self.model(inputs_embeds=states, use_cache=False).logits
         return logits
 
+    def untie(self) -> None:
+        """Let the output layer have weights of its own: rounding them then leaves the embeddings as they are."""
+        head = self.model.lm_head
+        head.weight = nn.Parameter(head.weight.detach().clone(), requires_grad=False)
+
     def bare(self) -> Any:
         """The model with nothing between its ends, and the configuration of the whole one."""
         self.model.model.layers = nn.ModuleList()

@@ -72,6 +72,8 @@ def quantize(job: Job, report: Report) -> Job:
     # 3. What comes out of the last one, before and after, and the weights of all.
     ends, final = decoder.ends(), output / CHECKPOINT
     write_original(ends, states.measured, output / ORIGINAL)
+    if not job["exclude_layers"]:
+        ends.untie()
     ends.model, _ = quark.quantize(ends.bare(), quark.config_of(template, job, algorithm=False), [])
     np.savez(output / PROOF, token_ids=proof[0].numpy(), logits=ends.logits(states.proof)[0].float().cpu().numpy())
     model = ends.bare()

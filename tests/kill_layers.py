@@ -2,10 +2,10 @@
 
     python -m tests.kill_layers [--kills 30] [--seed 0] [--model FOLDER] [--sequences 8] [--length 128]
 
-Each round quantizes with AWQ from the start: it is killed (SIGKILL) at moments drawn uniformly from the time that a whole
-run takes, and started again, until it comes to its end. The script ends with an error if a layer that was kept is made
-again, or if a round's tensors are not those of a run that nobody killed, bit for bit. Not part of the tests: 30 kills
-take about a quarter of an hour.
+Each round quantizes with AWQ from the start: it is killed (SIGKILL) at moments drawn uniformly from the time that a
+whole run takes, and started again, until it comes to its end. The script ends with an error if a layer that was kept is
+made again, or if a round's tensors are not those of a run that nobody killed, bit for bit. Not part of the tests: 30
+kills take about a quarter of an hour.
 """
 
 import argparse
@@ -39,7 +39,9 @@ Seals = dict[str, tuple[int, int]]
 
 def start(job: Path) -> "subprocess.Popen[bytes]":
     """The stage, in a session of its own so that all of it can be killed."""
-    return subprocess.Popen([sys.executable, "-m", "tests.kill_layers", "--job", str(job)], cwd=ROOT, start_new_session=True)
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.kill_layers", "--job", str(job)], cwd=ROOT, start_new_session=True
+    )
 
 
 def seals(layers: Path) -> Seals:

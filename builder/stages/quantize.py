@@ -59,7 +59,7 @@ def quantize(job: Job, report: Report) -> Job:
     def advance(number: int, before: layerwise.States, scratch: Path) -> layerwise.States:
         model = decoder.layer(number)
         with torch.no_grad():
-            measured = [model(states) for states in before.measured]
+            measured = [model(states).cpu() for states in before.measured]
         model, calibration = quark.quantize(model, quark.config_of(template, job), before.calibration)
         with torch.no_grad():
             proved = model(before.proof)

@@ -32,7 +32,7 @@ from quark.torch import LLMTemplate, ModelQuantizer, export_safetensors  # noqa:
 
 
 def config_of(template: str, knobs: Mapping[str, Any], algorithm: bool = True) -> Any:
-    """Quark's configuration: UINT4 per group, asymmetric. algorithm: False to round to nearest whatever is asked for."""
+    """Quark's configuration: UINT4 per group, asymmetric. algorithm: False for rounding, whatever is asked for."""
     return LLMTemplate.get(template).get_config(
         scheme=f"uint4_wo_{knobs['group_size']}",
         algorithm=knobs["quant_algo"] if algorithm and knobs["quant_algo"] != "none" else None,

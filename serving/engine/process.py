@@ -107,11 +107,12 @@ class EngineProcess:
         options: SamplingOptions | None = None,
         cancelled: Cancelled = never,
         template: TemplateOptions | None = None,
+        client: str = "",
     ) -> Iterator[Chunk]:
         """Stream the assistant's answer, as Engine.generate does. Raises EngineStopped if the process ends."""
         options = options or SamplingOptions()
         token_ids, dropped = self.tokens(messages, options, template)
-        return self._stream(token_ids, options, dropped, cancelled)
+        return self._stream(token_ids, options, dropped, cancelled, client)
 
     def tokens(
         self, messages: Sequence[Message], options: SamplingOptions, template: TemplateOptions | None = None
@@ -124,19 +125,19 @@ class EngineProcess:
             messages, self.context_length, template or TemplateOptions(), self._settings.overflow, options.max_tokens
         )
 
-    def start(self, wanted: Wanted, sink: Callable[[int, Batch], None]) -> Callable[[], None]:
+    def start(self, wanted: Wanted, sink: Callable[[int, Batch], None], client: str = "") -> Callable[[], None]:
         """Ask for answers to encoded prompts [n], all of them or none, without waiting; what is returned cancels them.
 
         `sink` gets every chunk with the index of its answer, in order and a few at a time; last comes one with a finish
-        reason, or an error. It is called on another thread and must not block. Raises Busy, InvalidRequest where they
-        can never fit, EngineStopped while there is no process.
+        reason, or an error. It is called on another thread and must not block. client: who asks. Raises Busy,
+        InvalidRequest where they can never fit, EngineStopped while there is no process.
         """
         end_ids = self.prompt.end_ids
         requests = []
         for index, (token_ids, options) in enumerate(wanted):
             number = next(self._numbers)
-            line = encoded({"id": number, "tokens": token_ids.tolist(), "options": asdict(options)})
-            requests.append((number, line, self._placed(partial(sink, index))))
+            request = {"id": number, "tokens": token_ids.tolist(), "options": asdict(options), "client": client}
+            requests.append((number, encoded(request), self._placed(partial(sink, index))))
         with self._keeper.child() as child:
             self._admission.enter(len(requests))
             if child is not self._told:  # it renders nothing, and so cannot find them itself
@@ -167,10 +168,10 @@ class EngineProcess:
         self.close()
 
     def _stream(
-        self, token_ids: TokenIds, options: SamplingOptions, dropped: int, cancelled: Cancelled
+        self, token_ids: TokenIds, options: SamplingOptions, dropped: int, cancelled: Cancelled, client: str
     ) -> Iterator[Chunk]:
         batches: SimpleQueue[Batch] = SimpleQueue()
-        cancel = self.start([(token_ids, options)], lambda _, batch: batches.put(batch))
+        cancel = self.start([(token_ids, options)], lambda _, batch: batches.put(batch), client)
         ended = told = False
         try:
             while not ended:

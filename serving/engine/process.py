@@ -137,10 +137,10 @@ class EngineProcess:
         for index, (token_ids, options) in enumerate(wanted):
             number = next(self._numbers)
             request = {"id": number, "tokens": token_ids.tolist(), "options": asdict(options), "client": client}
-            requests.append((number, encoded(request), self._placed(partial(sink, index))))
+            requests.append((number, encoded(request), self._placed(partial(sink, index), client)))
         with self._keeper.child() as child:
-            self._admission.enter(len(requests))
-            if child is not self._told:  # it renders nothing, and so cannot find them itself
+            self._admission.enter(len(requests), client)
+            if not self._told_end_ids:  # the process renders nothing, and so cannot find them itself
                 child.tell({"end_ids": sorted(end_ids)})
                 self._told = child
             for number, line, placed in requests:
@@ -191,14 +191,14 @@ class EngineProcess:
             if not ended and not told:
                 cancel()
 
-    def _placed(self, sink: Sink) -> Sink:
+    def _placed(self, sink: Sink, client: str) -> Sink:
         """A sink that gives an answer's place back with its end."""
         began = time.perf_counter()
         watching = self._watch(sink) if self._watch else sink
 
         def placed(batch: Batch) -> None:
             if is_last(batch):
-                self._admission.leave(time.perf_counter() - began)
+                self._admission.leave(time.perf_counter() - began, client)
             watching(batch)
 
         return placed

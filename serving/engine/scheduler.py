@@ -13,7 +13,7 @@ from queue import SimpleQueue
 
 from serving.engine.admission import Admission
 from serving.engine.answer import Answering, Pass
-from serving.engine.fairness import Turns
+from serving.engine.fairness import Clients, next_of
 from serving.engine.memory import KvMemory
 from serving.engine.request import Request
 from serving.engine.runtime import Runtime, Slot
@@ -41,7 +41,7 @@ class Scheduler:
     def __init__(self, runtime: Runtime, memory: KvMemory, parallel: int, queue: int, guess: bool) -> None:
         self._runtime, self._memory = runtime, memory
         self._admission = Admission(parallel, queue)
-        self._turns = Turns(parallel)
+        self._parallel, self._clients = parallel, Clients()
         self._answering = Answering(runtime, memory, guess, lambda: self._active > 1)
         self._active = 0  # requests that have a slot
         self._lock = threading.Lock()
@@ -55,7 +55,7 @@ class Scheduler:
         with self._lock:
             if self._closed:
                 raise EngineStopped("the engine is closed.")
-            self._admission.enter()
+            self._admission.enter(client=request.client)
             self._inbox.put(request)
 
     def counts(self) -> tuple[int, int]:
@@ -84,7 +84,7 @@ class Scheduler:
                     self._memory.slots.clear()
                     return
                 waiting.append(arrived)
-                self._turns.came(arrived.client, time.monotonic())
+                self._clients.came(arrived.client, time.monotonic())
             for request in [request for request in waiting if request.is_cancelled()]:
                 waiting.remove(request)
                 request.emit(finish_reason="cancelled")
@@ -107,8 +107,9 @@ class Scheduler:
             active = [each for each in active if each.wants]
 
     def _next(self, waiting: Sequence[Request], active: Sequence[_Active]) -> int | None:
-        clients = [each.request.client for each in active]
-        return self._turns.next([request.client for request in waiting], clients, time.monotonic())
+        asking, answered = [each.client for each in waiting], [each.request.client for each in active]
+        several = self._clients.several(time.monotonic(), {*asking, *answered})
+        return next_of(asking, answered, self._parallel, several)
 
     def _begin(self, request: Request, turn: int) -> _Active:
         slot, keep = self._memory.take(request.token_ids)
@@ -158,7 +159,7 @@ class Scheduler:
             request.deliver()
 
     def _end(self, request: Request, failure: Exception | None = None) -> None:
-        self._admission.leave(time.perf_counter() - request.started)
+        self._admission.leave(time.perf_counter() - request.started, request.client)
         request.deliver()
         if failure:
             request.sink(failure)

@@ -1,8 +1,8 @@
-"""Whose request gets a slot next."""
+"""Whose request gets a slot next, and who counts as somebody who asks."""
 
 import pytest
 
-from serving.engine.fairness import LATELY_SECONDS, Turns
+from serving.engine.fairness import LATELY_SECONDS, Clients, next_of
 
 
 @pytest.mark.parametrize(
@@ -17,29 +17,26 @@ from serving.engine.fairness import LATELY_SECONDS, Turns
         ("aabc", "ab", 3),
         ("bbac", "bba", 3),
         ("aab", "aaab", None),  # there is no slot
-        ("aa", "aaa", 0),  # nobody else is there to keep one for
     ],
 )
 def test_who_has_fewest_is_next_and_the_last_slot_is_for_who_has_none(
     waiting: str, active: str, chosen: int | None
 ) -> None:
-    assert Turns(4).next(list(waiting), list(active), 0.0) == chosen
+    assert next_of(waiting, active, slots=4, several=True) == chosen
 
 
 def test_one_client_alone_gets_every_slot() -> None:
-    turns = Turns(4)
-    turns.came("a", 0.0)
-    assert turns.next(["a"], ["a"] * 3, 1.0) == 0
-
-
-def test_a_slot_is_kept_for_who_asked_lately() -> None:
-    turns = Turns(4)
-    for client in "ab":
-        turns.came(client, 0.0)
-    turns.came("a", LATELY_SECONDS - 1)
-    assert turns.next(["a"], ["a"] * 3, LATELY_SECONDS - 1) is None
-    assert turns.next(["a"], ["a"] * 3, LATELY_SECONDS + 1) == 0
+    assert next_of("aa", "aaa", slots=4, several=False) == 0
 
 
 def test_with_one_slot_they_take_turns() -> None:
-    assert Turns(1).next(list("ab"), [], 0.0) == 0
+    assert next_of("ab", "", slots=1, several=True) == 0
+
+
+def test_a_client_counts_for_a_while() -> None:
+    clients = Clients()
+    for client in "ab":
+        clients.came(client, 0.0)
+    clients.came("a", LATELY_SECONDS - 1)
+    assert clients.several(LATELY_SECONDS - 1) and not clients.several(LATELY_SECONDS + 1)
+    assert clients.several(LATELY_SECONDS + 1, also="b")

@@ -140,7 +140,7 @@ class EngineProcess:
             requests.append((number, encoded(request), self._placed(partial(sink, index), client)))
         with self._keeper.child() as child:
             self._admission.enter(len(requests), client)
-            if not self._told_end_ids:  # the process renders nothing, and so cannot find them itself
+            if child is not self._told:  # it renders nothing, and so cannot find them itself
                 child.tell({"end_ids": sorted(end_ids)})
                 self._told = child
             for number, line, placed in requests:

@@ -91,7 +91,7 @@ class Scheduler:
                 self._end(request)
 
             # 2. They get a slot each.
-            while (index := self._next(waiting, active)) is not None:
+            while waiting and (index := self._next(waiting, active)) is not None:
                 active.append(self._begin(waiting.pop(index), turn))
 
             # 3. One step for every answer that decodes, one chunk of prefill for one prompt, in turn.

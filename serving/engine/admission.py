@@ -33,12 +33,14 @@ class Admission:
                 )
             now = time.monotonic()
             self._clients.came(client, now)
-            most = self.places - (self.places // 4 if self._clients.several(now, self._taken) else 0)
-            if self._taken.total() + answers > self.places or self._taken[client] + answers > most:
+            kept = self.places // 4 if self._clients.several(now, self._taken) else 0
+            full = self._taken.total() + answers > self.places
+            if full or self._taken[client] + answers > self.places - kept:
                 running, waiting = self._counts()
                 retry_after = self._seconds_per_answer * (1 + waiting / self._parallel)
+                why = "" if full else f", and the last {kept} of {self.places} places are for others who ask"
                 raise Busy(
-                    f"{running} answers are being made and {waiting} wait: try again in about "
+                    f"{running} answers are being made and {waiting} wait{why}: try again in about "
                     f"{math.ceil(retry_after)} s, or start with a longer --queue.",
                     retry_after,
                 )

@@ -47,6 +47,6 @@ def test_one_of_several_clients_leaves_a_quarter_of_the_places_to_the_others() -
         admission.leave(1.0, "a")
     admission.enter(1, "b")
     admission.enter(6, "a")
-    with pytest.raises(Busy):
+    with pytest.raises(Busy, match="and 3 wait, and the last 2 of 8 places are for others who ask: try again"):
         admission.enter(1, "a")
     admission.enter(1, "c")

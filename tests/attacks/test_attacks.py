@@ -1,5 +1,6 @@
 """Short attacks: each leaves the program answering and silent. The long ones: `python -m tests.attacks`."""
 
+import json
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -116,11 +117,13 @@ def test_wrong_keys_do_not_keep_the_right_one_out(demo_model: Path, files: Mappi
 
 
 def test_sigterm_ends_a_server_under_attacks(program: Program, files: Mapping[str, str]) -> None:
-    written, until = len(program.errors), time.monotonic() + 2
+    written, until = len(program.errors), time.monotonic() + 3
     attacks = ("overload: 16 streams each", "500 halves of requests", "answers that nobody reads")
     targets = [Target(program.port, until, f"127.0.0.{number}") for number in range(2, 5)]  # each has its own places
     attackers = [Attackers(BY_NAME[name], target) for name, target in zip(attacks, targets, strict=True)]
-    time.sleep(0.7)
+    health = f"http://127.0.0.1:{program.port}", "/health"
+    while time.monotonic() < until and not json.loads(asked(*health)[2])["queue"]["running"]:
+        pass
     assert program.terminate() is not None
     said = program.errors[written:]
     assert "Traceback" not in said and said.endswith("\nstopped.\n")

@@ -1,5 +1,6 @@
 """One real build of the demo checkpoint for the whole session, and engines on it."""
 
+import gc
 import os
 import signal
 
@@ -33,6 +34,12 @@ from serving.engine.engine import Engine
 RECIPE = QuantRecipe(dataset="demo", num_calib_data=4, seq_len=128)
 STAGES_RECIPE = QuantRecipe(dataset="demo", num_calib_data=4, seq_len=64)
 STAGES_TARGET = ExportTarget(accuracy_level=1)
+
+
+def pytest_collection_finish() -> None:
+    """Let no garbage collection go through the libraries again: with all of them loaded, one takes a second."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -89,6 +89,7 @@ class Engine:
         options: SamplingOptions | None = None,
         cancelled: Cancelled = never,
         template: TemplateOptions | None = None,
+        client: str = "",
     ) -> Iterator[Chunk]:
         """Stream the assistant's answer.
 
@@ -102,18 +103,21 @@ class Engine:
         token_ids, dropped = self.prompt.tokens(
             messages, self.context_length, template or TemplateOptions(), self._overflow, options.max_tokens
         )
-        return self._stream(token_ids, dropped, options, cancelled)
+        return self._stream(token_ids, dropped, options, cancelled, client)
 
-    def submit(self, token_ids: TokenIds, options: SamplingOptions, cancelled: Cancelled, sink: Sink) -> None:
+    def submit(
+        self, token_ids: TokenIds, options: SamplingOptions, cancelled: Cancelled, sink: Sink, client: str = ""
+    ) -> None:
         """Ask for the answer to an encoded prompt [n], n below the context length, without waiting for it.
 
         `sink` gets every chunk, in order and a few at a time; last comes one with a finish reason, or an exception.
-        It is called on the engine's thread and must not block. Raises Busy, EngineStopped, and
+        It is called on the engine's thread and must not block. client: who asks; slots are shared out among clients.
+        Raises Busy, EngineStopped, and
         InvalidRequest for a grammar or a logit_bias that this model cannot follow.
         """
         matcher = self._grammars.matcher(options.grammar) if options.grammar else None
         sampler = Sampler(options, token_ids, self._runtime.vocab_size, matcher)
-        self._scheduler.submit(Request(token_ids, self.prompt, options, cancelled, sink, sampler))
+        self._scheduler.submit(Request(token_ids, self.prompt, options, cancelled, sink, sampler, client))
 
     def status(self) -> EngineStatus:
         """How busy it is."""
@@ -130,11 +134,11 @@ class Engine:
         self.close()
 
     def _stream(
-        self, token_ids: TokenIds, dropped: int, options: SamplingOptions, cancelled: Cancelled
+        self, token_ids: TokenIds, dropped: int, options: SamplingOptions, cancelled: Cancelled, client: str
     ) -> Iterator[Chunk]:
         batches: SimpleQueue[Sequence[Chunk] | Exception] = SimpleQueue()
         closed = threading.Event()
-        self.submit(token_ids, options, lambda: closed.is_set() or cancelled(), batches.put)
+        self.submit(token_ids, options, lambda: closed.is_set() or cancelled(), batches.put, client)
         try:
             while True:
                 batch = batches.get()

@@ -9,8 +9,6 @@ are under way is known here: what does not fit is refused before a line of it is
 """
 
 import itertools
-import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
@@ -20,8 +18,9 @@ from queue import Empty, SimpleQueue
 
 from serving.engine.admission import Admission
 from serving.engine.child import WORKER, Child
-from serving.engine.watch import Patience, pause_before_start
-from serving.engine.wire import Batch, Line, Sink, Wanted, encoded, error_of, is_last
+from serving.engine.keeper import Keeper
+from serving.engine.watch import Patience
+from serving.engine.wire import Batch, Sink, Wanted, encoded, is_last
 from serving.errors import EngineStopped, ServingError
 from serving.folder import ModelFolder
 from serving.text.prompt import Prompt
@@ -59,21 +58,11 @@ class EngineProcess:
     ) -> None:
         self.folder = folder
         self.prompt = prompt
-        self._settings, self._watch, self._command = settings, watch, command
-        self._patience = patience or Patience()
+        self._settings, self._watch = settings, watch
         self._admission = Admission(settings.at_once, settings.queue)
         self._numbers = itertools.count()
-        self._lock = threading.Lock()  # never held over anything that waits
-        self._loaded = self._told_end_ids = False
-        self._closing = threading.Event()
-        self._failures = 0  # processes in a row that ended without a whole answer
-        self._why, self._again_at = "", 0.0  # while there is no child: why, and when there will be one
-        self._child: Child | None = self._start()
-        self._hello = self._first_words(self._child)
-        with self._lock:
-            self._loaded = True
-        self._keeper = threading.Thread(target=self._keep, name="engine watch", daemon=True)
-        self._keeper.start()
+        self._told: Child | None = None  # which process knows what ends an answer
+        self._keeper = Keeper(command, {"path": str(folder.path), "settings": asdict(settings)}, patience or Patience())
 
     @classmethod
     def load(
@@ -91,12 +80,12 @@ class EngineProcess:
     @property
     def context_length(self) -> int:
         """The served window, in tokens."""
-        return int(self._hello["context_length"])
+        return int(self._keeper.hello["context_length"])
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What the device does otherwise than asked for, or cannot do; a sentence each."""
-        return tuple(self._hello["notes"])
+        return tuple(self._keeper.hello["notes"])
 
     @property
     def places(self) -> int:
@@ -106,8 +95,7 @@ class EngineProcess:
     @property
     def pid(self) -> int | None:
         """The process' id, another one after each start; None while there is none."""
-        child = self._child
-        return child.pid if child else None
+        return self._keeper.pid
 
     def warm_up(self) -> None:
         """Do now what the first request would wait for: import the renderer of chat templates."""
@@ -119,11 +107,12 @@ class EngineProcess:
         options: SamplingOptions | None = None,
         cancelled: Cancelled = never,
         template: TemplateOptions | None = None,
+        client: str = "",
     ) -> Iterator[Chunk]:
         """Stream the assistant's answer, as Engine.generate does. Raises EngineStopped if the process ends."""
         options = options or SamplingOptions()
         token_ids, dropped = self.tokens(messages, options, template)
-        return self._stream(token_ids, options, dropped, cancelled)
+        return self._stream(token_ids, options, dropped, cancelled, client)
 
     def tokens(
         self, messages: Sequence[Message], options: SamplingOptions, template: TemplateOptions | None = None
@@ -136,47 +125,41 @@ class EngineProcess:
             messages, self.context_length, template or TemplateOptions(), self._settings.overflow, options.max_tokens
         )
 
-    def start(self, wanted: Wanted, sink: Callable[[int, Batch], None]) -> Callable[[], None]:
+    def start(self, wanted: Wanted, sink: Callable[[int, Batch], None], client: str = "") -> Callable[[], None]:
         """Ask for answers to encoded prompts [n], all of them or none, without waiting; what is returned cancels them.
 
         `sink` gets every chunk with the index of its answer, in order and a few at a time; last comes one with a finish
-        reason, or an error. It is called on another thread and must not block. Raises Busy, InvalidRequest where they
-        can never fit, EngineStopped while there is no process.
+        reason, or an error. It is called on another thread and must not block. client: who asks. Raises Busy,
+        InvalidRequest where they can never fit, EngineStopped while there is no process.
         """
         end_ids = self.prompt.end_ids
         requests = []
         for index, (token_ids, options) in enumerate(wanted):
             number = next(self._numbers)
-            line = encoded({"id": number, "tokens": token_ids.tolist(), "options": asdict(options)})
-            requests.append((number, line, self._placed(partial(sink, index))))
-        with self._lock:
-            child = self._living()
-            self._admission.enter(len(requests))
-            if not self._told_end_ids:  # the process renders nothing, and so cannot find them itself
+            request = {"id": number, "tokens": token_ids.tolist(), "options": asdict(options), "client": client}
+            requests.append((number, encoded(request), self._placed(partial(sink, index), client)))
+        with self._keeper.child() as child:
+            self._admission.enter(len(requests), client)
+            if child is not self._told:  # it renders nothing, and so cannot find them itself
                 child.tell({"end_ids": sorted(end_ids)})
-                self._told_end_ids = True
+                self._told = child
             for number, line, placed in requests:
                 child.ask(number, line, placed)
         return lambda: child.cancel([number for number, *_ in requests])
 
     def status(self) -> EngineStatus:
         """How busy it is. Raises EngineStopped while no model is loaded."""
-        with self._lock:
-            child = self._living()
+        with self._keeper.child() as child:
+            pong = child.ping()
         if not child.loaded:
             raise EngineStopped("the engine is being started again.")
-        child.ping().wait(FRESH_SECONDS)
+        pong.wait(FRESH_SECONDS)
         said = child.status
         return EngineStatus(*self._admission.counts(), said.kv_bytes if said else 0, said.kv_limit if said else 0)
 
     def close(self) -> None:
         """End the process. Answers still being made end with EngineStopped."""
-        with self._lock:
-            self._closing.set()
-            child, self._child = self._child, None
-        if child:
-            child.close()
-        self._keeper.join()
+        self._keeper.close()
 
     def __enter__(self) -> "EngineProcess":
         return self
@@ -185,10 +168,10 @@ class EngineProcess:
         self.close()
 
     def _stream(
-        self, token_ids: TokenIds, options: SamplingOptions, dropped: int, cancelled: Cancelled
+        self, token_ids: TokenIds, options: SamplingOptions, dropped: int, cancelled: Cancelled, client: str
     ) -> Iterator[Chunk]:
         batches: SimpleQueue[Batch] = SimpleQueue()
-        cancel = self.start([(token_ids, options)], lambda _, batch: batches.put(batch))
+        cancel = self.start([(token_ids, options)], lambda _, batch: batches.put(batch), client)
         ended = told = False
         try:
             while not ended:
@@ -208,80 +191,14 @@ class EngineProcess:
             if not ended and not told:
                 cancel()
 
-    def _placed(self, sink: Sink) -> Sink:
+    def _placed(self, sink: Sink, client: str) -> Sink:
         """A sink that gives an answer's place back with its end."""
         began = time.perf_counter()
         watching = self._watch(sink) if self._watch else sink
 
         def placed(batch: Batch) -> None:
             if is_last(batch):
-                self._admission.leave(time.perf_counter() - began)
+                self._admission.leave(time.perf_counter() - began, client)
             watching(batch)
 
         return placed
-
-    # The process: started, found to have ended, started again.
-
-    def _start(self) -> Child:
-        self._told_end_ids = False
-        setup = {"path": str(self.folder.path), "settings": asdict(self._settings)}
-        return Child(self._command, setup, self._patience, self._ended)
-
-    def _first_words(self, child: Child) -> Line:
-        try:
-            child.heard.wait()
-        except BaseException:  # Ctrl+C
-            self._closing.set()
-            child.close()
-            raise
-        if not child.loaded:
-            self._closing.set()
-            child.close()
-            raise error_of(child.hello) if child.hello else EngineStopped(f"the engine process {self._why}.")
-        return child.hello
-
-    def _living(self) -> Child:
-        if self._closing.is_set():
-            raise EngineStopped("the engine is closed.")
-        if self._child is None:
-            left = max(0.0, self._again_at - time.monotonic())
-            raise EngineStopped(f"the engine process {self._why}; it is started again in {left:.0f} s.")
-        return self._child
-
-    def _ended(self, child: Child, why: str) -> str:
-        """Start another process, or say when; gives what those are told who waited for this one."""
-        with self._lock:
-            self._why = why
-            if self._closing.is_set() or not self._loaded:
-                self._child = None
-                return f"the engine process {why}."
-            self._failures = 0 if child.answered else self._failures + 1
-            pause = pause_before_start(self._failures)
-            self._child, self._again_at = None, time.monotonic() + pause
-            if not pause:
-                self._start_again()
-        when = f"in {pause:.0f} s" if pause else "now"
-        told = f"the engine process {why}; it is started again {when}."
-        print(f"note: {told}", file=sys.stderr, flush=True)
-        return told
-
-    def _start_again(self) -> None:
-        try:
-            self._child = self._start()
-        except (OSError, RuntimeError) as error:  # no memory for another process, or for its threads
-            self._failures += 1
-            self._why = f"cannot be started ({error})"
-            self._again_at = time.monotonic() + max(1.0, pause_before_start(self._failures))
-
-    def _keep(self) -> None:
-        """Once a tick: end a process that hangs, start one that is due."""
-        looked = time.monotonic()
-        while not self._closing.wait(self._patience.tick):
-            now = time.monotonic()
-            with self._lock:
-                if self._child is None and now >= self._again_at and not self._closing.is_set():
-                    self._start_again()
-                child = self._child
-            if child and (why := child.look(now - looked)):
-                child.end(why)
-            looked = now

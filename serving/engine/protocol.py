@@ -22,5 +22,6 @@ class ChatEngine(Protocol):
         options: SamplingOptions | None = None,
         cancelled: Cancelled = never,
         template: TemplateOptions | None = None,
+        client: str = "",
     ) -> Iterator[Chunk]:
-        """Stream the assistant's answer; closing the iterator cancels it."""
+        """Stream the assistant's answer; closing the iterator cancels it. client: who asks, by a name of any kind."""

@@ -17,8 +17,8 @@ Sink = Callable[[Sequence[Chunk] | Exception], None]
 class Request:
     """An answer being made to `token_ids` [n].
 
-    prompt: how its tokens become text. sink: gets every chunk, a few at a time; last comes one with a finish reason,
-    or an exception.
+    prompt: how its tokens become text. client: who asks, by a name of any kind. sink: gets every chunk, a few at a
+    time; last comes one with a finish reason, or an exception.
     """
 
     token_ids: TokenIds
@@ -27,6 +27,7 @@ class Request:
     cancelled: Cancelled
     sink: Sink
     sampler: Sampler
+    client: str = ""
     slot: Slot | None = None
     cached_tokens: int = 0
     completion_tokens: int = 0

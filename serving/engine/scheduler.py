@@ -6,7 +6,6 @@ prefill; so a long prompt delays the others by one chunk at most.
 
 import threading
 import time
-from collections import deque
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from itertools import count
@@ -14,6 +13,7 @@ from queue import SimpleQueue
 
 from serving.engine.admission import Admission
 from serving.engine.answer import Answering, Pass
+from serving.engine.fairness import Clients, next_of
 from serving.engine.memory import KvMemory
 from serving.engine.request import Request
 from serving.engine.runtime import Runtime, Slot
@@ -40,8 +40,8 @@ class Scheduler:
 
     def __init__(self, runtime: Runtime, memory: KvMemory, parallel: int, queue: int, guess: bool) -> None:
         self._runtime, self._memory = runtime, memory
-        self._parallel = parallel
         self._admission = Admission(parallel, queue)
+        self._parallel, self._clients = parallel, Clients()
         self._answering = Answering(runtime, memory, guess, lambda: self._active > 1)
         self._active = 0  # requests that have a slot
         self._lock = threading.Lock()
@@ -55,7 +55,7 @@ class Scheduler:
         with self._lock:
             if self._closed:
                 raise EngineStopped("the engine is closed.")
-            self._admission.enter()
+            self._admission.enter(client=request.client)
             self._inbox.put(request)
 
     def counts(self) -> tuple[int, int]:
@@ -72,7 +72,7 @@ class Scheduler:
     # Everything below runs on the scheduler's own thread.
 
     def _serve(self) -> None:
-        waiting: deque[Request] = deque()
+        waiting: list[Request] = []
         active: list[_Active] = []
         for turn in count():
             # 1. Requests come in, and go again if nobody waits for them any more.
@@ -84,14 +84,15 @@ class Scheduler:
                     self._memory.slots.clear()
                     return
                 waiting.append(arrived)
+                self._clients.came(arrived.client, time.monotonic())
             for request in [request for request in waiting if request.is_cancelled()]:
                 waiting.remove(request)
                 request.emit(finish_reason="cancelled")
                 self._end(request)
 
             # 2. They get a slot each.
-            while waiting and len(active) < self._parallel:
-                active.append(self._begin(waiting.popleft(), turn))
+            while waiting and (index := self._next(waiting, active)) is not None:
+                active.append(self._begin(waiting.pop(index), turn))
 
             # 3. One step for every answer that decodes, one chunk of prefill for one prompt, in turn.
             self._active = len(active)
@@ -104,6 +105,11 @@ class Scheduler:
                 next_one.turn = turn
                 self._compute([next_one])
             active = [each for each in active if each.wants]
+
+    def _next(self, waiting: Sequence[Request], active: Sequence[_Active]) -> int | None:
+        asking, answered = [each.client for each in waiting], [each.request.client for each in active]
+        several = self._clients.several(time.monotonic(), {*asking, *answered})
+        return next_of(asking, answered, self._parallel, several)
 
     def _begin(self, request: Request, turn: int) -> _Active:
         slot, keep = self._memory.take(request.token_ids)
@@ -153,7 +159,7 @@ class Scheduler:
             request.deliver()
 
     def _end(self, request: Request, failure: Exception | None = None) -> None:
-        self._admission.leave(time.perf_counter() - request.started)
+        self._admission.leave(time.perf_counter() - request.started, request.client)
         request.deliver()
         if failure:
             request.sink(failure)

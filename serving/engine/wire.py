@@ -1,8 +1,8 @@
 """What the two sides of the engine's process say to each other: one JSON line each.
 
-To the child, first: {"path", "settings"}. Then any of {"end_ids"}, {"id", "tokens", "options"}, {"cancel": id} and
-{"status": id}. From it, first: {"context_length", "notes"}, or an error, {"error", "arguments"}. Then lines with the
-"id" of what they reply to, and {"chunks"}, {"status"} or an error.
+To the child, first: {"path", "settings"}. Then any of {"end_ids"}, {"id", "tokens", "options", "client"},
+{"cancel": id} and {"status": id}. From it, first: {"context_length", "notes"}, or an error, {"error", "arguments"}.
+Then lines with the "id" of what they reply to, and {"chunks"}, {"status"} or an error.
 """
 
 import json

@@ -86,11 +86,11 @@ class Requests:
                 if stop := self._cancelled.get(number):
                     stop.set()
             case {"id": int(number), "tokens": tokens, "options": options}:
-                self._answer(number, _token_ids(tokens), options)
+                self._answer(number, _token_ids(tokens), options, str(request.get("client", "")))
             case _:
                 raise InvalidRequest("this is not a request that the engine knows.")
 
-    def _answer(self, number: int, token_ids: TokenIds, options: Line) -> None:
+    def _answer(self, number: int, token_ids: TokenIds, options: Line, client: str) -> None:
         stop = self._cancelled[number] = threading.Event()
 
         def sink(batch: Sequence[Chunk] | Exception) -> None:
@@ -98,7 +98,7 @@ class Requests:
                 self._cancelled.pop(number, None)
             self._send({"id": number, **batch_line(batch)}, HANDOVER_SECONDS)
 
-        self._engine.submit(token_ids, options_from(options), stop.is_set, sink)
+        self._engine.submit(token_ids, options_from(options), stop.is_set, sink, client)
 
 
 def _token_ids(values: object) -> TokenIds:

@@ -210,22 +210,25 @@ class Reply(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer."""
-        with self._places.taken(client_of(scope), len(self._wanted)):
-            await while_there(receive, self._streamed(send) if self._stream else self._whole(scope, receive, send))
+        client = client_of(scope)
+        answers = Answers(self._engine, self._wanted, client)
+        with self._places.taken(client, len(self._wanted)):
+            work = self._streamed(answers, send) if self._stream else self._whole(answers, scope, receive, send)
+            await while_there(receive, work)
 
-    async def _whole(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _whole(self, answers: Answers, scope: Scope, receive: Receive, send: Send) -> None:
         gathered = [Gathered() for _ in self._wanted]
-        async with Answers(self._engine, self._wanted) as answers:
+        async with answers:
             async for index, chunks in answers:
                 gathered[index].add(chunks, keep_tokens=True)
         await JSONResponse(self._shape.whole(gathered))(scope, receive, send)
 
-    async def _streamed(self, send: Send) -> None:
+    async def _streamed(self, answers: Answers, send: Send) -> None:
         async def write(text: str) -> None:
             await send({"type": "http.response.body", "body": text.encode(), "more_body": True})
 
         gathered = [Gathered() for _ in self._wanted]
-        async with Answers(self._engine, self._wanted) as answers:
+        async with answers:
             first = await _within(GRACE_SECONDS, answers)
             headers = {"content-type": "text/event-stream; charset=utf-8", **STREAM_HEADERS}
             raw = [(name.encode(), value.encode()) for name, value in headers.items()]

@@ -114,11 +114,12 @@ def _controls(defaults: SamplingOptions, context_length: int) -> list[gr.compone
 
 
 def answer(
-    engine: ChatEngine, history: Sequence[Turn], system: str, *controls: Any
+    engine: ChatEngine, history: Sequence[Turn], system: str, *controls: Any, client: str = ""
 ) -> Iterator[tuple[list[Turn], str]]:
     """Stream the answer to the last question: the history with what there is of it, and the status line.
 
     An error of ours ends the stream with its message as the status line. Closing the iterator cancels the generation.
+    client: who asks.
     """
     if not history or history[-1]["role"] != "user":
         return
@@ -131,7 +132,8 @@ def answer(
         return [*history, *thoughts, *([turn("assistant", texts["answer"])] if texts["answer"] or ended else [])]
 
     try:
-        for chunk in engine.generate(to_messages(history, system), to_options(*controls), closed.is_set):
+        messages, options = to_messages(history, system), to_options(*controls)
+        for chunk in engine.generate(messages, options, closed.is_set, client=client):
             texts[chunk.kind] += chunk.text
             now = time.perf_counter()
             if chunk.finish_reason is not None or now - drawn >= REFRESH_SECONDS:
@@ -165,8 +167,9 @@ def _wire(
 
     def stream(history: list[Turn], request: gr.Request, *values: Any) -> Iterator[tuple[list[Turn], str]]:
         try:
-            with places.taken(client_of(request.request.scope if request.request else {}), 1):
-                yield from answer(engine, history, *values)
+            client = client_of(request.request.scope if request.request else {})
+            with places.taken(client, 1):
+                yield from answer(engine, history, *values, client=client)
         except LimitReached as error:
             yield history, error_line(error)
 

@@ -158,8 +158,7 @@ def test_what_the_original_says_is_measured_before_it_is_quantized(stages: Stage
 
 @pytest.mark.parametrize(
     ("spoil", "message"),
-    [
-        (swap_nibbles, "does not compute the quantized model"),
+    [  # swapped nibbles are refused with a whole build: see below
         (drop_zero_points, "does not compute the quantized model"),
         (change_rotary_base, "does not compute the quantized model"),
         (change_template, "chat template or tokenizer differs"),

@@ -38,3 +38,15 @@ def test_the_wait_grows_with_those_who_wait_and_with_what_answers_took() -> None
     assert wait(0, 10.0) == pytest.approx(10.0, rel=0.01)
     assert wait(4, 10.0) == pytest.approx(30.0, rel=0.01)
     assert wait(0, 1.0) < wait(0, 10.0)
+
+
+def test_one_of_several_clients_leaves_a_quarter_of_the_places_to_the_others() -> None:
+    admission = Admission(parallel=4, queue=4)
+    admission.enter(8, "a")  # alone
+    for _ in range(8):
+        admission.leave(1.0, "a")
+    admission.enter(1, "b")
+    admission.enter(6, "a")
+    with pytest.raises(Busy, match="and 3 wait, and the last 2 of 8 places are for others who ask: try again"):
+        admission.enter(1, "a")
+    admission.enter(1, "c")

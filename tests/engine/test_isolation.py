@@ -19,7 +19,7 @@ ALONE = EngineSettings(slots=1, guess=False)
 
 def check_against_fresh_engines(folder: Path, asked: list[Asked], deterministic: bool = False) -> None:
     """Every answer, also those that were stopped and the sampled ones, must be what an empty engine gives."""
-    runtime = OgaRuntime(ModelFolder.open(folder), None, 2, deterministic=deterministic)
+    runtime = OgaRuntime(ModelFolder.open(folder), None, 1, deterministic=deterministic)  # one thread: nobody is beside
     prompt = Prompt.load(folder)
     for one in asked:
         with Engine(runtime, prompt, ALONE) as fresh:
@@ -27,25 +27,25 @@ def check_against_fresh_engines(folder: Path, asked: list[Asked], deterministic:
 
 
 @pytest.mark.parametrize("batch", [False, True], ids=["taking turns", "in one batch"])
-def test_300_requests_of_20_conversations_are_answered_as_by_fresh_engines(exact_model: Path, batch: bool) -> None:
+def test_120_requests_of_20_conversations_are_answered_as_by_fresh_engines(exact_model: Path, batch: bool) -> None:
     with Engine.load(exact_model, EngineSettings(batch=batch, **FEW)) as engine:
-        asked = crowd(engine, people=5, conversations=4, requests=300)
+        asked = crowd(engine, people=5, conversations=4, requests=120)
     check_against_fresh_engines(exact_model, asked)
     last = [one.chunks[-1] for one in asked]
-    assert len(asked) == 300
-    assert sum(one.stopped for one in asked) > 20
-    assert sum(one.options.temperature > 0 for one in asked) > 50
+    assert len(asked) == 120
+    assert sum(one.stopped for one in asked) > 8
+    assert sum(one.options.temperature > 0 for one in asked) > 20
     # Conversations were continued, and given up: neither all of them were cached, nor none.
     follow_ups = [chunk for one, chunk in zip(asked, last, strict=True) if len(one.messages) > 2]
     begun_anew = [chunk for chunk in follow_ups if chunk.cached_tokens < chunk.prompt_tokens / 2]
-    assert 20 < len(begun_anew) < len(follow_ups) - 20
+    assert 8 < len(begun_anew) < len(follow_ups) - 8
 
 
 @pytest.mark.parametrize("batch", [False, True], ids=["generators", "rows"])
 def test_deterministic_answers_at_the_served_level_are_those_of_fresh_engines(demo_model: Path, batch: bool) -> None:
     """At int8 activations the shape of a forward pass decides its rounding, so an even one is needed every time."""
     with Engine.load(demo_model, EngineSettings(batch=batch, deterministic=True, **FEW)) as engine:
-        asked = crowd(engine, people=5, conversations=4, requests=100)
+        asked = crowd(engine, people=5, conversations=4, requests=60)
     check_against_fresh_engines(demo_model, asked, deterministic=True)
 
 

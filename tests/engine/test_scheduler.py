@@ -93,6 +93,26 @@ def test_a_short_question_waits_for_one_chunk_of_others_and_a_few_steps(
     assert waited.count(PREFILL_CHUNK) <= 1 and len(waited) <= 5
 
 
+def test_somebody_who_asks_little_does_not_wait_for_the_answers_of_somebody_who_asks_much(
+    prompt: Prompt, scripted: ScriptedRuntime
+) -> None:
+    endless = replace(GREEDY, max_tokens=None)
+    with Engine(scripted, prompt, EngineSettings(parallel=2)) as engine:
+        assert complete(engine.generate(user("hi"), GREEDY, client="b")).last.finish_reason
+        stop = threading.Event()
+        streams = [engine.generate(user(f"{i}"), endless, stop.is_set, client="a") for i in range(3)]
+        readers = [threading.Thread(target=list, args=(stream,)) for stream in streams]
+        for reader in readers:
+            reader.start()
+        while open_in(engine) < 3:
+            time.sleep(0.001)
+        assert complete(engine.generate(user("hi"), GREEDY, client="b")).last.finish_reason
+        assert open_in(engine) == 3
+        stop.set()
+        for reader in readers:
+            reader.join()
+
+
 def test_beyond_the_queue_the_engine_is_busy_and_says_when_to_come_back(
     prompt: Prompt, scripted: ScriptedRuntime
 ) -> None:

@@ -39,7 +39,7 @@ class Calling(Answering):
         self.prompt = cast(None, self.real)
         self.options: list[Any] = []
 
-    def start(self, wanted: Any, sink: Any) -> Any:
+    def start(self, wanted: Any, sink: Any, client: str = "") -> Any:
         self.options += [options for _, options in wanted]
         self.prompts = [*getattr(self, "prompts", []), *(token_ids for token_ids, _ in wanted)]
         return super().start(wanted, sink)

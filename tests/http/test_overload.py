@@ -14,8 +14,10 @@ import psutil
 import pytest
 
 from serving.engine.process import EngineProcess
-from serving.http.access import Places
+from serving.http.access import Access, Places
+from serving.http.addresses import networks_in
 from serving.http.answers import AnswerEngine
+from serving.types import EngineSettings
 from tests.http.test_stream import Puppet
 from tests.servers import api_served, asked, error_of
 
@@ -30,6 +32,7 @@ LONG: Any = {
     "logprobs": True,
     "top_logprobs": 20,
 }
+SHORT: Any = {"model": "demo", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 4}
 
 
 def test_a_crowd_that_asks_for_too_much_is_answered_or_told_when_to_come_back(exact_model: Path) -> None:
@@ -50,6 +53,27 @@ def test_a_crowd_that_asks_for_too_much_is_answered_or_told_when_to_come_back(ex
                 assert json.loads(content)["error"]["code"] == "busy" and int(headers["retry-after"]) >= 1
         assert asked(url, CHAT, {**LONG, "max_tokens": 1})[0] == 200
         assert json.loads(asked(url, "/health")[2])["queue"] == {"running": 0, "waiting": 0}
+
+
+def test_who_asks_for_little_is_answered_beside_somebody_who_asks_for_everything(exact_model: Path) -> None:
+    access = Access(proxies=networks_in(["127.0.0.1"], "--trusted-proxy"))
+    with (
+        ThreadPoolExecutor(12) as pool,
+        EngineProcess.load(exact_model, EngineSettings(parallel=2, queue=6)) as engine,
+        api_served(engine, access=access) as url,
+    ):
+        endless = {**LONG, "max_tokens": None, "logit_bias": {token: -100 for token in engine.prompt.end_ids}}
+
+        def from_client(client: str, body: Any) -> int:
+            return asked(url, CHAT, body, {"x-forwarded-for": client})[0]
+
+        assert from_client("10.0.0.1", SHORT) == 200
+        crowd = [pool.submit(from_client, "10.0.0.2", endless) for _ in range(12)]
+        while (queue := json.loads(asked(url, "/health")[2])["queue"])["running"] + queue["waiting"] < 6:
+            pass
+        assert [from_client("10.0.0.1", SHORT) for _ in range(5)] == [200] * 5
+        went_on = [answer for answer in crowd if not answer.done()]
+        assert len(went_on) > 2  # one in each slot, and some that were there before and wait still
 
 
 @pytest.fixture

@@ -34,6 +34,7 @@ class Puppet(Speaker):
     def __init__(self) -> None:
         super().__init__()
         self.sinks: list[Callable[[Batch], None]] = []
+        self.clients: list[str] = []
         self.asked_for, self.cancelled_ones = threading.Event(), threading.Event()
         self.immediately: list[Batch] = []
 
@@ -42,7 +43,8 @@ class Puppet(Speaker):
     ) -> tuple[TokenIds, int]:
         return cast(TokenIds, [1, 2, 3]), 0
 
-    def start(self, wanted: Wanted, sink: Callable[[int, Batch], None]) -> Callable[[], None]:
+    def start(self, wanted: Wanted, sink: Callable[[int, Batch], None], client: str = "") -> Callable[[], None]:
+        self.clients.append(client)
         for index, _ in enumerate(wanted):
             self.sinks.append(partial(sink, index))
             for batch in self.immediately:
@@ -170,6 +172,7 @@ def test_one_client_may_have_so_many_answers(puppet: Puppet) -> None:
         assert puppet.cancelled_ones.wait(1)
         puppet.immediately = [[piece("so", "stop")]]
         assert asked(url, CHAT, {**BODY, "n": 2})[0] == 200
+        assert set(puppet.clients) == {"127.0.0.1"}  # by which the engine shares out its slots
 
 
 def test_one_of_several_that_fails_ends_the_others(puppet: Puppet, url: str) -> None:

@@ -364,14 +364,15 @@ def test_an_error_is_a_message_and_the_conversation_stays(
 
 
 def test_one_reader_may_have_so_many_answers(context: BrowserContext) -> None:
-    places = Places(1)
-    with served(build_chat(Speaker("so", "."), name="m", examples=["x"], places=places)) as page:
+    places, speaker = Places(1), Speaker("so", ".")
+    with served(build_chat(speaker, name="m", examples=["x"], places=places)) as page:
         chat = Chat(context.new_page(), page.url)
         with places.taken("127.0.0.1", 1):
             chat.send("go")
             expect(chat.status).to_contain_text("one client may have 1 answers at a time")
             expect(chat.box).to_have_value("go")
         chat.ask("go")
+    assert speaker.client == "127.0.0.1"  # by which the engine shares out its slots
 
 
 def test_a_reader_logs_in(context: BrowserContext) -> None:

@@ -53,10 +53,10 @@ class Speaker:
         self.cancelled: Cancelled = never
 
     def generate(
-        self, messages: Sequence[Message], options: SamplingOptions, cancelled: Cancelled = never
+        self, messages: Sequence[Message], options: SamplingOptions, cancelled: Cancelled = never, client: str = ""
     ) -> Iterator[Chunk]:
         self.asked.append((list(messages), options))
-        self.cancelled = cancelled
+        self.cancelled, self.client = cancelled, client
         return self._chunks()
 
     def _chunks(self) -> Iterator[Chunk]:

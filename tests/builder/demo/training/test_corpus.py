@@ -2,6 +2,7 @@
 
 import random
 import re
+from functools import cache
 from itertools import islice
 
 import pytest
@@ -20,6 +21,11 @@ def some(split: Split, seed: int, count: int) -> list[Conversation]:
     return list(islice(conversations(split, seed), count))
 
 
+@cache
+def many(split: Split) -> list[Conversation]:
+    return some(split, 11, 8000 if split == "train" else 2000)
+
+
 def words_of(chats: list[Conversation]) -> set[str]:
     return {word for chat in chats for m in chat for word in re.findall(r"[a-z]+", m["content"].lower())}
 
@@ -32,7 +38,7 @@ def test_the_same_seed_gives_the_same_conversations(split: Split) -> None:
 
 @pytest.mark.parametrize("split", ["train", "heldout"])
 def test_a_conversation_alternates_and_ends_with_the_assistant(split: Split) -> None:
-    for chat in some(split, 1, 500):
+    for chat in many(split):
         roles = [m["role"] for m in chat]
         if roles[0] == "system":
             roles = roles[1:]
@@ -42,7 +48,7 @@ def test_a_conversation_alternates_and_ends_with_the_assistant(split: Split) -> 
 
 
 def test_nothing_is_left_unfilled() -> None:
-    for chat in some("train", 2, 1500) + some("heldout", 2, 500):
+    for chat in many("train") + many("heldout"):
         for m in chat:
             # Python code and JSON have brackets of their own.
             if "```" not in m["content"] and '{"answer"' not in m["content"] and "items" not in m["content"]:
@@ -50,7 +56,7 @@ def test_nothing_is_left_unfilled() -> None:
 
 
 def test_held_out_questions_are_never_asked_in_training() -> None:
-    asked = {wording_key(m["content"]) for chat in some("train", 11, 8000) for m in chat if m["role"] == "user"}
+    asked = {wording_key(m["content"]) for chat in many("train") for m in chat if m["role"] == "user"}
     held = [q for q in questions(5, 1700) if wording_key(q.messages[-1]["content"]) in asked]
     # Openers and left-out words of one pool may by chance make a wording of another one: a few in a thousand.
     assert len(held) <= 8, [q.messages[-1]["content"] for q in held]
@@ -66,7 +72,7 @@ def test_held_out_wordings_are_not_in_the_train_part() -> None:
 
 
 def test_held_out_words_and_names_stay_out_of_training() -> None:
-    seen = words_of(some("train", 3, 6000))
+    seen = words_of(many("train"))
     assert not seen & set(HELD_WORDS)
     train = {n for _ in range(3000) if (n := Draw("train", _rng(_)).value(NAMES))}
     held = {n for _ in range(500) if (n := Draw("heldout", _rng(_)).value(NAMES))}
@@ -75,7 +81,7 @@ def test_held_out_words_and_names_stay_out_of_training() -> None:
 
 
 def test_held_out_words_are_asked_about() -> None:
-    assert len(words_of(some("heldout", 3, 2000)) & set(HELD_WORDS)) > 100
+    assert len(words_of(many("heldout")) & set(HELD_WORDS)) > 100
 
 
 @pytest.mark.parametrize("split", ["train", "heldout"])

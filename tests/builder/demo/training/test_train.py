@@ -1,6 +1,5 @@
 """Training at toy size: it runs, it resumes, it repeats itself."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,18 +14,9 @@ from builder.demo.training.drills import Drills
 from builder.demo.training.tokens import END_OF_TEXT_ID, IM_END_ID, IM_START_ID
 
 TOY = train.Plan(
-    steps=20, rows=2, length=128, layers=1, hidden=128, intermediate=128, vocabulary=600, tokenizer_samples=200,
+    steps=12, rows=2, length=128, layers=1, hidden=128, intermediate=128, vocabulary=600, tokenizer_samples=200,
     shard_steps=4, workers=0, save_minutes=0.0,
 )  # fmt: skip
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """A toy has no work for two threads: on a busy machine they would only wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 class Stopped(Exception):
@@ -48,7 +38,7 @@ def test_it_ends_with_a_folder_that_transformers_loads(trained: Path) -> None:
     assert net.dtype == torch.float16
     assert net.config.vocab_size == len(tokenizer) == 600
     assert tokenizer.apply_chat_template([{"role": "user", "content": "hi"}], tokenize=False)
-    assert "20 steps" in (trained / "MODEL_CARD.md").read_text()
+    assert "12 steps" in (trained / "MODEL_CARD.md").read_text()
 
 
 def test_it_learns(trained: Path) -> None:
@@ -60,34 +50,29 @@ def test_it_learns(trained: Path) -> None:
     assert model.loss_of(net, ids, assistant) < model.loss_of(fresh, ids, assistant) - 0.5
 
 
-def test_the_same_plan_gives_the_same_weights(trained: Path, tmp_path: Path) -> None:
-    again = weights(train.train(TOY, tmp_path))
-    assert all(torch.equal(again[name], weight) for name, weight in weights(trained).items())
-
-
 def test_another_seed_gives_other_weights(trained: Path, tmp_path: Path) -> None:
     other = weights(train.train(replace(TOY, seed=2, steps=2), tmp_path))
     assert not torch.equal(other["model.norm.weight"], weights(trained)["model.norm.weight"])
 
 
-def test_an_interrupted_run_resumes_to_the_same_weights(
+def test_the_same_plan_gives_the_same_weights_though_it_was_interrupted(
     trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls = 0
     loss_of = model.loss_of
 
-    def stops_at_ten(*args: object) -> torch.Tensor:
+    def stops_at_six(*args: object) -> torch.Tensor:
         nonlocal calls
         calls += 1
-        if calls == 10:
+        if calls == 6:
             raise Stopped
         return loss_of(*args)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(model, "loss_of", stops_at_ten)
+    monkeypatch.setattr(model, "loss_of", stops_at_six)
     with pytest.raises(Stopped):
         train.train(TOY, tmp_path)
     resumed = weights(train.train(TOY, tmp_path))
-    assert calls == 10 + 11
+    assert calls == 6 + 7
     assert all(torch.equal(resumed[name], weight) for name, weight in weights(trained).items())
 
 

@@ -1,0 +1,118 @@
+"""The engine's process kept alive: one that hangs is ended, and one that has ended is started again."""
+
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from serving.engine.child import Child
+from serving.engine.watch import Patience, pause_before_start
+from serving.engine.wire import Line, error_of
+from serving.errors import EngineStopped
+
+
+class Keeper:
+    """Starts a process and waits until it has loaded; from then on there is one, or it is known when.
+
+    hello: what the first one said that it had loaded. Raises what it could not load for, EngineStopped if it ended.
+    """
+
+    def __init__(self, command: Sequence[str], setup: Line, patience: Patience) -> None:
+        self._command, self._setup, self._patience = command, setup, patience
+        self._lock = threading.Lock()  # never held over anything that waits
+        self._closing = threading.Event()
+        self._loaded = False
+        self._failures = 0  # processes in a row that ended without a whole answer
+        self._why, self._again_at = "", 0.0  # while there is no child: why, and when there will be one
+        self._child: Child | None = self._started()
+        self.hello = self._first_words(self._child)
+        with self._lock:
+            self._loaded = True
+        self._thread = threading.Thread(target=self._keep, name="engine watch", daemon=True)
+        self._thread.start()
+
+    @contextmanager
+    def child(self) -> Iterator[Child]:
+        """The process, which is not replaced while this is open: for nothing that waits.
+
+        Raises EngineStopped while there is none.
+        """
+        with self._lock:
+            if self._closing.is_set():
+                raise EngineStopped("the engine is closed.")
+            if self._child is None:
+                raise EngineStopped(f"the engine process {self._why}; {self._next()}.")
+            yield self._child
+
+    @property
+    def pid(self) -> int | None:
+        """Its id; None while there is no process."""
+        child = self._child
+        return child.pid if child else None
+
+    def close(self) -> None:
+        """End it for good."""
+        with self._lock:
+            self._closing.set()
+            child, self._child = self._child, None
+        if child:
+            child.close()
+        self._thread.join()
+
+    def _started(self) -> Child:
+        return Child(self._command, self._setup, self._patience, self._ended)
+
+    def _first_words(self, child: Child) -> Line:
+        try:
+            child.heard.wait()
+        except BaseException:  # Ctrl+C
+            self._closing.set()
+            child.close()
+            raise
+        if not child.loaded:
+            self._closing.set()
+            child.close()
+            raise error_of(child.hello) if child.hello else EngineStopped(f"the engine process {self._why}.")
+        return child.hello
+
+    def _ended(self, child: Child, why: str) -> str:
+        """Start another process, or say when; gives what those are told who waited for this one."""
+        with self._lock:
+            self._child, self._why = None, why
+            if self._closing.is_set() or not self._loaded:
+                return f"the engine process {why}."
+            self._failures = 0 if child.answered else self._failures + 1
+            pause = pause_before_start(self._failures)
+            self._again_at = time.monotonic() + pause
+            if not pause:
+                self._start_again()
+            told = f"the engine process {why}; {self._next()}."
+        print(f"note: {told}", file=sys.stderr, flush=True)
+        return told
+
+    def _next(self) -> str:
+        if self._child:
+            return "it is being started again"
+        return f"it is started again in {max(0.0, self._again_at - time.monotonic()):.0f} s"
+
+    def _start_again(self) -> None:
+        try:
+            self._child = self._started()
+        except (OSError, RuntimeError) as error:  # no memory for another process, or for its threads
+            self._failures += 1
+            self._why = f"cannot be started ({error})"
+            self._again_at = time.monotonic() + max(1.0, pause_before_start(self._failures))
+
+    def _keep(self) -> None:
+        """Once a tick: end a process that hangs, start one that is due."""
+        looked = time.monotonic()
+        while not self._closing.wait(self._patience.tick):
+            now = time.monotonic()
+            with self._lock:
+                if self._child is None and now >= self._again_at and not self._closing.is_set():
+                    self._start_again()
+                child = self._child
+            if child and (why := child.look(now - looked)):
+                child.end(why)
+            looked = now

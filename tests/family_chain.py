@@ -205,6 +205,7 @@ def job_of(work: Path, case: str) -> Job:
         "exclude_layers": ["lm_head"],
         "custom_mode": "quark",
         "quantize_on": "cpu",
+        "awq_search": "fast",
     }
 
 

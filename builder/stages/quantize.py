@@ -27,8 +27,8 @@ def quantize(job: Job, report: Report) -> Job:
     """Write the quantized checkpoint, and what the model says before and after, for the proof of the export.
 
     job: checkpoint, blocks (an .npz of int64 token ids: calibration [n, seq_len], text and chats [m, length]), layers
-    (a folder in which what is finished is kept for the next attempt), output, quant_algo, group_size, data_type,
-    exclude_layers, custom_mode, quantize_on. The output folder gets
+    (a folder in which what is finished is kept for the next attempt), output, quant_algo, awq_search, group_size,
+    data_type, exclude_layers, custom_mode, quantize_on. The output folder gets
 
     - checkpoint/: Quark's safetensors, a file for each layer, config and tokenizer;
     - proof.npz: token ids [t] and the quantized model's float32 logits [t, vocab];
@@ -60,7 +60,7 @@ def quantize(job: Job, report: Report) -> Job:
         model = decoder.layer(number)
         with torch.no_grad():
             measured = [model(states).cpu() for states in before.measured]
-        model, calibration = quark.quantize(model, quark.config_of(template, job), before.calibration)
+        model, calibration = quark.quantize(model, quark.config_of(template, job), before.calibration, job["awq_search"])
         with torch.no_grad():
             proved = model(before.proof)
         quark.write(model, scratch, job["custom_mode"])

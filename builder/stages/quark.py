@@ -30,6 +30,9 @@ import quark.torch.algorithm.common as common  # noqa: E402
 import quark.torch.export.main_export.model_post_process as packing  # noqa: E402
 from quark.torch import LLMTemplate, ModelQuantizer, export_safetensors  # noqa: E402
 
+from builder.recipe import AwqSearch  # noqa: E402
+from builder.stages.awq_search import searches  # noqa: E402
+
 
 def config_of(template: str, knobs: Mapping[str, Any], algorithm: bool = True) -> Any:
     """Quark's configuration: UINT4 per group, asymmetric. algorithm: False for rounding, whatever is asked for."""
@@ -40,14 +43,16 @@ def config_of(template: str, knobs: Mapping[str, Any], algorithm: bool = True) -
     )
 
 
-def quantize(model: Any, config: Any, calibration: Sequence[Tensor]) -> tuple[Any, list[Tensor]]:
+def quantize(
+    model: Any, config: Any, calibration: Sequence[Tensor], search: AwqSearch = "quark"
+) -> tuple[Any, list[Tensor]]:
     """A model that is quantized and frozen, and what its last layer made of the calibration.
 
     AWQ's are of the layer as it was, GPTQ's of the quantized layer: each is what the next one is calibrated on. With
     neither there are none.
     """
     quantizer = ModelQuantizer(config)
-    with _adapted() as outputs, torch.no_grad():
+    with _adapted() as outputs, searches(search), torch.no_grad():
         model = quantizer.freeze(quantizer.quantize_model(model, calibration))
     gc.collect()  # hooks and what they captured refer to each other
     give_memory_back()

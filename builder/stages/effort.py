@@ -1,11 +1,12 @@
-"""How long a layer takes to quantize, from what two pieces of the work took on this machine. Pure."""
+"""How long quantizing takes, from what two pieces of the work on its first layer take on this machine."""
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from builder.checkpoint.model import Shape
-from builder.progress import spoken
+from builder.progress import Report, Step, spoken
 
 # The search for scales (awq_scales.py): tokens seen by the end of a round, and how many scales each round tries.
 _ROUNDS = ((512, 20), (4096, 5), (16_384, 2))
@@ -13,35 +14,88 @@ _ONE_LINEAR = 4096  # rows that stand for all tokens, where one linear is search
 _ROUNDED = 27 + 30  # times that AWQ rounds a weight: 20, 5 and 2 scales; clippings, which cost about three each
 _PASSES, _HESSIANS = 5, 1.2  # of GPTQ: the layer once for each group of its linears, and its Hessians in such passes
 _COLUMNS = 150  # roundings that GPTQ's loop over columns takes as long as
-LONG = 3600  # seconds, above which it is said what would take less
+_LONG = 3600  # seconds, above which it is said what would take less
 
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """Seconds that this machine takes: for a product of a weight and a token, and to round a weight."""
+    """Seconds that a machine takes: for a product of a weight and a token, and to round a weight."""
 
     product: float
     rounding: float
 
 
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """Of a model by the knobs of a recipe. calibrated, measured: tokens that Quark looks at, and of the proof."""
+
+    shape: Shape
+    knobs: Mapping[str, Any]
+    calibrated: int
+    measured: int
+
+    def tell(self, report: Report, layer: int, pace: Pace) -> None:
+        """Report what is left when a layer begins, and where that is long what would take less."""
+        left = (self.shape.layers - layer) * self.layer_seconds(pace)
+        report(Step("quantize", layer, self.shape.layers, f"layer {layer + 1} of {self.shape.layers}", left=left))
+        if advice := self.advice(pace, left):
+            report(Step("quantize", layer, self.shape.layers, advice, lasting=True))
+
+    def layer_seconds(self, pace: Pace, algorithm: str | None = None, fewer: int = 1) -> float:
+        """Of one layer. algorithm: another than the recipe's. fewer: of so many calibration tokens one is looked at."""
+        algorithm, tokens = algorithm or self.knobs["quant_algo"], self.calibrated // fewer
+        every, alone = weights(self.shape)
+        products, roundings = float(every * self.measured), float(every)
+        if algorithm == "awq":
+            products += every * tokens + (every - alone) * _seen(tokens) + alone * _seen(min(tokens, _ONE_LINEAR))
+            roundings += every * _ROUNDED
+        elif algorithm == "gptq":
+            products += every * tokens * (_PASSES + _HESSIANS)
+            roundings += every * _COLUMNS
+        return products * pace.product + roundings * pace.rounding
+
+    def advice(self, pace: Pace, left: float) -> str:
+        """What would take less time than `left`, seconds, and how much; "" where that is less than an hour."""
+        if left < _LONG:
+            return ""
+        share = left / self.layer_seconds(pace)  # layers that are left
+        ways = {f"--quant-algo {other}": self.layer_seconds(pace, other) for other in ("gptq", "none")}
+        if self.knobs["num_calib_data"] >= 8:
+            ways[f"--num-calib-data {self.knobs['num_calib_data'] // 4}"] = self.layer_seconds(pace, fewer=4)
+        shorter = [
+            f"{way} ({spoken(seconds * share)})" for way, seconds in ways.items() if seconds * share < 0.8 * left
+        ]
+        return (
+            f"quantizing takes about {spoken(left)} on this machine, and goes on where it is stopped. Less would take: "
+            f"{', '.join([*shorter, 'a GPU (--quantize-on)'])}; or a model that is quantized already."
+        )
+
+
 def weights(shape: Shape) -> tuple[int, int]:
     """Weights of a layer's linears: all, and those of the linears that AWQ searches alone (o_proj, down_proj)."""
-    attention = shape.hidden * shape.head_size
-    alone = attention * shape.heads + shape.hidden * shape.intermediate
-    return alone + attention * (shape.heads + 2 * shape.kv_heads) + 2 * shape.hidden * shape.intermediate, alone
+    head, mlp = shape.hidden * shape.head_size, shape.hidden * shape.intermediate
+    alone = head * shape.heads + mlp
+    return alone + head * (shape.heads + 2 * shape.kv_heads) + 2 * mlp, alone
 
 
-def layer_seconds(shape: Shape, knobs: Mapping[str, Any], tokens: int, measured: int, pace: Pace) -> float:
-    """Of one layer. knobs: of the recipe. tokens: calibrated on. measured: of what the model is proved on."""
-    every, alone = weights(shape)
-    products, roundings = float(every * measured), float(every)
-    if knobs["quant_algo"] == "awq":
-        products += every * tokens + (every - alone) * _seen(tokens) + alone * _seen(min(tokens, _ONE_LINEAR))
-        roundings += every * _ROUNDED
-    elif knobs["quant_algo"] == "gptq":
-        products += every * tokens * (_PASSES + _HESSIANS)
-        roundings += every * _COLUMNS
-    return products * pace.product + roundings * pace.rounding
+def measured_pace(shape: Shape, model: Any, tokens: int, seconds: float) -> Pace:
+    """From the seconds that a layer took for so many tokens, and from rounding a piece of one of its weights."""
+    import torch
+
+    from builder.stages.awq_rounding import round_scaled
+
+    linear = max((module for module in model.modules() if isinstance(module, torch.nn.Linear)), key=_size)
+    piece = linear.weight[: max(1, _PIECE // linear.weight.shape[1])]
+    began = time.perf_counter()
+    round_scaled(piece, torch.ones_like(piece[0]), piece.shape[1], torch.empty_like(piece))
+    return Pace(seconds / (weights(shape)[0] * tokens), (time.perf_counter() - began) / piece.numel())
+
+
+_PIECE = 1 << 22  # weights
+
+
+def _size(linear: Any) -> int:
+    return int(linear.weight.numel())
 
 
 def _seen(tokens: int) -> int:
@@ -52,28 +106,3 @@ def _seen(tokens: int) -> int:
         seen += (now - before) * (tried + 1)  # and without rounding, to compare
         before = now
     return seen
-
-
-def advice(shape: Shape, knobs: Mapping[str, Any], tokens: int, measured: int, pace: Pace) -> str:
-    """What would take less time, and how much; "" where all of it takes less than an hour."""
-
-    def whole(algorithm: str, fewer: int) -> float:
-        return shape.layers * layer_seconds(shape, {**knobs, "quant_algo": algorithm}, tokens // fewer, measured, pace)
-
-    algorithm = str(knobs["quant_algo"])
-    expected = whole(algorithm, 1)
-    if expected < LONG:
-        return ""
-    ways = []
-    if algorithm != "none" and knobs["num_calib_data"] >= 8:
-        ways.append(f"--num-calib-data {knobs['num_calib_data'] // 4} ({spoken(whole(algorithm, 4))})")
-    ways += [
-        f"--quant-algo {other} ({spoken(whole(other, 1))})"
-        for other in ("gptq", "none")
-        if whole(other, 1) < 0.8 * expected
-    ]
-    ways.append("--quantize-on with a GPU (minutes)")
-    return (
-        f"quantizing takes about {spoken(expected)} on this machine, and goes on where it is stopped. Less would take: "
-        f"{', '.join(ways)}; or a model that somebody has quantized already."
-    )

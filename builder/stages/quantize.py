@@ -5,6 +5,7 @@ finished layer is kept with what came out of it, so that whoever was interrupted
 """
 
 import shutil
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import numpy as np
 from builder.checkpoint.checkpoint import read_folder
 from builder.progress import Report
 from builder.stages.awq_names import repair_awq_names
+from builder.stages.effort import Estimate, measured_pace
 from builder.stages.shards import join
 from builder.stages.stage import Job, stage_main
 
@@ -56,11 +58,20 @@ def quantize(job: Job, report: Report) -> Job:
         return layerwise.States([*map(ends.embed, looked_at)], [*map(ends.embed, text + chats)], ends.embed(proof))
 
     # 2. One layer: what it makes of the text while it is whole, then quantized, and its weights.
+    shape, tokens = checkpoint.model.shape, sum(block.numel() for block in text + chats)
+    estimate = Estimate(shape, job, sum(block.numel() for block in calibrated), tokens)
+    layers_begun: list[int] = []
+
     def advance(number: int, before: layerwise.States, scratch: Path) -> layerwise.States:
-        model = decoder.layer(number)
+        model, began = decoder.layer(number), time.perf_counter()
         with torch.no_grad():
             measured = [model(states).cpu() for states in before.measured]
-        model, calibration = quark.quantize(model, quark.config_of(template, job), before.calibration, job["awq_search"])
+        if not layers_begun:  # from the second on it is known how long one takes
+            estimate.tell(report, number, measured_pace(shape, model, tokens, time.perf_counter() - began))
+        layers_begun.append(number)
+        model, calibration = quark.quantize(
+            model, quark.config_of(template, job), before.calibration, job["awq_search"]
+        )
         with torch.no_grad():
             proved = model(before.proof)
         quark.write(model, scratch, job["custom_mode"])

@@ -26,9 +26,9 @@ VOCABULARY = 1024
 
 def measure(way: str, flags: argparse.Namespace) -> dict[str, float]:
     """Seconds of each part and in all, and the bytes that the run added to the peak of what was loaded before it."""
-    from builder.stages.quantize import _leave_out_unused_modules
+    from builder.stages.quark_settings import leave_out_unused_modules
 
-    _leave_out_unused_modules()
+    leave_out_unused_modules()
     import torch
     from quark.torch import LLMTemplate, ModelQuantizer
     from quark.torch.algorithm.awq.awq import AwqProcessor

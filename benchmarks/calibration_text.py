@@ -28,7 +28,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from builder.checkpoint.checkpoint import read_settings
 from builder.demo import Split
 from builder.demo.training import corpus
-from builder.stages.quantize import _leave_out_unused_modules
+from builder.stages.quark_settings import leave_out_unused_modules
 
 HELDOUT = (6, 512)  # sequences of each kind, tokens in each
 EXCERPT = 2500  # characters of one held-out document, so that there are many
@@ -115,7 +115,7 @@ def heldout_texts(subject: Subject, files: Iterable[Path]) -> dict[str, Tokens]:
 def quantize(subject: Subject, group_size: int, calibration: Tokens | None) -> Any:
     """A fake-quantized copy of the model: by AWQ, or rounded to nearest where there is no calibration text."""
     os.environ |= {"QUARK_DISABLE_COMPILE": "1", "QUARK_LOG_LEVEL": "error"}
-    _leave_out_unused_modules()
+    leave_out_unused_modules()
     from quark.torch import LLMTemplate, ModelQuantizer
 
     template = LLMTemplate.get(read_settings(subject.folder).model.family.awq_template)

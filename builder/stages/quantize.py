@@ -46,10 +46,10 @@ def quantize(job: Job, report: Report) -> Job:
     checkpoint, output, work = read_folder(Path(job["checkpoint"])), Path(job["output"]), Path(job["layers"])
     device = device_of(job["quantize_on"], report)
     data_type = checkpoint.weights.loaded_type(job["data_type"])
-    template = checkpoint.model.family.awq_template
+    family, shape = checkpoint.model.family, checkpoint.model.shape
     with np.load(job["blocks"]) as content:
         calibrated, text, chats = (list(torch.from_numpy(content[kind])[:, None]) for kind in BLOCKS)
-    proof = text[0][:, : min(PROOF_TOKENS, PROOF_LOGITS // checkpoint.model.shape.vocabulary)]
+    proof = text[0][:, : min(PROOF_TOKENS, PROOF_LOGITS // shape.vocabulary)]
     decoder = Decoder(checkpoint, data_type, device)
 
     def first() -> layerwise.States:
@@ -58,7 +58,7 @@ def quantize(job: Job, report: Report) -> Job:
         return layerwise.States([*map(ends.embed, looked_at)], [*map(ends.embed, text + chats)], ends.embed(proof))
 
     # 2. One layer: what it makes of the text while it is whole, then quantized, and its weights.
-    shape, tokens = checkpoint.model.shape, sum(block.numel() for block in text + chats)
+    tokens = sum(block.numel() for block in text + chats)
     estimate = Estimate(shape, job, sum(block.numel() for block in calibrated), tokens)
     layers_begun: list[int] = []
 
@@ -69,9 +69,7 @@ def quantize(job: Job, report: Report) -> Job:
         if not layers_begun:  # from the second on it is known how long one takes
             estimate.tell(report, number, measured_pace(shape, model, tokens, time.perf_counter() - began))
         layers_begun.append(number)
-        model, calibration = quark.quantize(
-            model, quark.config_of(template, job), before.calibration, job["awq_search"]
-        )
+        model, calibration = quark.quantize(model, quark.config_of(family, job), before.calibration, job["awq_search"])
         with torch.no_grad():
             proved = model(before.proof)
         quark.write(model, scratch, job["custom_mode"])
@@ -85,10 +83,10 @@ def quantize(job: Job, report: Report) -> Job:
     write_original(ends, states.measured, output / ORIGINAL)
     if not job["exclude_layers"]:
         ends.untie()
-    ends.model, _ = quark.quantize(ends.bare(), quark.config_of(template, job, algorithm=False), [])
+    ends.model, _ = quark.quantize(ends.bare(), quark.config_of(family, job, algorithm=False), [])
     np.savez(output / PROOF, token_ids=proof[0].numpy(), logits=ends.logits(states.proof)[0].float().cpu().numpy())
     model = ends.bare()
-    model.quant_config = quark.config_of(template, job)
+    model.quant_config = quark.config_of(family, job)
     quark.write(model, final, job["custom_mode"])
     rest = (final / layerwise.WEIGHTS).rename(work / "rest.safetensors")
     join([*files, rest], final)

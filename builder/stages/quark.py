@@ -3,7 +3,6 @@
 import ctypes
 import gc
 import sys
-import types
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -12,35 +11,32 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from builder.stages.quark_settings import leave_out_unused_modules, scaling_what_it_can
+
 CLIP_TOKENS = 512  # of Quark's search
 CLIP_BYTES = 24 << 20
 
-# Parts of Quark that this recipe never calls, each costly or impossible to import: the first compiles C++ (and fails
-# where there is no compiler), the second parses the source of every model in transformers to find mixtures of experts.
-_UNUSED_MODULES: dict[str, dict[str, Any]] = {
-    "quark.torch.kernel.hw_emulation.extensions": {"kernel_ext": None},
-    "quark.torch.utils.llm.module_replacement.quark_experts": {},
-}
-for _name, _attributes in _UNUSED_MODULES.items():
-    sys.modules[_name] = types.ModuleType(_name)
-    vars(sys.modules[_name]).update(_attributes)
+leave_out_unused_modules()
 
 import quark.torch.algorithm.awq.awq as awq  # noqa: E402
 import quark.torch.algorithm.common as common  # noqa: E402
 import quark.torch.export.main_export.model_post_process as packing  # noqa: E402
 from quark.torch import LLMTemplate, ModelQuantizer, export_safetensors  # noqa: E402
 
+from builder.checkpoint.families import Family  # noqa: E402
 from builder.recipe import AwqSearch  # noqa: E402
 from builder.stages.awq_search import searches  # noqa: E402
 
 
-def config_of(template: str, knobs: Mapping[str, Any], algorithm: bool = True) -> Any:
+def config_of(family: Family, knobs: Mapping[str, Any], algorithm: bool = True) -> Any:
     """Quark's configuration: UINT4 per group, asymmetric. algorithm: False for rounding, whatever is asked for."""
-    return LLMTemplate.get(template).get_config(
+    config = LLMTemplate.get(family.awq_template).get_config(
         scheme=f"uint4_wo_{knobs['group_size']}",
         algorithm=knobs["quant_algo"] if algorithm and knobs["quant_algo"] != "none" else None,
         exclude_layers=list(knobs["exclude_layers"]),
     )
+    config.algo_config = scaling_what_it_can(config.algo_config, family.unscaled)
+    return config
 
 
 def quantize(

@@ -28,7 +28,7 @@ def quantize_whole(job: Mapping[str, Any], output: Path) -> None:
             logits = model(torch.from_numpy(block)[None]).logits[0].float()
             log_probabilities = logits.log_softmax(dim=-1).clamp(min=-60_000).half()
             np.save(output / ORIGINAL / f"{number}.npy", log_probabilities.numpy())
-        quantizer = ModelQuantizer(quark.config_of(family.awq_template, job))
+        quantizer = ModelQuantizer(quark.config_of(family, job))
         model = quantizer.freeze(quantizer.quantize_model(model, calibration))
         ids = measured[0][:256]
         np.savez(output / PROOF, token_ids=ids, logits=model(torch.from_numpy(ids)[None]).logits[0].float().numpy())

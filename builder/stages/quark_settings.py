@@ -1,0 +1,31 @@
+"""What Quark is told, and what is left out of it: needed before Quark is imported, and without it."""
+
+import copy
+import sys
+import types
+from collections.abc import Sequence
+from typing import Any
+
+# Parts of Quark that this recipe never calls, each costly or impossible to import: the first compiles C++ (and fails
+# where there is no compiler), the second parses the source of every model in transformers to find mixtures of experts.
+_UNUSED_MODULES: dict[str, dict[str, Any]] = {
+    "quark.torch.kernel.hw_emulation.extensions": {"kernel_ext": None},
+    "quark.torch.utils.llm.module_replacement.quark_experts": {},
+}
+
+
+def leave_out_unused_modules() -> None:
+    """Let empty modules stand in for them, before the first import of Quark."""
+    for name, attributes in _UNUSED_MODULES.items():
+        module = types.ModuleType(name)
+        vars(module).update(attributes)
+        sys.modules[name] = module
+
+
+def scaling_what_it_can(algorithms: list[Any] | None, unscaled: Sequence[str]) -> list[Any] | None:
+    """Quark's settings of its algorithms, copied, without scales between these modules and what follows them."""
+    copied = copy.deepcopy(algorithms)
+    for algorithm in copied or []:
+        if algorithm.name == "awq":
+            algorithm.scaling_layers = [part for part in algorithm.scaling_layers if part["prev_op"] not in unscaled]
+    return copied

@@ -25,13 +25,14 @@ from benchmarks.sizes import held, served
 from builder.checkpoint.checkpoint import read_folder
 from builder.checkpoint.resources import export_memory
 from builder.progress import silent
-from builder.recipe import CHATS, HELDOUT, ExportTarget
+from builder.recipe import HELDOUT, ExportTarget
 from builder.stages.quantize import PROOF_LOGITS, PROOF_TOKENS
 from builder.stages.stage import Job, run_stage
 from builder.steps import quantized_by
 
 MIB = 1 << 20
 PROMPT = 448  # with the answer, a context of 512 tokens
+SEQUENCES = 2  # of text, where a build has eight of text and conversations: memory does not grow with them
 
 
 @dataclass(frozen=True)
@@ -72,9 +73,10 @@ def expected(work: Path, vocabulary: int) -> Job:
     proof = min(PROOF_TOKENS, PROOF_LOGITS // vocabulary)
     token_ids = random.integers(300, 1800, proof)
     np.savez(work / "proof.npz", token_ids=token_ids, logits=random.random((proof, vocabulary), dtype=np.float32))
-    np.savez(work / "blocks.npz", text=random.integers(300, 1800, HELDOUT), chats=random.integers(300, 1800, CHATS))
+    sequences = random.integers(300, 1800, (SEQUENCES, HELDOUT[1]))
+    np.savez(work / "blocks.npz", text=sequences, chats=sequences[:0])
     (work / "original").mkdir()
-    for number in range(HELDOUT[0] + CHATS[0]):
+    for number in range(SEQUENCES):
         level = np.full((HELDOUT[1], vocabulary), -np.log(vocabulary), dtype=np.float16)
         np.save(work / "original" / f"{number}.npy", level)
     return {name: str(work / file) for name, file in (

@@ -4,15 +4,18 @@ Importing torch, Quark and the model builder takes most of a minute when each fa
 per family when they share a process.
 """
 
+import json
 import re
 import shutil
 import zlib
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors.numpy import load_file, save_file
 
 from builder.demo import CHECKPOINT
 from builder.progress import Report, Step, silent
@@ -151,6 +154,9 @@ PROVIDERS = ("dml", "cuda", "webgpu")
 PROVIDER_CASES = ("llama", "smollm3", "gemma3_text", "olmo3")
 HEAD_CASES = ("llama", "llama, tied, biases")
 FORMAT_CASES = ("llama, tied, biases",)
+# Exported from several files, and by the model builder's own way of loading: it gets names that are already its own.
+SPLIT_CASES = ("llama", "llama, tied, biases", "granitemoehybrid, no RoPE")
+PLAIN_CASES = ("llama", "llama, tied, biases", "olmo3")
 
 
 @dataclass(frozen=True)
@@ -234,6 +240,29 @@ def export_case(job: Job, exported: Path) -> Measured:
     return measure(exported, quantized)
 
 
+def split(checkpoint: Path, parts: Path) -> None:
+    """The same checkpoint with a file for each layer, one for the rest, and an index."""
+    shutil.copytree(checkpoint, parts, ignore=shutil.ignore_patterns("*.safetensors"))
+    tensors, files = load_file(checkpoint / "model.safetensors"), {}
+    for name in tensors:
+        layer = re.search(r"layers\.(\d+)\.", name)
+        files[name] = f"model-layer-{layer[1]}.safetensors" if layer else "model-rest.safetensors"
+    for file in set(files.values()):
+        save_file({name: tensors[name] for name in files if files[name] == file}, parts / file, {"format": "pt"})
+    (parts / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": files}))
+
+
+def export_plainly(job: Job, exported: Path) -> None:
+    """The stage with all layers in memory, as the model builder has it."""
+    from builder.stages import export
+
+    sparing, export.layer_by_layer = export.layer_by_layer, lambda *_: nullcontext()
+    try:
+        export_case(job, exported)
+    finally:
+        export.layer_by_layer = sparing
+
+
 def measure(exported: Path, quantized: Path) -> Measured:
     """Compare the export, run on the CPU, with the logits that the quantized model gave."""
     from serving.engine.oga import OgaRuntime
@@ -271,6 +300,15 @@ def prove(work: Path, name: str, case: Case) -> dict[str, Measured]:
         jobs["awq"] = {**job, "custom_mode": "awq", "quantized": str(own / "quantized-awq")}
         quantize_case(jobs["awq"])
         quantize_whole({**job, "quantized": str(own / "quantized-whole")})
+    if name in SPLIT_CASES:
+        for what in jobs.keys() & {"exact", "head", "awq"}:
+            one, several = Path(jobs[what]["quantized"]), own / f"quantized-{what}-split"
+            split(one / QUANTIZED, several / QUANTIZED)
+            shutil.copyfile(one / PROOF, several / PROOF)
+            jobs[f"{what}-split"] = {**jobs[what], "quantized": str(several)}
+    if name in PLAIN_CASES:
+        for what in jobs.keys() & {"served", "head", "awq", "cuda"}:
+            export_plainly(jobs[what], own / f"{what}-plain")
     return {what: export_case(job, own / what) for what, job in jobs.items()}
 
 

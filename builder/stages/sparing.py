@@ -1,9 +1,9 @@
 """OGA's model builder with one decoder layer in memory at a time.
 
-By itself it loads all layers, repacks all, and copies the graph with all weights before it writes any: of a model with
-7 billion parameters it holds 12 GB. Here its own loader is given the tensors of one layer, and what the graph then has of
-them moves to a file before the next layer. From there they are copied into the model that it saves. What it writes is
-the same to the byte. Only a few attributes of its classes are used, as of onnxruntime-genai 0.18.
+By itself it loads all layers, repacks them, and copies the graph with all weights before it writes any. Here its own
+loader is given the tensors of one layer, and what the graph then has of them moves to a file before the next layer; from
+there they are copied into the model that it saves, which has the same bytes. Only a few attributes of its base classes
+are used, as of onnxruntime-genai 0.18.
 """
 
 import contextlib
@@ -25,14 +25,14 @@ def layer_by_layer(checkpoint: Checkpoint, moved: Path) -> Iterator[None]:
     importlib.import_module("onnxruntime_genai.models")  # makes the next two importable
     builders, loaders = importlib.import_module("builders.base"), importlib.import_module("loaders.base")
     load_weights, load_file = builders.Model.load_weights, loaders.load_file
-    parts, renames = _parts(checkpoint), checkpoint.model.family.tensor_names
+    parts, renames = parts_of(checkpoint), checkpoint.model.family.tensor_names
 
-    def load_by_layer(model: Any, folder: str) -> _Layers:
+    def load_by_layer(model: Any, folder: str) -> LoadedInTurn:
         def load(part: int | None) -> Any:
-            loaders.load_file = lambda file: _load(Path(file), parts[part, Path(file).name], renames)
+            loaders.load_file = lambda file: load_tensors(Path(file), parts[part, Path(file).name], renames)
             return load_weights(model, folder)
 
-        return _Layers(load, checkpoint.model.shape.layers, lambda: _move(model.model.graph, moved_to))
+        return LoadedInTurn(load, checkpoint.model.shape.layers, lambda: move(model.model.graph, moved_to))
 
     with moved.open("xb") as moved_to:
         builders.Model.load_weights = load_by_layer
@@ -49,7 +49,7 @@ def told_name(name: str, renames: Collection[tuple[str, str]]) -> str:
     return name
 
 
-class _Layers:
+class LoadedInTurn:
     """Stands in for the model builder's loaded model, and yields its parts in the order of the graph."""
 
     def __init__(self, load: Callable[[int | None], Any], layers: int, move: Callable[[], None]) -> None:
@@ -70,7 +70,7 @@ class _Layers:
         self._move()
 
 
-def _parts(checkpoint: Checkpoint) -> Mapping[tuple[int | None, str], list[str]]:
+def parts_of(checkpoint: Checkpoint) -> Mapping[tuple[int | None, str], list[str]]:
     """Names of tensors by layer, None for those of no layer, and by file."""
     parts: defaultdict[tuple[int | None, str], list[str]] = defaultdict(list)
     for name, tensor in checkpoint.weights.tensors.items():
@@ -79,7 +79,7 @@ def _parts(checkpoint: Checkpoint) -> Mapping[tuple[int | None, str], list[str]]
     return parts
 
 
-def _load(file: Path, names: Collection[str], renames: Collection[tuple[str, str]]) -> dict[str, Any]:
+def load_tensors(file: Path, names: Collection[str], renames: Collection[tuple[str, str]]) -> dict[str, Any]:
     """Tensors of a file, by the names that the model builder knows. The file is mapped as long as one of them lives."""
     from safetensors import safe_open
 
@@ -89,7 +89,7 @@ def _load(file: Path, names: Collection[str], renames: Collection[tuple[str, str
         return {told_name(name, renames): content.get_tensor(name) for name in names}
 
 
-def _move(graph: Any, file: BinaryIO) -> None:
+def move(graph: Any, file: BinaryIO) -> None:
     """Write initializers that are in memory to the end of a file, and let the graph refer to it."""
     import onnx_ir
 

@@ -23,8 +23,10 @@ from tests.family_chain import (
     CASES,
     FORMAT_CASES,
     HEAD_CASES,
+    PLAIN_CASES,
     PROVIDER_CASES,
     PROVIDERS,
+    SPLIT_CASES,
     TOKENS,
     WINDOW,
     Measured,
@@ -97,6 +99,30 @@ def test_quarks_awq_format_gives_the_same_export(work: Path, measured: dict[str,
     config = json.loads((folder(work, case) / "quantized-awq" / "checkpoint" / "config.json").read_text())
     assert config["quantization_config"]["quant_method"] == "awq"
     assert measured[f"{case}: awq"].max_difference < EXACT
+
+
+@pytest.mark.parametrize("case", SPLIT_CASES)
+def test_several_files_give_the_export_that_one_gives(work: Path, case: str) -> None:
+    exports = exports_of(work, case, "-split")
+    assert exports and all(same for same in exports.values()), exports
+
+
+@pytest.mark.parametrize("case", PLAIN_CASES)
+def test_an_export_layer_by_layer_has_the_bytes_of_one_with_all_layers_in_memory(work: Path, case: str) -> None:
+    exports = exports_of(work, case, "-plain")
+    assert exports and all(same for same in exports.values()), exports
+
+
+def exports_of(work: Path, case: str, way: str) -> dict[str, bool]:
+    """Whether each export that was also made another way has the same model, to the byte."""
+    others = [path for path in folder(work, case).glob(f"*{way}") if (path / "model.onnx").exists()]
+    return {
+        other.name: all(
+            (other / file).read_bytes() == (other.with_name(other.name.removesuffix(way)) / file).read_bytes()
+            for file in ("model.onnx", "model.onnx.data")
+        )
+        for other in others
+    }
 
 
 @pytest.mark.parametrize("case", FORMAT_CASES)

@@ -9,7 +9,6 @@ take back; anonymous memory is what it cannot.
 """
 
 import argparse
-import shutil
 import tempfile
 import threading
 import time

@@ -1,9 +1,9 @@
 """OGA's model builder with one decoder layer in memory at a time.
 
 By itself it loads all layers, repacks them, and copies the graph with all weights before it writes any. Here its own
-loader is given the tensors of one layer, and what the graph then has of them moves to a file before the next layer; from
-there they are copied into the model that it saves, which has the same bytes. Only a few attributes of its base classes
-are used, as of onnxruntime-genai 0.18.
+loader is given the tensors of one layer, and what the graph then has of them moves to a file before the next layer;
+from there they are copied into the model that it saves, which has the same bytes. Only a few attributes of its base
+classes are used, as of onnxruntime-genai 0.18.
 """
 
 import contextlib
@@ -23,7 +23,8 @@ _LAYER = re.compile(r"(?:^|\.)layers\.(\d+)\.")
 def layer_by_layer(checkpoint: Checkpoint, moved: Path) -> Iterator[None]:
     """Let the model builder load this checkpoint so. moved: the file to make, needed until the model is saved."""
     importlib.import_module("onnxruntime_genai.models")  # makes the next two importable
-    builders, loaders = importlib.import_module("builders.base"), importlib.import_module("loaders.base")
+    builders: Any = importlib.import_module("builders.base")
+    loaders: Any = importlib.import_module("loaders.base")
     load_weights, load_file = builders.Model.load_weights, loaders.load_file
     parts, renames = parts_of(checkpoint), checkpoint.model.family.tensor_names
 

@@ -1,4 +1,4 @@
-"""What the model builder's loader is given, a layer at a time. test_family_chain.py shows that the export is the same."""
+"""What the model builder's loader is given. That the export is the same shows test_family_chain.py."""
 
 import json
 from pathlib import Path

@@ -52,8 +52,10 @@ def ran(module: str, job: Job, log: Path) -> Ran:
 
     def watch() -> None:
         nonlocal most
-        while not ended.wait(0.02):
-            most = max([most, *(held(child.pid, "RssAnon") for child in psutil.Process().children())])
+        while not (children := psutil.Process().children()):
+            ended.wait(0.1)
+        while not ended.wait(0.05):
+            most = max(most, held(children[0].pid, "RssAnon"))
 
     watcher = threading.Thread(target=watch)
     watcher.start()
@@ -89,7 +91,7 @@ def rows(name: str, quantized: Path, work: Path) -> Iterator[str]:
     knobs = {**quantized_by(checkpoint.quantization), **asdict(ExportTarget()), "checkpoint": str(quantized)}
     exported = work / "exported"
     exporting = ran("builder.stages.export", {**knobs, "quantized": str(quantized), "output": str(exported)}, log)
-    yield f"| {name} | export | {exporting} | {export_memory(checkpoint, ExportTarget()) // MIB:,} |"
+    yield f"| {name} | export | {exporting} | {export_memory(checkpoint.model.shape, ExportTarget()) // MIB:,} |"
 
     job = {**knobs, "exported": str(exported), **expected(work, checkpoint.model.shape.vocabulary)}
     yield f"| {name} | verify | {ran('builder.stages.verify', job, log)} | |"

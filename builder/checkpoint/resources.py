@@ -13,7 +13,7 @@ _PIECES = 60 << 20  # of AWQ's clip search, with what they are compared with
 _COPIES = 4  # of logits, and of a layer's weights, that are held at once or that the allocator does not give back
 _MEASURED_AT_ONCE = HELDOUT[1]  # tokens
 _FOUR_BITS = 0.53 + 0.03  # bytes per weight: with a 16-bit scale and a zero point per 128, and what is not quantized
-_EXPORTER = 450 << 20  # of the process that exports, with torch and OGA's model builder imported
+_EXPORTER = 480 << 20  # of the process that exports, with torch and OGA's model builder imported
 _REPACKED = 34  # bytes per weight of a linear that is repacked: the model builder has its numbers as int64, in copies
 
 

@@ -22,7 +22,7 @@ import psutil
 from benchmarks.random_checkpoint import SIZES, random_quantized
 from benchmarks.sizes import held, served
 from builder.checkpoint.checkpoint import read_folder
-from builder.checkpoint.resources import export_memory
+from builder.checkpoint.resources import export_memory, verify_memory
 from builder.progress import silent
 from builder.recipe import HELDOUT, ExportTarget
 from builder.stages.quantize import PROOF_LOGITS, PROOF_TOKENS
@@ -94,7 +94,8 @@ def rows(name: str, quantized: Path, work: Path) -> Iterator[str]:
     yield f"| {name} | export | {exporting} | {export_memory(checkpoint.model.shape, ExportTarget()) // MIB:,} |"
 
     job = {**knobs, "exported": str(exported), **expected(work, checkpoint.model.shape.vocabulary)}
-    yield f"| {name} | verify | {ran('builder.stages.verify', job, log)} | |"
+    estimate = verify_memory(checkpoint.model.shape, knobs["group_size"], ExportTarget())
+    yield f"| {name} | verify | {ran('builder.stages.verify', job, log)} | {estimate // MIB:,} |"
 
     answered = served(exported, PROMPT)
     speed = f"prefill {answered.prefill:.0f}, decode {answered.decode:.1f} tokens/s"

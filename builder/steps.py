@@ -61,7 +61,7 @@ def export_step(quantized: Fetched, target: ExportTarget, output: Path, report: 
     """
     refuse_existing("-o", output)
     knobs, folder = quantized_by(quantized.checkpoint.quantization), quantized.checkpoint.path
-    check_export_memory(quantized.checkpoint.model.shape, target)
+    check_export_memory(quantized.checkpoint.model.shape, knobs["group_size"], target)
     with staging(quantized, output.parent) as work:
         log = work / "build.log"
         job = {**knobs, **asdict(target), "checkpoint": str(folder)}

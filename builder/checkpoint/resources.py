@@ -14,6 +14,8 @@ _COPIES = 4  # of logits, and of a layer's weights, that are held at once or tha
 _MEASURED_AT_ONCE = HELDOUT[1]  # tokens
 _FOUR_BITS = 0.53 + 0.03  # bytes per weight: with a 16-bit scale and a zero point per 128, and what is not quantized
 _EXPORTER = 480 << 20  # of the process that exports, with torch and OGA's model builder imported
+_VERIFIER = 440 << 20  # of the process that verifies, with transformers' tokenizer and OGA
+_HEAD_BYTES = {4: 0.6, 8: 1.1, 16: 4.0}  # per weight of the output layer, by its bits
 _REPACKED = 34  # bytes per weight of a linear that is repacked: the model builder has its numbers as int64, in copies
 
 
@@ -44,11 +46,22 @@ def export_memory(shape: Shape, target: ExportTarget) -> int:
     Embeddings and output layer stay mapped. Of the layers one is repacked, a linear at a time, while the one before it
     is still there; at the end the output layer is turned around and cast.
     """
-    attention = shape.hidden * shape.head_size * 2 * (shape.heads + shape.kv_heads)
     linear = shape.hidden * max(shape.intermediate, shape.heads * shape.head_size)
-    layers = 2 * int((attention + 3 * shape.hidden * shape.intermediate) * _FOUR_BITS)
-    head = 2 * shape.embeddings * _float_bytes(target)
+    layers = 2 * int(_linears(shape) * _FOUR_BITS)
+    head = 2 * shape.embeddings * (4 if target.execution_provider == "cpu" else 2)
     return _EXPORTER + 2 * shape.tables + max(_REPACKED * linear + layers, head)
+
+
+def verify_memory(shape: Shape, group_size: int, target: ExportTarget) -> int:
+    """Bytes that verification holds at its peak; fitted to benchmarks/export_memory.py.
+
+    The model is loaded as it is served, with float32 embeddings and scales, and answers a sequence of held-out text.
+    """
+    numbers = shape.layers * _linears(shape)
+    model = numbers // 2 + 5 * numbers // group_size + int(shape.embeddings * (4 + _HEAD_BYTES[target.lm_head_bits]))
+    cache = 2 * 4 * shape.layers * shape.kv_heads * shape.head_size * HELDOUT[1]
+    logits = _COPIES * 4 * shape.vocabulary * HELDOUT[1]
+    return _VERIFIER + model + cache + logits
 
 
 def disk(checkpoint: Checkpoint, recipe: QuantRecipe, target: ExportTarget) -> dict[str, int]:
@@ -58,14 +71,14 @@ def disk(checkpoint: Checkpoint, recipe: QuantRecipe, target: ExportTarget) -> d
     """
     shape, size = checkpoint.model.shape, _BYTES[checkpoint.weights.loaded_type(recipe.data_type)]
     linears = (checkpoint.weights.parameters - shape.tables) * _FOUR_BITS
-    head_bytes = {4: 0.6, 8: 1.1, 16: 4.0}[target.lm_head_bits]
     return {
         "calibrate": 1 << 20,
         "quantize": int(linears + shape.tables * size + _MEASURED_TOKENS * shape.vocabulary * 2) + (64 << 20),
-        "export": int(2 * linears + shape.embeddings * (4 + 4 + 4 + head_bytes)) + (16 << 20),
+        "export": int(2 * linears + shape.embeddings * (4 + 4 + 4 + _HEAD_BYTES[target.lm_head_bits])) + (16 << 20),
     }
 
 
-def _float_bytes(target: ExportTarget) -> int:
-    """Of a value that the export has not quantized."""
-    return 4 if target.execution_provider == "cpu" else 2
+def _linears(shape: Shape) -> int:
+    """Weights of a decoder layer."""
+    attention = 2 * shape.head_size * (shape.heads + shape.kv_heads)
+    return shape.hidden * (attention + 3 * shape.intermediate)

@@ -61,7 +61,7 @@ def verify_memory(shape: Shape, group_size: int, target: ExportTarget) -> int:
     numbers = shape.layers * _linears(shape)
     model = numbers // 2 + 8 * numbers // group_size + int(shape.embeddings * (4 + _HEAD_BYTES[target.lm_head_bits]))
     cache = 2 * 4 * shape.layers * shape.kv_heads * shape.head_size * HELDOUT[1]
-    logits = _COPIES * 4 * shape.vocabulary * HELDOUT[1]
+    logits = 3 * 4 * shape.vocabulary * HELDOUT[1]
     return _VERIFIER + model + cache + logits
 
 

@@ -14,10 +14,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from benchmarks.random_checkpoint import LLAMA, Size, random_checkpoint
 from builder.build import Plan, prove
 from builder.checkpoint.checkpoint import read_folder
 from builder.checkpoint.resources import peak_memory
-from builder.demo import CHECKPOINT as DEMO
 from builder.progress import silent
 from builder.recipe import ExportTarget, QuantRecipe
 
@@ -30,28 +30,21 @@ SIZES = {
 }
 
 
-def random_llama(folder: Path, millions: int) -> Path:
-    """A checkpoint of random parameters in bfloat16, with the demo's tokenizer."""
-    import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
-
+def size(millions: int) -> Size:
+    """A llama of that many parameters."""
     hidden, intermediate, layers, vocabulary = SIZES[millions]
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=vocabulary, hidden_size=hidden, intermediate_size=intermediate, num_hidden_layers=layers,
-        num_attention_heads=hidden // 64, num_key_value_heads=hidden // 64, tie_word_embeddings=True,
-    )  # fmt: skip
-    LlamaForCausalLM(config).to(torch.bfloat16).save_pretrained(folder)
-    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
-        shutil.copy(DEMO / name, folder / name)
-    return folder
+    return Size(f"{millions} M", {
+        **LLAMA, "vocab_size": vocabulary, "hidden_size": hidden, "intermediate_size": intermediate,
+        "num_hidden_layers": layers, "num_attention_heads": hidden // 64, "num_key_value_heads": hidden // 64,
+        "tie_word_embeddings": True,
+    })  # fmt: skip
 
 
 def checkpoints(sizes: list[int], folders: list[Path], work: Path) -> Iterator[Path]:
     """The folders named, and random ones made one at a time."""
     yield from folders
     for millions in sizes:
-        yield random_llama(work / f"{millions}M", millions)
+        yield random_checkpoint(work / f"{millions}M", size(millions))
         shutil.rmtree(work / f"{millions}M")
 
 

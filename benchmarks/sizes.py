@@ -11,7 +11,6 @@ tokens with 64, without guesses, and the second of two such answers counts.
 """
 
 import argparse
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -25,6 +24,7 @@ from typing import Any
 import numpy as np
 import psutil
 
+from benchmarks.random_checkpoint import SIZES, random_checkpoint
 from builder.checkpoint.checkpoint import read_folder
 from builder.demo import CHECKPOINT as DEMO
 from builder.kept.artifact import read_manifest
@@ -33,40 +33,6 @@ from serving.engine.wire import Batch
 from serving.types import Chunk, EngineSettings, SamplingOptions, TokenIds
 
 PROMPT, ANSWER = 256, 64
-LLAMA = {"model_type": "llama", "bos_token_id": 0, "eos_token_id": 2}
-QWEN = {"model_type": "qwen2", "bos_token_id": 0, "eos_token_id": 2, "rope_theta": 1e6}
-
-
-@dataclass(frozen=True)
-class Size:
-    """Whose shapes they are, config.json, and the group that divides them."""
-
-    like: str
-    config: dict[str, object]
-    group: int = 128
-
-
-SIZES = {
-    "tiny": Size("a model for tests", {
-        **LLAMA, "vocab_size": 2048, "hidden_size": 128, "intermediate_size": 384, "num_hidden_layers": 2,
-        "num_attention_heads": 2, "num_key_value_heads": 2, "tie_word_embeddings": True,
-    }),
-    "135M": Size("SmolLM2-135M", {
-        **LLAMA, "vocab_size": 49152, "hidden_size": 576, "intermediate_size": 1536, "num_hidden_layers": 30,
-        "num_attention_heads": 9, "num_key_value_heads": 3, "tie_word_embeddings": True,
-        "max_position_embeddings": 8192,
-    }, group=64),
-    "0.5B": Size("Qwen2.5-0.5B", {
-        **QWEN, "vocab_size": 151936, "hidden_size": 896, "intermediate_size": 4864, "num_hidden_layers": 24,
-        "num_attention_heads": 14, "num_key_value_heads": 2, "tie_word_embeddings": True,
-        "max_position_embeddings": 32768,
-    }),
-    "1.1B": Size("TinyLlama-1.1B", {
-        **LLAMA, "vocab_size": 32000, "hidden_size": 2048, "intermediate_size": 5632, "num_hidden_layers": 22,
-        "num_attention_heads": 32, "num_key_value_heads": 4, "tie_word_embeddings": False,
-        "max_position_embeddings": 2048,
-    }),
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -93,24 +59,27 @@ class Built:
 
 @dataclass(frozen=True)
 class Served:
-    """memory: resident bytes of the engine's process after the answers; prefill, decode: tokens/s."""
+    """Of the engine's process. prefill, decode: tokens/s.
 
+    loading: seconds until it can answer. memory: resident bytes after the answers. peak, anonymous: at their most, with
+    pages of files that are mapped, and after the answers without.
+    """
+
+    loading: float
     memory: int
+    peak: int
+    anonymous: int
     prefill: float
     decode: float
 
 
-def random_checkpoint(folder: Path, size: Size) -> Path:
-    """Random parameters in bfloat16, with the demo's tokenizer."""
-    import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
-
-    torch.manual_seed(0)
-    config = AutoConfig.for_model(**size.config)
-    AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16).save_pretrained(folder)
-    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
-        shutil.copy(DEMO / name, folder / name)
-    return folder
+def held(process: int, kind: str) -> int:
+    """Bytes of a process that Linux counts as `kind` in /proc/PID/status; 0 once it is gone, or elsewhere."""
+    try:
+        status = Path(f"/proc/{process}/status").read_text(encoding="utf-8")
+        return int(status.partition(f"{kind}:")[2].split()[0]) << 10
+    except (OSError, IndexError):
+        return 0
 
 
 def size_of(folder: Path) -> int:
@@ -149,17 +118,20 @@ def built(checkpoint: str, models: Path, recipe: list[str]) -> Built:
     return Built(folder, read_manifest(folder), seconds, most)
 
 
-def served(folder: Path) -> Served:
-    """Two answers by an engine in a process of its own, as `python app.py` has it."""
-    token_ids = np.random.default_rng(0).integers(300, 1800, PROMPT).astype(np.int32)
+def served(folder: Path, prompt: int = PROMPT) -> Served:
+    """Two answers by an engine in a process of its own, as `python app.py` has it, to `prompt` tokens each."""
+    token_ids = np.random.default_rng(0).integers(300, 1800, prompt).astype(np.int32)
+    begun = time.perf_counter()
     with EngineProcess.load(folder, EngineSettings(guess=False)) as engine:
+        loading = time.perf_counter() - begun
         engine.prompt = replace(engine.prompt, fixed_end_ids=frozenset())  # every answer has its 64 tokens
         for first in (301, 302):  # nothing of the second prompt is cached
             token_ids[0] = first
             last = last_chunk(engine, token_ids)
         [process] = psutil.Process().children()
-        memory = process.memory_info().rss
-    return Served(memory, PROMPT / last.prefill_seconds, (ANSWER - 1) / last.decode_seconds)
+        memory, peak, anonymous = (held(process.pid, kind) for kind in ("VmRSS", "VmHWM", "RssAnon"))
+    prefill, decode = prompt / last.prefill_seconds, (ANSWER - 1) / last.decode_seconds
+    return Served(loading, memory, peak, anonymous, prefill, decode)
 
 
 def last_chunk(engine: EngineProcess, token_ids: TokenIds) -> Chunk:

@@ -12,7 +12,7 @@ from typing import Any
 
 from builder.build import clear, quantize, staging
 from builder.checkpoint.checkpoint import Fetched, read
-from builder.checkpoint.preflight import check
+from builder.checkpoint.preflight import check, check_export_memory
 from builder.checkpoint.quantization import Quantization
 from builder.checkpoint.source import locate, parse_source
 from builder.errors import BuildError, SourceError
@@ -63,6 +63,7 @@ def export_step(quantized: Fetched, target: ExportTarget, output: Path, report: 
     """
     refuse_existing("-o", output)
     knobs, folder = quantized_by(quantized.checkpoint.quantization), quantized.checkpoint.path
+    check_export_memory(quantized.checkpoint.model.shape, knobs["group_size"], target)
     with staging(quantized, output.parent) as work:
         log = work / "build.log"
         job = {**knobs, **asdict(target), "checkpoint": str(folder)}

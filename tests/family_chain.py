@@ -4,21 +4,25 @@ Importing torch, Quark and the model builder takes most of a minute when each fa
 per family when they share a process.
 """
 
+import json
 import re
 import shutil
 import zlib
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors.numpy import load_file, save_file
 
 from builder.demo import CHECKPOINT
 from builder.progress import Report, Step, silent
 from builder.stages.quantize import CHECKPOINT as QUANTIZED
 from builder.stages.quantize import PROOF
 from builder.stages.stage import Job, run_stage, stage_main
+from tests.builder.stages.whole_model import quantize_whole
 
 TOKENS = 192  # more than any window below
 WINDOW = 48
@@ -151,6 +155,13 @@ PROVIDERS = ("dml", "cuda", "webgpu")
 PROVIDER_CASES = ("llama", "smollm3", "gemma3_text", "olmo3")
 HEAD_CASES = ("llama", "llama, tied, biases")
 FORMAT_CASES = ("llama, tied, biases",)
+# Exported from one file too, and by the model builder's own way of loading: it gets names that are already its own.
+JOINED_CASES = ("llama", "llama, tied, biases", "granitemoehybrid, no RoPE")
+PLAIN_CASES = ("llama", "llama, tied, biases", "olmo3")
+# Quantized by Quark with the whole model in memory too: grouped queries, a tied head, two kinds of rotary embedding.
+WHOLE_CASES = ("llama", "llama, tied, biases", "gemma3_text")
+DEMO = "demo"
+WHOLE_ALGORITHMS = ("awq", "gptq", "none")
 
 
 @dataclass(frozen=True)
@@ -218,6 +229,19 @@ def quantize_case(job: Job) -> None:
     quantize({**job, "layers": str(layers), "output": job["quantized"]}, silent)
 
 
+def quantize_demo(work: Path) -> None:
+    """The demo, as its recipe has it."""
+    folder(work, DEMO).mkdir()
+    quantize_both({**job_of(work, DEMO), "checkpoint": str(CHECKPOINT), "group_size": 128}, folder(work, DEMO), "awq")
+
+
+def quantize_both(job: Job, own: Path, algorithm: str) -> None:
+    """Quark's own searches, a layer at a time and with the whole model in memory: layered-* and whole-*."""
+    job = {**job, "quant_algo": algorithm, "awq_search": "quark"}
+    quantize_case({**job, "quantized": str(own / f"layered-{algorithm}")})
+    quantize_whole(job, own / f"whole-{algorithm}")
+
+
 def export_case(job: Job, exported: Path) -> Measured:
     """What the build's stage does, and how its result compares with the quantized model."""
     from builder.stages.export import export
@@ -225,6 +249,24 @@ def export_case(job: Job, exported: Path) -> Measured:
     quantized = Path(job["quantized"])
     export({**job, "quantized": str(quantized / QUANTIZED), "output": str(exported)}, silent)
     return measure(exported, quantized)
+
+
+def join_files(checkpoint: Path, whole: Path) -> None:
+    """The same checkpoint in one file, without an index."""
+    shutil.copytree(checkpoint, whole, ignore=shutil.ignore_patterns("*.safetensors*"))
+    tensors = {name: tensor for file in checkpoint.glob("*.safetensors") for name, tensor in load_file(file).items()}
+    save_file(tensors, whole / "model.safetensors", {"format": "pt"})
+
+
+def export_plainly(job: Job, exported: Path) -> None:
+    """The stage with all layers in memory, as the model builder has it."""
+    from builder.stages import export
+
+    sparing, export.layer_by_layer = export.layer_by_layer, lambda *_: nullcontext()
+    try:
+        export_case(job, exported)
+    finally:
+        export.layer_by_layer = sparing
 
 
 def measure(exported: Path, quantized: Path) -> Measured:
@@ -263,6 +305,18 @@ def prove(work: Path, name: str, case: Case) -> dict[str, Measured]:
     if name in FORMAT_CASES:
         jobs["awq"] = {**job, "custom_mode": "awq", "quantized": str(own / "quantized-awq")}
         quantize_case(jobs["awq"])
+    if name in WHOLE_CASES:
+        for algorithm in WHOLE_ALGORITHMS:
+            quantize_both(job, own, algorithm)
+    if name in JOINED_CASES:
+        for what in jobs.keys() & {"exact", "head", "awq"}:
+            several, one = Path(jobs[what]["quantized"]), own / f"quantized-{what}-joined"
+            join_files(several / QUANTIZED, one / QUANTIZED)
+            shutil.copyfile(several / PROOF, one / PROOF)
+            jobs[f"{what}-joined"] = {**jobs[what], "quantized": str(one)}
+    if name in PLAIN_CASES:
+        for what in jobs.keys() & {"served", "head", "awq", "cuda"}:
+            export_plainly(jobs[what], own / f"{what}-plain")
     return {what: export_case(job, own / what) for what, job in jobs.items()}
 
 
@@ -273,6 +327,7 @@ def chain(job: Job, report: Report) -> Job:
     torch.set_num_threads(1)  # these matrices are too small to be shared
     work = Path(job["work"])
     make_blocks(work)
+    quantize_demo(work)
     found: dict[str, Measured] = {}
     for done, (name, case) in enumerate(CASES.items()):
         report(Step("families", done, len(CASES), name))

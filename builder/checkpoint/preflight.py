@@ -7,7 +7,7 @@ from pathlib import Path
 from builder.checkpoint import told
 from builder.checkpoint.checkpoint import Checkpoint
 from builder.checkpoint.model import Shape
-from builder.checkpoint.resources import disk, peak_memory
+from builder.checkpoint.resources import disk, export_memory, peak_memory, verify_memory
 from builder.errors import BuildError, SourceError, UnsupportedModel
 from builder.recipe import ExportTarget, QuantRecipe
 from serving.hardware import available_memory
@@ -20,6 +20,7 @@ def check(checkpoint: Checkpoint, recipe: QuantRecipe, target: ExportTarget, out
     check_settings(checkpoint, recipe)
     check_disk(checkpoint, recipe, target, output)
     check_memory(checkpoint, recipe)
+    check_export_memory(checkpoint.model.shape, recipe.group_size, target)
 
 
 def check_settings(checkpoint: Checkpoint, recipe: QuantRecipe) -> None:
@@ -74,6 +75,18 @@ def check_memory(checkpoint: Checkpoint, recipe: QuantRecipe) -> None:
             f"quantizing needs about {needed >> 20} MiB of memory and {free >> 20} MiB are free: close other programs, "
             f"try a lower --num-calib-data{less}, or build on another machine and copy the finished folder here."
         )
+
+
+def check_export_memory(shape: Shape, group_size: int, target: ExportTarget) -> None:
+    """What comes after quantizing fits into what memory is free now. Raises BuildError."""
+    stages = {"exporting": export_memory(shape, target), "verification": verify_memory(shape, group_size, target)}
+    free = available_memory()
+    for stage, needed in stages.items():
+        if free < needed:
+            raise BuildError(
+                f"{stage} needs about {needed >> 20} MiB of memory and {free >> 20} MiB are free: close other "
+                "programs, or build on another machine and copy the finished folder here."
+            )
 
 
 def check_disk(checkpoint: Checkpoint, recipe: QuantRecipe, target: ExportTarget, output: Path) -> None:

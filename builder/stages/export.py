@@ -12,7 +12,7 @@ import runpy
 import shutil
 import sys
 import tempfile
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from io import TextIOBase
 from pathlib import Path
 from typing import Any, TextIO
@@ -23,9 +23,10 @@ from builder.checkpoint.model import Model
 from builder.progress import Report, Step
 from builder.stages.graph import UNTOUCHED, check_graph, mend_graph, quantized_by_quark, read_graph
 from builder.stages.layers import model_class
+from builder.stages.sparing import layer_by_layer
 from builder.stages.stage import Job, stage_main
 
-_PROGRESS = re.compile(r"^(Unpacking and repacking|Reading) layer (\d+)", re.MULTILINE)
+_PROGRESS = re.compile(r"^Reading layer (\d+)", re.MULTILINE)
 # The model builder's classes by the architecture that it is told, where layers of ours may take their place.
 _CLASSES = {
     "LlamaForCausalLM": "LlamaModel",
@@ -51,7 +52,7 @@ def export(job: Job, report: Report) -> Job:
         options = (f"{name}={value}" for name, value in builder_options(job).items())
         sys.argv = ["builder", *arguments, "--extra_options", *options]
         log = _LayerCounter(sys.stdout, model.shape.layers, report)
-        with contextlib.redirect_stdout(log), taught(model):
+        with contextlib.redirect_stdout(log), taught(model), layer_by_layer(checkpoint, Path(scratch) / "moved"):
             runpy.run_module("onnxruntime_genai.models.builder", run_name="__main__", alter_sys=True)
 
     # 2. What it cannot be told.
@@ -93,25 +94,7 @@ def stage_copy(checkpoint: Checkpoint, copy: Path) -> Path:
     for file in checkpoint.path.iterdir():
         if file.name != "config.json":
             _link(file, copy / file.name)
-    if renames := checkpoint.model.family.tensor_names:
-        for file in copy.glob("*.safetensors"):
-            _rename_tensors(file, renames)
     return copy
-
-
-def told_name(name: str, renames: Collection[tuple[str, str]]) -> str:
-    """What the model builder calls a tensor: the renames follow one another."""
-    for part, replacement in renames:
-        name = name.replace(part, replacement)
-    return name
-
-
-def _rename_tensors(file: Path, renames: Collection[tuple[str, str]]) -> None:
-    from safetensors.torch import load_file, save_file
-
-    tensors = {told_name(name, renames): tensor for name, tensor in load_file(file).items()}
-    file.unlink()  # a link: the checkpoint's own file stays
-    save_file(tensors, file)
 
 
 def _link(file: Path, link: Path) -> None:
@@ -158,9 +141,8 @@ class _LayerCounter(TextIOBase):
         self._log, self._layers, self._report = log, layers, report
 
     def write(self, text: str) -> int:
-        for what, layer in _PROGRESS.findall(text):
-            done = int(layer) + (self._layers if what == "Reading" else 0)
-            self._report(Step("export", done, 2 * self._layers + 1, f"{what.lower()} layer {layer}"))
+        for layer in _PROGRESS.findall(text):
+            self._report(Step("export", int(layer), self._layers + 1, f"layer {int(layer) + 1} of {self._layers}"))
         return self._log.write(text)
 
     def flush(self) -> None:

@@ -13,13 +13,14 @@ import pytest
 from builder import demo
 from builder.checkpoint.checkpoint import Checkpoint, read_folder
 from builder.checkpoint.model import Shape
-from builder.checkpoint.preflight import check, check_disk, check_memory
+from builder.checkpoint.preflight import check, check_disk, check_export_memory, check_memory
 from builder.checkpoint.refused import REFUSED
-from builder.checkpoint.resources import disk, peak_memory
+from builder.checkpoint.resources import disk, export_memory, peak_memory, verify_memory
 from builder.checkpoint.weights import Tensor, Weights
 from builder.errors import BuildError, SourceError, UnsupportedModel
 from builder.recipe import ExportTarget, GroupSize, QuantRecipe
 from serving.hardware import available_memory
+from tests.conftest import Stages
 
 CONFIG = {
     "vocab_size": 1856,
@@ -279,6 +280,38 @@ def test_memory_grows_with_what_is_loaded_and_with_the_calibration() -> None:
     assert peak_memory(model_of(3000), long) > small
     assert peak_memory(model_of(3000), replace(long, quant_algo="none")) < peak_memory(model_of(3000), long)
     assert peak_memory(model_of(100), recipe, mapped=False) <= peak_memory(model_of(100), recipe)
+
+
+def test_an_export_that_would_not_fit_is_refused_before_anything_is_quantized() -> None:
+    shape = model_of(100).model.shape
+    check_export_memory(replace(shape, vocabulary=1000, layers=2), 128, ExportTarget())
+    tokens = available_memory() // (4 * shape.hidden)
+    with pytest.raises(BuildError, match=r"exporting needs about \d+ MiB of memory and \d+ MiB are free"):
+        check_export_memory(replace(shape, vocabulary=tokens), 128, ExportTarget())
+    layers = shape.layers * available_memory() // verify_memory(shape, 128, ExportTarget()) + shape.layers
+    with pytest.raises(BuildError, match=r"verification needs about \d+ MiB of memory and \d+ MiB are free"):
+        check_export_memory(replace(shape, layers=layers), 128, ExportTarget())
+
+
+def test_memory_of_an_export_follows_a_layer_and_the_vocabulary_and_not_the_number_of_layers() -> None:
+    target, shape = ExportTarget(), model_of(100).model.shape
+    needed = export_memory(shape, target)
+    assert export_memory(replace(shape, layers=80), target) == needed
+    assert export_memory(replace(shape, intermediate=2 * 11_008), target) > 1.5 * needed
+    large = replace(shape, vocabulary=256_000)
+    tables = 2 * 2 * 224_000 * 4096  # both are mapped in 16 bits
+    assert export_memory(large, target) > needed + tables
+    assert export_memory(large, target) > export_memory(large, ExportTarget(execution_provider="dml"))
+
+
+def test_the_memory_of_a_real_export_is_what_was_estimated(stages: Stages) -> None:
+    shape, target = read_folder(demo.CHECKPOINT).model.shape, ExportTarget()
+    for stage, estimate in {
+        "export": export_memory(shape, target),
+        "verify": verify_memory(shape, 128, target),
+    }.items():
+        peak = stages.kept[stage].result["peak_memory"]
+        assert 0.5 * estimate < peak < 1.1 * estimate, stage  # most of it are libraries, which differ
 
 
 def test_disk_grows_with_what_stays_in_16_or_32_bits() -> None:

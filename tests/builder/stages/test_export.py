@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save_file
 
 from builder.checkpoint.checkpoint import read_folder
 from builder.stages.export import builder_options, limit_context, stage_copy
@@ -94,21 +94,6 @@ def test_weights_are_copied_where_there_are_no_hard_links(quantized: Path, monke
     copy = staged(quantized) / "model.safetensors"
     assert not copy.samefile(quantized / "model.safetensors")
     assert copy.read_bytes() == (quantized / "model.safetensors").read_bytes()
-
-
-def test_tensors_are_renamed_in_the_copy_only(quantized: Path) -> None:
-    name, told = "model.layers.0.shared_mlp.input_linear.weight", "model.layers.0.mlp.gate_up_proj.weight"
-    save_file({name: np.ones(3, np.float32)}, quantized / "model.safetensors")
-    granite = {
-        "model_type": "granitemoehybrid",
-        "shared_intermediate_size": 4,
-        "sliding_window": None,
-        "layer_types": ["attention"],
-    }
-    renamed = load_file(staged(quantized, **granite) / "model.safetensors")
-    assert set(renamed) == {told}
-    assert renamed[told].tolist() == [1, 1, 1]
-    assert set(load_file(quantized / "model.safetensors")) == {name}
 
 
 # What is mended

@@ -7,6 +7,7 @@ import json
 import os
 import re
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -19,13 +20,19 @@ from serving.engine.oga import OgaRuntime
 from serving.engine.prefix import prefill_cuts
 from serving.engine.runtime import PREFILL_CHUNK
 from serving.folder import ModelFolder
+from builder.stages.quantize import CHECKPOINT as QUANTIZED
 from tests.family_chain import (
     CASES,
+    DEMO,
     FORMAT_CASES,
     HEAD_CASES,
+    PLAIN_CASES,
     PROVIDER_CASES,
     PROVIDERS,
+    SPLIT_CASES,
     TOKENS,
+    WHOLE_ALGORITHMS,
+    WHOLE_CASES,
     WINDOW,
     Measured,
     folder,
@@ -99,14 +106,51 @@ def test_quarks_awq_format_gives_the_same_export(work: Path, measured: dict[str,
     assert measured[f"{case}: awq"].max_difference < EXACT
 
 
-@pytest.mark.parametrize("case", FORMAT_CASES)
-def test_a_search_in_pieces_finds_the_same_bits(work: Path, measured: dict[str, Measured], case: str) -> None:
-    one, other = (
-        load_file(folder(work, case) / name / "checkpoint" / "model.safetensors")
-        for name in ("quantized", "quantized-whole")
-    )
-    assert set(one) == set(other)
-    assert all(np.array_equal(one[name], other[name]) for name in one)
+@pytest.mark.parametrize("case", SPLIT_CASES)
+def test_several_files_give_the_export_that_one_gives(work: Path, case: str) -> None:
+    exports = exports_of(work, case, "-split")
+    assert exports and all(same for same in exports.values()), exports
+
+
+@pytest.mark.parametrize("case", PLAIN_CASES)
+def test_an_export_layer_by_layer_has_the_bytes_of_one_with_all_layers_in_memory(work: Path, case: str) -> None:
+    exports = exports_of(work, case, "-plain")
+    assert exports and all(same for same in exports.values()), exports
+
+
+def exports_of(work: Path, case: str, way: str) -> dict[str, bool]:
+    """Whether each export that was also made another way has the same model, to the byte."""
+    others = [path for path in folder(work, case).glob(f"*{way}") if (path / "model.onnx").exists()]
+    return {
+        other.name: all(
+            (other / file).read_bytes() == (other.with_name(other.name.removesuffix(way)) / file).read_bytes()
+            for file in ("model.onnx", "model.onnx.data")
+        )
+        for other in others
+    }
+
+
+@pytest.mark.parametrize(
+    ("case", "algorithm"), [*product(WHOLE_CASES, WHOLE_ALGORITHMS), (DEMO, "awq")], ids=lambda value: str(value)
+)
+def test_a_layer_at_a_time_gives_the_bits_of_quark_with_the_whole_model(work: Path, case: str, algorithm: str) -> None:
+    layered, whole = (folder(work, case) / f"{way}-{algorithm}" for way in ("layered", "whole"))
+    found, expected = tensors(layered / QUANTIZED), tensors(whole / QUANTIZED)
+    assert len(list((layered / QUANTIZED).glob("*.safetensors"))) > 2 and len(expected) > 20
+    assert found == expected
+    config = (json.loads((way / QUANTIZED / "config.json").read_text()) for way in (layered, whole))
+    assert next(config) == next(config)
+    for name in ("proof.npz", *(f"original/{file.name}" for file in (whole / "original").iterdir())):
+        assert (layered / name).read_bytes() == (whole / name).read_bytes(), name
+
+
+def tensors(checkpoint: Path) -> dict[str, tuple[str, tuple[int, ...], bytes]]:
+    """Every tensor of a checkpoint: type, shape, and content."""
+    found = {}
+    for file in checkpoint.glob("*.safetensors"):
+        for name, value in load_file(file).items():
+            found[name] = (str(value.dtype), value.shape, value.tobytes())
+    return found
 
 
 @pytest.mark.parametrize("case", WINDOWED)

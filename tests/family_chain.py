@@ -4,7 +4,6 @@ Importing torch, Quark and the model builder takes most of a minute when each fa
 per family when they share a process.
 """
 
-import json
 import re
 import shutil
 import zlib

@@ -98,7 +98,7 @@ class Decoder:
                 model.model(inputs_embeds=torch.zeros_like(states), use_cache=False)
                 known[shape] = stub.arguments
                 _hold(model, layer, kind)
-            output = layer(states, **known[shape])
+            output: Tensor | tuple[Tensor, ...] = layer(states, **known[shape])
             return output[0] if isinstance(output, tuple) else output
 
         _hold(model, layer.requires_grad_(False), kind)
@@ -112,7 +112,7 @@ class Decoder:
             found = _OF_A_LAYER.search(name)
             if found and int(found[1]) == number:
                 files.setdefault(tensor.file, {})[name] = found[2]
-        tensors = {}
+        tensors: dict[str, Tensor] = {}
         for file, names in files.items():
             with safe_open(self._checkpoint.path / file, framework="pt") as content:
                 tensors |= {own: content.get_tensor(name).to(self._dtype, copy=True) for name, own in names.items()}

@@ -16,20 +16,20 @@ import pytest
 from safetensors.numpy import load_file
 
 from builder.checkpoint.families import FAMILIES
+from builder.stages.quantize import CHECKPOINT as QUANTIZED
 from serving.engine.oga import OgaRuntime
 from serving.engine.prefix import prefill_cuts
 from serving.engine.runtime import PREFILL_CHUNK
 from serving.folder import ModelFolder
-from builder.stages.quantize import CHECKPOINT as QUANTIZED
 from tests.family_chain import (
     CASES,
     DEMO,
     FORMAT_CASES,
     HEAD_CASES,
+    JOINED_CASES,
     PLAIN_CASES,
     PROVIDER_CASES,
     PROVIDERS,
-    SPLIT_CASES,
     TOKENS,
     WHOLE_ALGORITHMS,
     WHOLE_CASES,
@@ -106,9 +106,9 @@ def test_quarks_awq_format_gives_the_same_export(work: Path, measured: dict[str,
     assert measured[f"{case}: awq"].max_difference < EXACT
 
 
-@pytest.mark.parametrize("case", SPLIT_CASES)
+@pytest.mark.parametrize("case", JOINED_CASES)
 def test_several_files_give_the_export_that_one_gives(work: Path, case: str) -> None:
-    exports = exports_of(work, case, "-split")
+    exports = exports_of(work, case, "-joined")
     assert exports and all(same for same in exports.values()), exports
 
 

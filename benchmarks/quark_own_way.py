@@ -5,8 +5,8 @@
 Quark's own way is the sequence of calls of its command `quark-cli torch-llm-ptq`, with its defaults, in one process:
 load, quantize, freeze, export. (Its loader wants the package accelerate; transformers' own stands in for it.) Both get
 the same calibration tokens and load the checkpoint in the same type, by default as it is stored. Runs alternate, each
-in a process of its own. The bits are the same only with --awq-search quark, the default here. Without a CHECKPOINT, a
-random llama of 60 million parameters is made.
+in a process of its own. The bits are the same only with --awq-search quark, the default here. Without a CHECKPOINT, one
+of random parameters is made: four layers in the shapes of SmolLM2-135M.
 """
 
 import argparse
@@ -22,9 +22,9 @@ from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
-from safetensors import safe_open
+from safetensors.torch import load_file
 
-from benchmarks.build_memory import random_llama
+from benchmarks.random_checkpoint import SIZES, random_checkpoint
 from builder.checkpoint.checkpoint import read_folder
 from builder.progress import silent
 from builder.recipe import AwqSearch, QuantRecipe
@@ -73,23 +73,22 @@ def ours(checkpoint: Path, blocks: Path, output: Path, data_type: str, awq_searc
     """The same of the stage that a build runs, which also measures the original and leaves the proof."""
     job: dict[str, Any] = {
         **asdict(QuantRecipe(awq_search=awq_search)), "data_type": data_type, "checkpoint": str(checkpoint),
-        "blocks": str(blocks), "output": str(output),
+        "blocks": str(blocks), "output": str(output), "layers": str(output.with_suffix(".layers")),
+        "quantize_on": "cpu",
     }  # fmt: skip
+    Path(job["layers"]).mkdir()
     started = time.perf_counter()
     result = run_stage("builder.stages.quantize", job, output.with_suffix(".log"), silent)
     return time.perf_counter() - started, result["peak_memory"]
 
 
 def same_bits(one: Path, other: Path) -> bool:
-    """Whether two checkpoints of one file each hold the same tensors."""
-    with (
-        safe_open(one / "model.safetensors", framework="pt") as first,
-        safe_open(other / "model.safetensors", framework="pt") as second,
-    ):
-        names = set(first.keys())
-        return names == set(second.keys()) and all(
-            first.get_tensor(name).equal(second.get_tensor(name)) for name in names
-        )
+    """Whether two checkpoints hold the same tensors, in however many files."""
+    first, second = (
+        {name: tensor for file in folder.glob("*.safetensors") for name, tensor in load_file(file).items()}
+        for folder in (one, other)
+    )
+    return first.keys() == second.keys() and all(first[name].equal(second[name]) for name in first)
 
 
 def main() -> None:
@@ -104,7 +103,7 @@ def main() -> None:
     flags = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
-        checkpoint = flags.checkpoint or random_llama(work / "random", 60)
+        checkpoint = flags.checkpoint or random_checkpoint(work / "random", SIZES["135M"].shortened(4))
         content = read_folder(checkpoint)
         data_type = flags.data_type or content.weights.stored_type
         recipe = QuantRecipe(dataset="demo", num_calib_data=flags.sequences, seq_len=flags.length)

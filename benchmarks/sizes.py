@@ -17,7 +17,7 @@ import sys
 import tempfile
 import threading
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -153,11 +153,11 @@ def served(folder: Path) -> Served:
     """Two answers by an engine in a process of its own, as `python app.py` has it."""
     token_ids = np.random.default_rng(0).integers(300, 1800, PROMPT).astype(np.int32)
     with EngineProcess.load(folder, EngineSettings(guess=False)) as engine:
-        engine.prompt = replace(engine.prompt, fixed_end_ids=frozenset())  # every answer has its 64 tokens
+        engine.prompt.end_ids = frozenset()  # every answer has its 64 tokens
         for first in (301, 302):  # nothing of the second prompt is cached
             token_ids[0] = first
             last = last_chunk(engine, token_ids)
-        [process] = psutil.Process().children()
+        process = psutil.Process(engine.pid)
         memory = process.memory_info().rss
     return Served(memory, PROMPT / last.prefill_seconds, (ANSWER - 1) / last.decode_seconds)
 

@@ -110,7 +110,7 @@ def main() -> None:
         memory = LEAST_MEMORY if "grammar" in request else setup["memory"]  # ten times what the largest take
         reply = replied(lambda: texts.answer(request), setup["seconds"], memory)  # noqa: B023 - called at once
         del request
-        if resident_memory() > at_first + GROWN // 2:
+        if resident_memory() > at_first + GROWN // 8:
             give_back()
         send({**reply, "grown": resident_memory() > at_first * 1.5 + GROWN})
 

@@ -119,7 +119,7 @@ def run(flags: "Namespace") -> None:
         if flags.share and (public := shared(server)):
             access.hosts.add(public.removeprefix("https://"))
             print(f"Shared at {public}", flush=True)
-        engine.warm_up()
+        engine.warm_up(lambda: bool(stopped))
         server.wait()
         engine.close()  # what is still being answered then ends with an error that its client can read
         if stopped:

@@ -16,7 +16,7 @@ import sys
 import tempfile
 import threading
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -124,12 +124,11 @@ def served(folder: Path, prompt: int = PROMPT) -> Served:
     begun = time.perf_counter()
     with EngineProcess.load(folder, EngineSettings(guess=False)) as engine:
         loading = time.perf_counter() - begun
-        engine.prompt = replace(engine.prompt, fixed_end_ids=frozenset())  # every answer has its 64 tokens
+        engine.prompt.end_ids = frozenset()  # every answer has its 64 tokens
         for first in (301, 302):  # nothing of the second prompt is cached
             token_ids[0] = first
             last = last_chunk(engine, token_ids)
-        [process] = psutil.Process().children()
-        memory, peak, anonymous = (held(process.pid, kind) for kind in ("VmRSS", "VmHWM", "RssAnon"))
+        memory, peak, anonymous = (held(engine.pid, kind) for kind in ("VmRSS", "VmHWM", "RssAnon"))
     prefill, decode = prompt / last.prefill_seconds, (ANSWER - 1) / last.decode_seconds
     return Served(loading, memory, peak, anonymous, prefill, decode)
 

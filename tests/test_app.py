@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -220,3 +221,31 @@ def test_a_tunnel_that_cannot_be_had_leaves_the_chat(
     said = capsys.readouterr()
     assert said.out == "" and "tunnel cannot be reached" in said.err
     assert said.err.endswith(f"The chat goes on at {server.url}\n")
+
+
+@pytest.fixture(scope="module")
+def endless(demo_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model whose chat template never ends."""
+    folder = shutil.copytree(demo_model, tmp_path_factory.mktemp("endless") / "model")
+    (folder / "manifest.json").unlink()
+    loops = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
+    (folder / "chat_template.jinja").write_text(loops)
+    return folder
+
+
+@pytest.mark.parametrize("number", [None, signal.SIGINT, signal.SIGTERM])
+def test_a_template_that_never_ends_is_refused_and_keeps_nobody_from_stopping(
+    endless: Path, number: int | None
+) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "app.py", "--no-ui", "--port", "0", "--model", str(endless)],
+        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    assert process.stdout.readline().startswith("API at ")
+    _, errors = ended(process, number) if number else process.communicate(timeout=120)
+    if number:
+        assert (process.returncode, errors) == (130, "\nstopped.\n")
+    else:
+        assert process.returncode == 2
+        assert re.fullmatch(r"error: .* cannot be served: writing out two messages with .* longer than 5 s\.\n", errors)

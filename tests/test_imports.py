@@ -29,7 +29,7 @@ ONE_ROOM = {
 # Rooms, each of which may import those before it; leaves may import no room.
 ROOMS = {"serving": ("text", "engine", "http", "page"), "builder": ("kept", "checkpoint", "stages")}
 LEAVES = {
-    "serving": {"types", "errors", "hardware", "genai_config", "folder"},
+    "serving": {"types", "errors", "hardware", "processes", "genai_config", "folder"},
     "builder": {"errors", "progress", "recipe", "quality", "console", "commandline"},
 }
 # And what puts the rooms together.

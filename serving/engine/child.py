@@ -6,25 +6,23 @@ over what comes; so neither can wait for the other, however full the pipes are.
 
 import itertools
 import json
-import os
 import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack, suppress
-from pathlib import Path
 from queue import SimpleQueue
 
 from serving.engine.watch import Patience, Watch
 from serving.engine.wire import OUT_OF_MEMORY, Batch, Line, Sink, batch_of, encoded, error_of, is_last
 from serving.errors import EngineStopped
 from serving.hardware import effort_of
+from serving.processes import started
 from serving.types import EngineStatus
 
 WORKER = (sys.executable, "-m", "serving.engine.worker")
 KILL_SECONDS = 2.0  # what a killed process has to be gone; one that waits for a disk may take longer
-_IMPORT_ROOT = str(Path(__file__).parent.parent.parent)  # where our `serving` is, before any other of that name
 
 
 class Child:
@@ -52,13 +50,7 @@ class Child:
         self._sinks: dict[int, Sink] = {}
         self._lines: SimpleQueue[bytes | None] = SimpleQueue()
         self._lock = threading.Lock()  # never held over anything that waits
-        path = os.pathsep.join(filter(None, [_IMPORT_ROOT, os.environ.get("PYTHONPATH")]))
-        self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            # numpy multiplies no matrices there, and starting threads for that takes time and memory.
-            env={"OPENBLAS_NUM_THREADS": "1"} | os.environ | {"PYTHONPATH": path, "PYTHONSAFEPATH": "1"},
-            process_group=0,  # Ctrl+C reaches the whole terminal, and the child before it can ignore that
-        )  # fmt: skip
+        self._process = started(command)
         self.pid = self._process.pid
         self.tell(setup)
         self._threads = [

@@ -23,7 +23,8 @@ from serving.engine.watch import Patience
 from serving.engine.wire import Batch, Sink, Wanted, encoded, is_last
 from serving.errors import EngineStopped, ServingError
 from serving.folder import ModelFolder
-from serving.text.prompt import Prompt
+from serving.text.lane import Limits
+from serving.text.process import TextProcess
 from serving.types import (
     Cancelled,
     Chunk,
@@ -50,7 +51,7 @@ class EngineProcess:
     def __init__(
         self,
         folder: ModelFolder,
-        prompt: Prompt,
+        prompt: TextProcess,
         settings: EngineSettings,
         watch: Callable[[Sink], Sink] | None = None,
         patience: Patience | None = None,
@@ -73,9 +74,19 @@ class EngineProcess:
         patience: Patience | None = None,
         command: Sequence[str] = WORKER,
     ) -> "EngineProcess":
-        """Start the process and load a model folder in it. Raises what Engine.load raises."""
+        """Start the process and load a model folder in it. Raises what Engine.load raises.
+
+        Its prompts are written in other processes, which are started at the same time; see `warm_up`.
+        """
         folder = ModelFolder.open(Path(path).resolve())  # it may be started again from elsewhere
-        return cls(folder, Prompt.load(folder.path), settings or EngineSettings(), watch, patience, command)
+        settings = settings or EngineSettings()
+        waiting = max(Limits().waiting, settings.at_once + settings.queue)  # whom the engine has a place for
+        prompt = TextProcess(folder.path, Limits(waiting=waiting))
+        try:
+            return cls(folder, prompt, settings, watch, patience, command)
+        except BaseException:
+            prompt.close()
+            raise
 
     @property
     def context_length(self) -> int:
@@ -97,9 +108,12 @@ class EngineProcess:
         """The process' id, another one after each start; None while there is none."""
         return self._keeper.pid
 
-    def warm_up(self) -> None:
-        """Do now what the first request would wait for: import the renderer of chat templates."""
-        self.prompt.end_ids  # noqa: B018
+    def warm_up(self, cancelled: Cancelled = never) -> None:
+        """Wait for what the first request would wait for: the processes that write prompts.
+
+        Raises ModelFolderError for a tokenizer or a chat template that cannot be used.
+        """
+        self.prompt.wait(cancelled)
 
     def generate(
         self,
@@ -119,8 +133,10 @@ class EngineProcess:
     ) -> tuple[TokenIds, int]:
         """The encoded prompt [n] of a conversation, and how many messages were left out so that it fits.
 
-        Raises InvalidRequest, ContextOverflow.
+        The options' grammar is tried out as well. Raises InvalidRequest, ContextOverflow, Busy, EngineStopped.
         """
+        if options.grammar:
+            self.prompt.check(options.grammar)
         return self.prompt.tokens(
             messages, self.context_length, template or TemplateOptions(), self._settings.overflow, options.max_tokens
         )
@@ -160,6 +176,7 @@ class EngineProcess:
     def close(self) -> None:
         """End the process. Answers still being made end with EngineStopped."""
         self._keeper.close()
+        self.prompt.close()
 
     def __enter__(self) -> "EngineProcess":
         return self

@@ -3,11 +3,13 @@
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
+from functools import cached_property
 from importlib.metadata import version
+from typing import Any, TypeVar
 
-from anyio import to_thread
+from anyio import CapacityLimiter, to_thread
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
@@ -20,7 +22,6 @@ from serving.http.answers import AnswerEngine, Answers, while_there
 from serving.http.document import document
 from serving.http.metrics import CONTENT_TYPE, Metrics
 from serving.http.problems import Problem
-from serving.http.requests.calls import Calls
 from serving.http.requests.chat import ChatRequest
 from serving.http.requests.responses import ResponsesRequest
 from serving.http.requests.sampled import defaults_from
@@ -30,12 +31,16 @@ from serving.http.shapes.chat import ChatShape
 from serving.http.shapes.responses import ResponsesShape
 from serving.http.shapes.shape import Event, Gathered, Json, Shape
 from serving.http.shapes.text import TextShape
+from serving.text.lane import Limits
 from serving.text.tools import CallFormat
 from serving.types import Chunk, SamplingOptions, TokenIds
 
 HEARTBEAT_SECONDS = 5.0  # without a sign of life, proxies and clients give up after 30 to 100
 # An error that comes this soon still has a status of its own: after it the stream has begun.
 GRACE_SECONDS = 1.0
+# How calls are written, and whom an answer may call; None for no calls.
+Calling = tuple[CallFormat, set[str]] | None
+Result = TypeVar("Result")
 # Proxies are told not to hold the stream back, nor to compress it.
 STREAM_HEADERS = {"cache-control": "no-cache, no-transform", "x-accel-buffering": "no"}
 
@@ -76,10 +81,9 @@ class Api:
         """POST /v1/chat/completions."""
         wire = await self._read(request, ChatRequest)
         self._check_places(wire.n or 1)
-        options, template, messages = wire.sampling(self.defaults), wire.template(), wire.conversation()
-        options, calls = self._calling(wire.calls(), options)
-        token_ids, _ = await to_thread.run_sync(lambda: self.engine.tokens(messages, options, template))
-        shape = ChatShape(self.name, self.engine.prompt, 1, wire.include_usage, bool(wire.logprobs), calls=calls)
+        token_ids, options, calls = await self._in_turn(self._conversation, wire)
+        spelling = await self._in_turn(lambda: self.engine.prompt.spelling) if wire.logprobs else None
+        shape = ChatShape(self.name, 1, wire.include_usage, spelling, calls=calls)
         return Reply(self, _choices(token_ids, options, wire.n or 1), shape, bool(wire.stream))
 
     async def completions(self, request: Request) -> Response:
@@ -87,22 +91,21 @@ class Api:
         wire = await self._read(request, CompletionRequest)
         self._check_places(len(wire.prompts()) * (wire.n or 1))
         options, prompt, window = wire.sampling(self.defaults), self.engine.prompt, self.engine.context_length
-        encoded = await to_thread.run_sync(
+        encoded = await self._in_turn(
             lambda: [
                 prompt.raw_ids(text, window) if isinstance(text, str) else prompt.checked_ids(text, window)
                 for text in wire.prompts()
             ]
         )
+        spelling = await self._in_turn(lambda: prompt.spelling) if wire.logprobs is not None else None
         wanted = [each for ids in encoded for each in _choices(ids, options, wire.n or 1)]
-        shape = TextShape(self.name, prompt, len(encoded), wire.include_usage, wire.logprobs is not None)
+        shape = TextShape(self.name, len(encoded), wire.include_usage, spelling)
         return Reply(self, wanted, shape, bool(wire.stream))
 
     async def responses(self, request: Request) -> Response:
         """POST /v1/responses."""
         wire = await self._read(request, ResponsesRequest)
-        options, template, messages = wire.sampling(self.defaults), wire.template(), wire.conversation()
-        options, calls = self._calling(wire.calls(), options)
-        token_ids, _ = await to_thread.run_sync(lambda: self.engine.tokens(messages, options, template))
+        token_ids, options, calls = await self._in_turn(self._conversation, wire)
         shape = ResponsesShape(self.name, wire, options.temperature, options.top_p, calls)
         return Reply(self, [(token_ids, options)], shape, bool(wire.stream))
 
@@ -146,17 +149,27 @@ class Api:
         self._check_model(getattr(wire, "model", None))
         return wire
 
-    def _calling(
-        self, calls: Calls, options: SamplingOptions
-    ) -> tuple[SamplingOptions, tuple[CallFormat, set[str]] | None]:
-        """The options that hold an answer to its calls, how they are written, and whom they may call."""
-        if not calls.functions:
-            return options, None
-        form = self.engine.prompt.calls
-        if form is None:
-            raise Problem.invalid("how this model writes tool calls is not known here: leave tools out.", "tools")
-        names = {function.name for function in calls.functions}
-        return replace(options, grammar=calls.grammar(form, options.grammar)), (form, names)
+    @cached_property
+    def _writers(self) -> CapacityLimiter:
+        # More threads than may wait for both lanes of the text process: who waits for one leaves some to the other.
+        return CapacityLimiter(2 * max(Limits().waiting, self.engine.places) + 32)
+
+    async def _in_turn(self, work: Callable[..., Result], *arguments: Any) -> Result:
+        """The result of what may wait for the text processes, on threads that nothing else needs."""
+        return await to_thread.run_sync(work, *arguments, limiter=self._writers)
+
+    def _conversation(self, wire: ChatRequest | ResponsesRequest) -> tuple[TokenIds, SamplingOptions, Calling]:
+        """The encoded prompt [n], and what holds its answer to the calls that it may make. On another thread."""
+        calls, options = wire.calls(), wire.sampling(self.defaults)
+        calling: Calling = None
+        if calls.functions:
+            form = self.engine.prompt.calls
+            if form is None:
+                raise Problem.invalid("how this model writes tool calls is not known here: leave tools out.", "tools")
+            calling = form, {function.name for function in calls.functions}
+            options = replace(options, grammar=calls.grammar(form, options.grammar))
+        token_ids, _ = self.engine.tokens(wire.conversation(), options, wire.template())
+        return token_ids, options, calling
 
     def _check_places(self, answers: int) -> None:
         """Refuse what can never fit, before any of it is encoded."""

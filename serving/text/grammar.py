@@ -1,17 +1,45 @@
-"""What an answer must be -> the tokens that may come next. The only file that imports llguidance."""
+"""What an answer must be -> the tokens that may come next. The only file that imports llguidance.
+
+Whoever sends a grammar may mean it ill. It is compiled first where it can do no harm (GrammarCheck, in the process of
+the texts), under limits; and while an answer follows it, no more than a share of the time goes to it.
+"""
 
 import json
+import re
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import replace
 from functools import cached_property
+from typing import TypeVar
 
 import numpy as np
-from llguidance import LLMatcher, LLTokenizer
+from llguidance import LLMatcher, LLParserLimits, LLTokenizer
 from numpy.typing import NDArray
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from serving.errors import InvalidRequest
-from serving.text.schemas import to_generate
+from serving.text.detokenizer import ALPHABET
+from serving.text.schemas import MOST_CHARACTERS, to_generate
 from serving.text.steps import steps_in
 from serving.types import Grammar
+
+# A step costs some ms then; OpenAI's largest schemas (5,000 properties, 1,000 values, 120,000 characters) still fit.
+LIMITS = LLParserLimits(
+    max_items_in_row=500,
+    step_max_items=20_000,
+    step_lexer_fuel=100_000,
+    max_lexer_states=20_000,  # of 1 to 2 kB each, for every answer
+    verbose_errors=False,
+)
+COMPILE_SECONDS = 2.0  # of processor time
+# What an answer's grammar may take of the engine's thread: at once, and on average for each token.
+GRACE_SECONDS, STEP_SECONDS = 0.5, 0.05
+_IDS = re.compile(r"<\[[\d,-]+\]>")
+_KEPT = 4  # compiled grammars: several answers to one request follow the same one
+_LONGEST_FAULT = 200
+Result = TypeVar("Result")
 
 
 class GrammarCompiler:
@@ -24,6 +52,8 @@ class GrammarCompiler:
         self._tokenizer = tokenizer
         self._vocab_size = vocab_size
         self._end_ids = end_ids
+        self._lock = threading.Lock()
+        self._compiled: OrderedDict[Grammar, LLMatcher] = OrderedDict()
 
     def matcher(self, grammar: Grammar) -> "Matcher":
         """A matcher at the beginning of an answer.
@@ -33,14 +63,13 @@ class GrammarCompiler:
 
         Raises InvalidRequest for a grammar, or a tokenizer, that llguidance does not take.
         """
-        try:
-            matcher = LLMatcher(self._tokens, _in_llguidance(grammar), log_level=0)
-        except (ValueError, RecursionError) as error:  # more than Rust's texts and numbers hold, or too deep
-            raise InvalidRequest(f"this {grammar.kind} cannot be used: {error}. Correct it.") from error
-        if matcher.is_error():
-            raise InvalidRequest(
-                f"this {grammar.kind} cannot be used: {matcher.get_error().strip()}. Correct it, or use a simpler one."
-            )
+        with self._lock:
+            if grammar not in self._compiled:
+                self._compiled[grammar] = _compiled(self._tokens, grammar)
+            self._compiled.move_to_end(grammar)
+            if len(self._compiled) > _KEPT:
+                self._compiled.popitem(last=False)
+            matcher = self._compiled[grammar].deep_copy()
         return Matcher(matcher, self._vocab_size, self._end_ids)
 
     @cached_property
@@ -63,6 +92,7 @@ class Matcher:
         self._matcher = matcher
         self._vocab_size = vocab_size
         self._before = np.delete(np.arange(vocab_size), [token for token in end_ids if token < vocab_size])
+        self._left = GRACE_SECONDS
 
     @property
     def stopped(self) -> bool:
@@ -72,9 +102,9 @@ class Matcher:
     def allowed(self) -> NDArray[np.intp]:
         """Ids, ascending, of the tokens that may come next [n]: end-of-turn ids exactly where the grammar may end.
 
-        Raises InvalidRequest where the grammar grows beyond llguidance's limits on the way.
+        Raises InvalidRequest where the grammar grows beyond its limits on the way.
         """
-        bits = np.frombuffer(self._matcher.compute_bitmask(), dtype=np.uint8)
+        bits = np.frombuffer(self._timed(self._matcher.compute_bitmask), dtype=np.uint8)
         if self._matcher.is_error():  # the mask then allows the end, which would pass for a whole answer
             raise InvalidRequest(self._complaint())
         return np.flatnonzero(np.unpackbits(bits, count=self._vocab_size, bitorder="little"))
@@ -86,15 +116,62 @@ class Matcher:
     def accept(self, token: int) -> None:
         """Go on by a token that was allowed.
 
-        Raises InvalidRequest beyond llguidance's limits, and where the tokenizer lacks a character that must follow.
+        Raises InvalidRequest beyond the limits, and where the tokenizer lacks a character that must follow.
         """
-        if not self._matcher.consume_token(token):
+        self._left += STEP_SECONDS
+        if not self._timed(lambda: self._matcher.consume_token(token)):
             raise InvalidRequest(self._complaint())
 
+    def _timed(self, step: Callable[[], Result]) -> Result:
+        began = time.thread_time()
+        result = _unpanicked(step, "the grammar cannot be followed any further")
+        self._left -= time.thread_time() - began
+        if self._left < 0:
+            raise InvalidRequest("the grammar takes too long at each token of the answer. Use a simpler one.")
+        return result
+
     def _complaint(self) -> str:
-        # Below its first line, llguidance prints the whole state of the parser.
-        fault = self._matcher.get_error().partition("\n")[0]
-        return f"the grammar cannot be followed any further: {fault}. Use a simpler one."
+        return f"the grammar cannot be followed any further: {_fault(self._matcher)}. Use a simpler one."
+
+
+class GrammarCheck:
+    """Compiles grammars as the engine would, but for the vocabulary: bytes stand in for it."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+
+    def check(self, grammar: Grammar) -> None:
+        """Raises InvalidRequest for a grammar that llguidance does not take, or not within the limits.
+
+        Neither time nor memory has a limit here but what it has taken at the end: whoever asks sets one.
+        """
+        began = time.thread_time()
+        vocabulary = self._tokenizer.get_vocab_size(with_added_tokens=True)
+        matcher = _compiled(self._tokens, _without_ids(grammar, vocabulary))
+        matcher.compute_bitmask()
+        if matcher.is_error():
+            raise InvalidRequest(f"this {grammar.kind} cannot be followed: {_fault(matcher)}. Use a simpler one.")
+        if (seconds := time.thread_time() - began) > COMPILE_SECONDS:
+            raise InvalidRequest(
+                f"this {grammar.kind} takes {seconds:.1f} s to compile, more than {COMPILE_SECONDS:g}: use a simpler "
+                "one."
+            )
+
+    @cached_property
+    def _tokens(self) -> LLTokenizer:
+        return _stand_in(self._tokenizer)
+
+
+def _compiled(tokens: LLTokenizer, grammar: Grammar) -> LLMatcher:
+    if len(grammar.text) > MOST_CHARACTERS:
+        raise InvalidRequest(
+            f"this {grammar.kind} has {len(grammar.text):,} characters, and may have {MOST_CHARACTERS:,}: shorten it."
+        )
+    what = f"this {grammar.kind} cannot be used"
+    matcher = _unpanicked(lambda: LLMatcher(tokens, _in_llguidance(grammar), log_level=0, limits=LIMITS), what)
+    if matcher.is_error():
+        raise InvalidRequest(f"{what}: {_fault(matcher)}. Correct it, or use a simpler one.")
+    return matcher
 
 
 def _in_llguidance(grammar: Grammar) -> str:
@@ -106,7 +183,49 @@ def _in_llguidance(grammar: Grammar) -> str:
         schema = json.loads(grammar.text) if grammar.kind == "json_schema" else {"type": "object"}
     except ValueError as error:
         raise InvalidRequest(f"this json_schema is not JSON: {error}. Send the schema as JSON text.") from error
-    return LLMatcher.grammar_from_json_schema(to_generate(schema) if isinstance(schema, dict) else schema)
+    return LLMatcher.grammar_from_json_schema(json.dumps(to_generate(schema) if isinstance(schema, dict) else schema))
+
+
+def _unpanicked(step: Callable[[], Result], what: str) -> Result:
+    """The result of a call to llguidance. Whatever it raises is the grammar's fault: InvalidRequest."""
+    try:
+        return step()
+    except InvalidRequest:
+        raise
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":  # which is Rust's
+            raise
+        raise InvalidRequest(f"{what}: {_short(str(error))}. Correct it, or use a simpler one.") from error
+
+
+def _fault(matcher: LLMatcher) -> str:
+    """What is wrong, in one line: below it llguidance prints the grammar, or the whole state of its parser."""
+    message = matcher.get_error().strip()
+    by_its_regex = re.search(r"^error: (.+)$", message, re.MULTILINE)
+    return _short(by_its_regex[1] if by_its_regex else message)
+
+
+def _short(message: str) -> str:
+    line = message.partition("\n")[0].rstrip(".")
+    return line if len(line) <= _LONGEST_FAULT else line[:_LONGEST_FAULT] + "…"
+
+
+def _stand_in(tokenizer: Tokenizer) -> LLTokenizer:
+    """Every byte, and the names of the special tokens."""
+    special = [token.content for token in tokenizer.get_added_tokens_decoder().values() if token.special]
+    spelled = Tokenizer(models.BPE(dict(ALPHABET), []))
+    spelled.pre_tokenizer, spelled.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    spelled.add_special_tokens(special)
+    return LLTokenizer(spelled.to_str(), eos_token=[0])
+
+
+def _without_ids(grammar: Grammar, vocabulary: int) -> Grammar:
+    """The grammar with one token of the stand-in for those that it names by their ids."""
+
+    def named(match: re.Match[str]) -> str:
+        return "<[0]>" if all(int(id) < vocabulary for id in re.findall(r"\d{1,9}", match[0])) else match[0]
+
+    return replace(grammar, text=_IDS.sub(named, grammar.text)) if grammar.kind == "lark" else grammar
 
 
 def _readable(tokenizer: Tokenizer) -> str:

@@ -46,6 +46,18 @@ _SHOWN, _LONGEST_FAULT = 20, 500  # roles and characters in an error
 _TAIL = 16  # tokens at a prompt's end among which the template may have opened the reasoning
 
 
+@dataclass(frozen=True, slots=True)
+class Spelling:
+    """What each token spells by itself, and which of them end an assistant turn and so spell nothing of it."""
+
+    texts: Sequence[str]
+    end_ids: frozenset[int]
+
+    def of(self, token: int) -> str:
+        """Empty for an id that is no token: a model may have more rows of logits than its tokenizer has tokens."""
+        return self.texts[token] if token < len(self.texts) else ""
+
+
 @dataclass(frozen=True)
 class Prompt:
     """The tokenizer and chat template of one model folder.
@@ -96,6 +108,11 @@ class Prompt:
     def calls(self) -> CallFormat | None:
         """How the model writes tool calls; None for none, or a way that cannot be read."""
         return format_of(self.template, self.tokenizer)
+
+    @property
+    def vocabulary(self) -> int:
+        """How many tokens there are."""
+        return int(self.tokenizer.get_vocab_size(with_added_tokens=True))
 
     @cached_property
     def end_ids(self) -> frozenset[int]:
@@ -173,26 +190,20 @@ class Prompt:
             raise InvalidRequest(f"the prompt cannot be written in UTF-8: {error}.") from error
         if len(text) > LONG and (least := self._encoder.at_least(text, context_length)) > context_length:
             raise _too_long(AtLeast(least), context_length)
-        return self.checked_ids(self.tokenizer.encode_batch_fast([text])[0].ids, context_length)
+        return checked(self.tokenizer.encode_batch_fast([text])[0].ids, self.vocabulary, context_length)
 
     def checked_ids(self, token_ids: Sequence[int], context_length: int) -> TokenIds:
         """Token ids of a prompt that came encoded [n].
 
         Raises InvalidRequest for none, or one that the tokenizer does not have; ContextOverflow as `raw_ids`.
         """
-        if not token_ids:
-            raise InvalidRequest("the prompt is empty: send at least one token.")
-        if len(token_ids) >= context_length:
-            raise _too_long(len(token_ids), context_length)
-        size = self.tokenizer.get_vocab_size(with_added_tokens=True)
-        for token in token_ids:
-            if not 0 <= token < size:
-                raise InvalidRequest(f"the prompt names token {token}, but this model's last token is {size - 1}.")
-        return np.asarray(token_ids, dtype=np.int32)
+        return checked(token_ids, self.vocabulary, context_length)
 
-    def text_of(self, token: int) -> str:
-        """What one token spells by itself; empty for an id that is none."""
-        return str(self.tokenizer.decode([token], skip_special_tokens=False))
+    @cached_property
+    def spelling(self) -> Spelling:
+        """What each token spells."""
+        texts = [str(self.tokenizer.decode([token], skip_special_tokens=False)) for token in range(self.vocabulary)]
+        return Spelling(tuple(texts), self.end_ids)
 
     def detokenizer(self) -> Detokenizer:
         """A fresh stream decoder for one answer."""
@@ -291,6 +302,18 @@ class Prompt:
         special = {id for id, token in self.tokenizer.get_added_tokens_decoder().items() if token.special}
         following = [int(id) for id in self.encode(after)[:2]]
         return {id for id in following[:1] if id in special}
+
+
+def checked(token_ids: Sequence[int], vocabulary: int, context_length: int) -> TokenIds:
+    """Token ids of a prompt [n]. Raises what Prompt.checked_ids raises."""
+    if not token_ids:
+        raise InvalidRequest("the prompt is empty: send at least one token.")
+    if len(token_ids) >= context_length:
+        raise _too_long(len(token_ids), context_length)
+    for token in token_ids:
+        if not 0 <= token < vocabulary:
+            raise InvalidRequest(f"the prompt names token {token}, but this model's last token is {vocabulary - 1}.")
+    return np.asarray(token_ids, dtype=np.int32)
 
 
 def _too_long(size: int, context_length: int) -> ContextOverflow:

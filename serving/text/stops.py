@@ -34,5 +34,9 @@ class StopStrings:
 
 def overlap(text: str, stop: str) -> int:
     """Length of the longest end of `text` that is a proper beginning of `stop`."""
-    longest = min(len(text), len(stop) - 1)
-    return next((n for n in range(longest, 0, -1) if text.endswith(stop[:n])), 0)
+    start = max(0, len(text) - len(stop) + 1)
+    while (start := text.find(stop[0], start)) >= 0:  # few places of a text can be the beginning
+        if stop.startswith(text[start:]):
+            return len(text) - start
+        start += 1
+    return 0

@@ -8,7 +8,8 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
-from serving.text.schemas import to_generate
+from serving.errors import InvalidRequest
+from serving.text.schemas import MOST_CHARACTERS, text_of, to_generate
 from serving.text.stops import overlap
 from serving.types import Grammar
 
@@ -157,9 +158,14 @@ def calling(
     """What holds an answer to valid calls of these functions, each {"name": …, "parameters": schema or None}.
 
     must: the answer is one call, and nothing else. Otherwise it is calls (one, unless `several`), or text with calls
-    in it; or, with a schema, JSON that follows it.
+    in it; or, with a schema, JSON that follows it. Raises InvalidRequest for schemas that are too much.
     """
     more = several and not must
+    size = sum(len(text_of(function.get("parameters") or {})) for function in functions)
+    if size > MOST_CHARACTERS:
+        raise InvalidRequest(
+            f"the tools' parameters have {size:,} characters, and may have {MOST_CHARACTERS:,}: leave some out."
+        )
 
     def literal(text: str) -> str:
         return f"<[{form.tokens[text]}]>" if text in form.tokens else json.dumps(text) if text else ""

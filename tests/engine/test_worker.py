@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -166,3 +167,18 @@ def test_the_status_says_what_is_being_made(worker: EngineProcess) -> None:
     status = worker.status()
     assert (status.running, status.waiting) == (1, 0) and 0 < status.kv_bytes <= status.kv_limit
     stream.close()  # type: ignore[attr-defined]
+
+
+def doubling(depth: int) -> str:
+    """A schema that is written short, and has two to the power of `depth` parts."""
+    twice = (f'[{{"$ref": "#/$defs/d{n}"}}, {{"$ref": "#/$defs/d{n}"}}]' for n in range(depth))
+    above = "".join(f', "d{n}": {{"allOf": {pair}}}' for n, pair in enumerate(twice, 1))
+    return f'{{"$defs": {{"d0": {{"pattern": "^[a-z]+$"}}{above}}}, "$ref": "#/$defs/d{depth}"}}'
+
+
+@pytest.mark.parametrize("schema", [doubling(40), '{"const": "' + "x" * 10**6 + '"}'], ids=["doubling", "long"])
+def test_a_schema_that_cannot_be_compiled_does_not_reach_the_engine(worker: EngineProcess, schema: str) -> None:
+    before = worker.pid
+    with pytest.raises(InvalidRequest):
+        worker.generate(user("hi"), replace(GREEDY, grammar=Grammar("json_schema", schema)))
+    assert complete(worker.generate(user("hi"), GREEDY)).text and worker.pid == before

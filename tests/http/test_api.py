@@ -17,6 +17,7 @@ from pydantic import BaseModel
 from serving.engine.process import EngineProcess
 from serving.http.answers import AnswerEngine
 from serving.http.metrics import Metrics
+from serving.text.prompt import Prompt
 from serving.types import Chunk, EngineSettings, Message, SamplingOptions, complete
 from tests.http.test_calls import TEMPLATE, Calling
 from tests.servers import api_served, asked, error_of, events_of
@@ -124,11 +125,12 @@ def test_stop_strings_bias_and_max_completion_tokens(client: OpenAI, worker: Eng
     cut = client.chat.completions.create(**STORY, stop=word).choices[0]
     assert cut.message.content == full[: full.index(word)] and cut.finish_reason == "stop"
     body = {name: value for name, value in STORY.items() if name != "max_tokens"}
+    prompt = Prompt.load(worker.folder.path)
     short = client.chat.completions.create(**body, max_completion_tokens=3)
     assert short.usage and short.usage.completion_tokens == 3
-    token = worker.prompt.encode("x").tolist()[0]
+    token = prompt.encode("x").tolist()[0]
     biased = client.chat.completions.create(**body, max_completion_tokens=4, logit_bias={str(token): 100})
-    assert biased.choices[0].message.content == worker.prompt.tokenizer.decode([token] * 4)
+    assert biased.choices[0].message.content == prompt.tokenizer.decode([token] * 4)
 
 
 def test_logprobs_are_those_of_the_text(client: OpenAI) -> None:

@@ -115,7 +115,7 @@ def test_the_program_ends_though_its_engine_does_not_listen_and_everything_is_fu
     try:
         assert program.stdout
         url = program.stdout.readline().split()[2].removesuffix("/v1,")
-        (engine,) = psutil.Process(program.pid).children()
+        (engine,) = (c for c in psutil.Process(program.pid).children() if "serving.engine.worker" in c.cmdline())
         os.kill(engine.pid, signal.SIGSTOP)
         with ThreadPoolExecutor(40) as pool:
             answers = [pool.submit(asked, url, CHAT, LONG) for _ in range(40)]

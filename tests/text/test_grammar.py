@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +13,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from builder.demo import CHECKPOINT
 from serving.engine.sampler import Sampler
 from serving.errors import InvalidRequest
-from serving.text.grammar import GrammarCompiler, Matcher
+from serving.text.grammar import GrammarCheck, GrammarCompiler, Matcher
 from serving.types import Grammar, SamplingOptions
 
 PADDING = 44  # rows of logits without a token
@@ -273,3 +274,79 @@ def test_a_tokenizer_that_llguidance_does_not_know_is_refused() -> None:
     tokenizer = Tokenizer(models.WordLevel({"a": 0, "<unk>": 1}, unk_token="<unk>"))
     with pytest.raises(InvalidRequest, match="tokenizer cannot follow a grammar"):
         GrammarCompiler(tokenizer, 2, frozenset([1])).matcher(Grammar("regex", "a"))
+
+
+# What is meant ill
+
+
+def test_a_fault_is_told_in_one_line(demo_tokens: Model) -> None:
+    for kind, text in (("regex", "(" * 5000), ("lark", "start: " + "(" * 5000), ("json_schema", '{"type": "objekt"}')):
+        with pytest.raises(InvalidRequest) as refused:
+            demo_tokens.matcher(kind, text)
+        assert "\n" not in str(refused.value) and len(str(refused.value)) < 400
+
+
+def ambiguous(ways: int) -> dict[str, Any]:
+    """Every item may be of as many kinds, which are the same: what they may be at one place grows with its square."""
+    kinds = range(ways)
+    items = {"anyOf": [{"type": "array", "items": {"$ref": f"#/$defs/d{n}"}} for n in kinds]}
+    return {"$defs": {f"d{n}": items for n in kinds}, "$ref": "#/$defs/d0"}
+
+
+def test_alternatives_have_a_bound_that_optional_values_do_not_meet(demo_tokens: Model) -> None:
+    with pytest.raises(InvalidRequest, match="1,024 alternatives"):
+        demo_tokens.matcher("json_schema", json.dumps(ambiguous(32)))
+    optional = {f"p{n}": {"anyOf": [{"type": "string"}, {"type": "null"}]} for n in range(1200)}
+    demo_tokens.matcher("json_schema", json.dumps({"type": "object", "properties": optional, "required": [*optional]}))
+
+
+def test_the_largest_schemas_that_openai_takes_are_taken(demo_tokens: Model) -> None:
+    many = {f"property_{n}": {"type": "string"} for n in range(5000)}
+    values = {"enum": [f"value {n} {'x' * 100}" for n in range(1000)]}
+    check = GrammarCheck(demo_tokens.tokenizer)
+    for schema in ({"type": "object", "properties": many, "required": [*many]}, values):
+        check.check(Grammar("json_schema", json.dumps(schema)))
+        demo_tokens.matcher("json_schema", json.dumps(schema)).allowed()
+
+
+def test_a_grammar_that_is_slow_at_each_token_is_no_end_of_the_answer(demo_tokens: Model) -> None:
+    matcher = demo_tokens.matcher("json_schema", json.dumps({"const": "x y" * 60_000}))
+    with pytest.raises(InvalidRequest, match="takes too long at each token"):
+        for _ in range(1000):
+            matcher.accept(int(matcher.allowed()[0]))
+
+
+@pytest.mark.parametrize(
+    "lark",
+    ['start: a\na: a a | "x" | ', "start: s\ns: s s s | s s | /[a-z]/ | ", "start: " + "a " * 2000 + '\na: "x"?'],
+    ids=["two", "three", "nothing"],
+)
+def test_ways_to_read_one_text_have_a_bound(demo_tokens: Model, lark: str) -> None:
+    matcher = demo_tokens.matcher("lark", lark)
+    with pytest.raises(InvalidRequest, match=r"cannot be followed any further|takes too long"):
+        for _ in range(2000):
+            matcher.accept(int([token for token in matcher.allowed() if token not in demo_tokens.end_ids][-1]))
+
+
+def test_several_answers_follow_one_grammar_that_was_compiled_once(demo_tokens: Model) -> None:
+    many = {f"p{n}": {"type": "string"} for n in range(2000)}
+    text = json.dumps({"type": "object", "properties": many, "required": [*many]})
+
+    def seconds() -> float:
+        began = time.thread_time()
+        demo_tokens.matcher("json_schema", text).allowed()
+        return time.thread_time() - began
+
+    assert seconds() > 3 * max(seconds() for _ in range(3))
+    first, second = (demo_tokens.matcher("regex", "[ab]{3}") for _ in range(2))
+    first.accept(demo_tokens.tokenizer.token_to_id("a"))
+    first.accept(demo_tokens.tokenizer.token_to_id("b"))
+    assert second.allowed().size > first.allowed().size
+
+
+def test_tokens_that_a_grammar_names_are_known_to_its_check(demo_tokens: Model) -> None:
+    check = GrammarCheck(demo_tokens.tokenizer)
+    check.check(Grammar("lark", '%llguidance {}\nstart: <[1-5,700]> <|im_end|> "a"'))
+    for unknown in ("<[99999]>", "<|nobody|>"):
+        with pytest.raises(InvalidRequest):
+            check.check(Grammar("lark", f"%llguidance {{}}\nstart: {unknown}"))

@@ -8,19 +8,18 @@ from typing import ClassVar
 
 from serving.http.problems import Problem
 from serving.http.shapes.shape import Event, Gathered, Json, usage_of
-from serving.text.prompt import Prompt
+from serving.text.prompt import Spelling
 from serving.types import Chunk
 
 
 @dataclass(slots=True)
 class CompletionsShape:
-    """What the two completion endpoints have in common."""
+    """What the two completion endpoints have in common. logprobs: what tokens spell, where they are asked for."""
 
     model: str
-    prompt: Prompt
     prompts: int
     include_usage: bool
-    logprobs: bool
+    logprobs: Spelling | None
     prefix: ClassVar[str]
     stream_object: ClassVar[str]
     object: ClassVar[str]
@@ -65,10 +64,10 @@ class CompletionsShape:
         return {"id": self.id, "object": kind, "created": self.created, "model": self.model}
 
     def _token(self, token: int) -> str:
-        return str(self.prompt.tokenizer.decode([token], skip_special_tokens=False))
+        return self.logprobs.of(token) if self.logprobs else ""
 
     def _tokens(self, chunks: Sequence[Chunk]) -> list[Chunk]:
         """The chunks whose tokens are part of the text: the end of the turn is not."""
         if not self.logprobs:
             return []
-        return [c for c in chunks if c.token_id is not None and c.token_id not in self.prompt.end_ids]
+        return [c for c in chunks if c.token_id is not None and c.token_id not in self.logprobs.end_ids]

@@ -22,7 +22,6 @@ from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
-import psutil
 
 from benchmarks.random_checkpoint import SIZES, random_checkpoint
 from builder.checkpoint.checkpoint import read_folder

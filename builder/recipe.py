@@ -14,6 +14,7 @@ ExecutionProvider = Literal["cpu", "dml", "cuda", "webgpu"]
 AccuracyLevel = Literal[1, 4]
 HeadBits = Literal[4, 8, 16]
 CustomMode = Literal["quark", "awq"]
+Search = Literal["fast", "quark"]
 
 # What every recipe is measured on: sequences of text and of conversations, and tokens in each.
 HELDOUT = (4, 512)

@@ -24,7 +24,7 @@ def rounded(groups: Tensor, low: Tensor, high: Tensor) -> Tensor:
 
 
 def round_scaled(weight: Tensor, scales: Tensor, group_size: int, out: Tensor) -> None:
-    """Write into out [out, in] what weight [out, in] becomes when it is rounded with its inputs scaled by scales [in]."""
+    """Write into out what weight [out, in] becomes when it is rounded with its inputs scaled by scales [in]."""
     for rows in pieces(weight):
         groups = (weight[rows].float() * scales).view(-1, group_size)
         out[rows] = rounded(groups, *groups.aminmax(dim=1)).view(-1, weight.shape[1]).div_(scales)

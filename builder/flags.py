@@ -11,6 +11,7 @@ from builder.kept.artifact import default_models_dir
 from builder.recipe import (
     AccuracyLevel,
     Algorithm,
+    AwqSearch,
     CustomMode,
     DataType,
     ExecutionProvider,
@@ -55,6 +56,10 @@ def add_quantization_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--quant-algo", choices=get_args(Algorithm), default="awq",
         help="awq searches scales, gptq rounds with second-order information, none rounds to nearest",
+    )  # fmt: skip
+    group.add_argument(
+        "--awq-search", choices=get_args(AwqSearch), default="fast",
+        help="how awq finds scales and clippings: fast, from samples and Gram matrices; quark, as Quark does by itself",
     )  # fmt: skip
     group.add_argument(
         "--group-size", type=int, choices=get_args(GroupSize), default=128,
@@ -130,6 +135,7 @@ def recipe_from(flags: argparse.Namespace, source: Source) -> QuantRecipe:
         custom_mode=flags.custom_mode,
         dataset_sha256=file_digest(dataset) or (file_digest(fallback) if fallback else ""),
         fallback_dataset=fallback,
+        awq_search=flags.awq_search,
     )
 
 

@@ -14,14 +14,14 @@ ExecutionProvider = Literal["cpu", "dml", "cuda", "webgpu"]
 AccuracyLevel = Literal[1, 4]
 HeadBits = Literal[4, 8, 16]
 CustomMode = Literal["quark", "awq"]
-Search = Literal["fast", "quark"]
+AwqSearch = Literal["fast", "quark"]
 
 # What every recipe is measured on: sequences of text and of conversations, and tokens in each.
 HELDOUT = (4, 512)
 CHATS = (4, 512)
 
 # Changes whenever the same recipe would give another artifact, so that older builds are not taken for current ones.
-FORMAT = 2
+FORMAT = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +30,7 @@ class QuantRecipe:
 
     quant_algo: "awq" searches scales (arXiv:2306.00978), "gptq" rounds with second-order information
     (arXiv:2210.17323), "none" rounds to nearest.
+    awq_search: "fast" finds AWQ's scales and clippings from samples and Gram matrices, "quark" as Quark does.
     group_size: input channels that share a scale and a zero point.
     data_type: of the loaded checkpoint and of what stays unquantized; "auto" is float32 below 300 million
     parameters, where its exactness costs little, and the checkpoint's own type above.
@@ -51,10 +52,13 @@ class QuantRecipe:
     custom_mode: CustomMode = "quark"
     dataset_sha256: str = ""
     fallback_dataset: str = ""
+    awq_search: AwqSearch = "fast"
 
     def __post_init__(self) -> None:
         if self.quant_algo not in get_args(Algorithm):
             raise BuildError(f"--quant-algo must be one of {', '.join(get_args(Algorithm))}, not {self.quant_algo!r}.")
+        if self.awq_search not in get_args(AwqSearch):
+            raise BuildError(f"--awq-search must be one of {', '.join(get_args(AwqSearch))}, not {self.awq_search!r}.")
         if self.group_size not in get_args(GroupSize):
             raise BuildError(f"--group-size must be 32, 64 or 128, not {self.group_size}.")
         if self.data_type not in get_args(DataType):

@@ -204,6 +204,7 @@ def job_of(work: Path, case: str) -> Job:
         "lm_head_bits": 16,
         "exclude_layers": ["lm_head"],
         "custom_mode": "quark",
+        "awq_search": "fast",
     }
 
 

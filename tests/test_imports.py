@@ -22,7 +22,7 @@ ONE_ROOM = {
         for name in ("wire", "calls", "formats", "sampled", "chat", "text", "responses", "endpoints")
     },
     "uvicorn": {"serving/http/server.py", "serving/http/connections.py"},
-    "quark": {"builder/stages/quantize.py"},
+    "quark": {"builder/stages/quantize.py", "builder/stages/awq_search.py"},
 }
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import Linear, Module
 
 from builder.errors import StageFailed
-from builder.recipe import Search
+from builder.recipe import AwqSearch
 from builder.stages.awq_clip import best_clips
 from builder.stages.awq_inputs import Features, Gathering, Inspected
 from builder.stages.awq_scales import BATCH, RATIOS, SAMPLE, best_ratio, scales_for
@@ -25,7 +25,7 @@ Store = Callable[[Tensor], Tensor]
 
 
 @contextmanager
-def searches(kind: Search, store: Store = lambda output: output) -> Iterator[None]:
+def searches(kind: AwqSearch, store: Store = lambda output: output) -> Iterator[None]:
     """Quark's AWQ with our searches ("fast"), or with its own ("quark": the same bits as without this).
 
     store: takes each output of a layer, [1, tokens, hidden] in the type of its weights, in the order of the samples.
@@ -129,7 +129,6 @@ def _best_scales(
         return _first(caught["output"])
 
     before, names = get_op_name(module, prev_op), tuple(get_op_name(module, linear) for linear in layers)
-    group_size: int = layers[0]._weight_quantizer.group_size
     candidates = {ratio: scales_for(ratio, inp.mean()) for ratio in RATIOS}
     if isinstance(prev_op, Linear) and is_attention_module(module.get_submodule(before.rpartition(".")[0])):
         heads = processor.num_attention_heads, processor.num_key_value_heads
@@ -138,7 +137,7 @@ def _best_scales(
     sample = inp.sample or [rows[None] for rows in torch.split(inp.inputs.sketch, BATCH)]
     with computing_in(module if attention else inspected, computed):
         try:
-            ratio = best_ratio(run, sample, layers, candidates, group_size)
+            ratio = best_ratio(run, sample, layers, candidates, inp.inputs.grams.shape[1])
         except ValueError as error:
             raise StageFailed(
                 f"outputs of {', '.join(names)} overflow {stored_type}: try --data-type float32."

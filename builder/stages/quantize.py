@@ -1,4 +1,4 @@
-"""AWQ (or GPTQ, or plain rounding) by AMD Quark; the only file that imports quark.
+"""AWQ (or GPTQ, or plain rounding) by AMD Quark; with awq_search.py all that imports quark.
 
 Runs as a child process: `python -m builder.stages.quantize`.
 """
@@ -39,7 +39,7 @@ def quantize(job: Job, report: Report) -> Job:
     """Write the quantized checkpoint, and what the model says before and after, for the proof of the export.
 
     job: checkpoint, blocks (an .npz of int64 token ids: calibration [n, seq_len], text and chats [m, length]),
-    output, quant_algo, group_size, data_type, exclude_layers, custom_mode. The output folder gets
+    output, quant_algo, awq_search, group_size, data_type, exclude_layers, custom_mode. The output folder gets
 
     - checkpoint/: Quark's safetensors, config and tokenizer;
     - proof.npz: token ids [t] and the quantized model's float32 logits [t, vocab];
@@ -49,6 +49,8 @@ def quantize(job: Job, report: Report) -> Job:
     import torch
     from quark.torch import LLMTemplate, ModelQuantizer, export_safetensors
     from transformers import AutoTokenizer
+
+    from builder.stages.awq_search import searches
 
     # 1. The model, and what it says while it is still whole.
     checkpoint, output = read_folder(Path(job["checkpoint"])), Path(job["output"])
@@ -66,7 +68,7 @@ def quantize(job: Job, report: Report) -> Job:
         exclude_layers=list(job["exclude_layers"]),
     )
     quantizer = ModelQuantizer(config)
-    with _adapted(report):
+    with _adapted(report), searches(job["awq_search"]):
         model = quantizer.quantize_model(model, list(torch.split(calibration, 1)))
     model = quantizer.freeze(model)
 

@@ -15,6 +15,7 @@ from tests.hub import ROOT
 # Another valid value for each knob; a knob that is not listed here fails its test.
 ANOTHER: dict[str, Any] = {
     "quant_algo": "gptq",
+    "awq_search": "quark",
     "group_size": 64,
     "data_type": "bfloat16",
     "dataset": "demo",

@@ -5,7 +5,8 @@
 Quark's own way is the sequence of calls of its command `quark-cli torch-llm-ptq`, with its defaults, in one process:
 load, quantize, freeze, export. (Its loader wants the package accelerate; transformers' own stands in for it.) Both get
 the same calibration tokens and load the checkpoint in the same type, by default as it is stored. Runs alternate, each
-in a process of its own. Only with Quark's own searches, the default here, are the bits the same. Without a CHECKPOINT, a random llama of 60 million parameters is made.
+in a process of its own. The bits are the same only with --awq-search quark, the default here. Without a CHECKPOINT, a
+random llama of 60 million parameters is made.
 """
 
 import argparse
@@ -71,8 +72,8 @@ def own_way(checkpoint: Path, blocks: Path, output: Path, data_type: str) -> tup
 def ours(checkpoint: Path, blocks: Path, output: Path, data_type: str, awq_search: AwqSearch) -> tuple[float, int]:
     """The same of the stage that a build runs, which also measures the original and leaves the proof."""
     job: dict[str, Any] = {
-        **asdict(QuantRecipe(awq_search=awq_search)), "data_type": data_type, "checkpoint": str(checkpoint), "blocks": str(blocks),
-        "output": str(output),
+        **asdict(QuantRecipe(awq_search=awq_search)), "data_type": data_type, "checkpoint": str(checkpoint),
+        "blocks": str(blocks), "output": str(output),
     }  # fmt: skip
     started = time.perf_counter()
     result = run_stage("builder.stages.quantize", job, output.with_suffix(".log"), silent)

@@ -44,7 +44,8 @@ def _nothing(config: Mapping[str, Any]) -> str:
 class Family:
     """One `model_type` of a Hugging Face config.json.
 
-    awq_template: the Quark template whose layer names fit.
+    awq_template: the Quark template whose layer names fit, and which scales nothing that does not pass a scale on: the
+    "olmo" of Quark scales no norms. unscaled: what of the template does not do so in this family.
     examples: models that a user may know it by.
     architecture: the model builder's own for such layers.
     limits: what of the family is not supported; empty for nothing known.
@@ -68,6 +69,7 @@ class Family:
     without_rope: Callable[[Mapping[str, Any]], Sequence[int]] = _every_layer_has_rope
     embedding_scaled: bool = False
     layers: Layers | None = None
+    unscaled: tuple[str, ...] = ()
 
 
 LLAMA, MISTRAL = "LlamaForCausalLM", "MistralForCausalLM"
@@ -109,16 +111,22 @@ FAMILIES: dict[str, Family] = {
     "hunyuan_v1_dense": Family("hunyuan_v1_dense", "Hunyuan 0.5B to 7B, Hunyuan-MT", "HunYuanDenseV1ForCausalLM"),
     "smollm3": Family("llama", "SmolLM3", LLAMA, without_rope=facts.smollm3_without_rope),
     "ernie4_5": Family("llama", "ERNIE 4.5 0.3B", "Ernie4_5ForCausalLM"),
-    "nemotron": Family("llama", "Nemotron-Mini, Minitron", "NemotronForCausalLM", facts=facts.nemotron),
+    "nemotron": Family(
+        "olmo",
+        "Nemotron-Mini, Minitron",
+        "NemotronForCausalLM",
+        facts=facts.nemotron,
+        unscaled=("mlp.up_proj",),  # its outputs are squared
+    ),
     "seed_oss": Family("llama", "Seed-OSS 36B", LLAMA),
     "internlm3": Family("llama", "InternLM3 8B", LLAMA),
     "helium": Family("llama", "Helium 1", "Ernie4_5ForCausalLM"),
     "glm": Family("llama", "GLM-4 9B Chat, GLM-Edge", "Ernie4_5ForCausalLM"),
     "cwm": Family("llama", "Code World Model", LLAMA),
-    "olmo2": Family("llama", "OLMo 2", LLAMA, layers=Layers(norms_before=False, norms_of_q_k="all")),
-    "olmo3": Family("llama", "OLMo 3", LLAMA, facts=facts.olmo3, layers=Layers(norms_before=False, norms_of_q_k="all")),
+    "olmo2": Family("olmo", "OLMo 2", LLAMA, layers=Layers(norms_before=False, norms_of_q_k="all")),
+    "olmo3": Family("olmo", "OLMo 3", LLAMA, facts=facts.olmo3, layers=Layers(norms_before=False, norms_of_q_k="all")),
     "exaone4": Family(
-        "llama",
+        "olmo",
         "EXAONE 4.0",
         LLAMA,
         without_rope=facts.exaone4_without_rope,

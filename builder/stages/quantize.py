@@ -3,6 +3,7 @@
 Runs as a child process: `python -m builder.stages.quantize`.
 """
 
+import copy
 import ctypes
 import gc
 import shutil
@@ -62,11 +63,13 @@ def quantize(job: Job, report: Report) -> Job:
     _measure(model, measured, output / ORIGINAL, report)
 
     # 2. Quantization.
-    config = LLMTemplate.get(checkpoint.model.family.awq_template).get_config(
+    family = checkpoint.model.family
+    config = LLMTemplate.get(family.awq_template).get_config(
         scheme=f"uint4_wo_{job['group_size']}",
         algorithm=None if job["quant_algo"] == "none" else job["quant_algo"],
         exclude_layers=list(job["exclude_layers"]),
     )
+    config.algo_config = scaling_what_it_can(config.algo_config, family.unscaled)
     quantizer = ModelQuantizer(config)
     with _adapted(report), searches(job["awq_search"]):
         model = quantizer.quantize_model(model, list(torch.split(calibration, 1)))
@@ -93,6 +96,15 @@ def quantize(job: Job, report: Report) -> Job:
         if (checkpoint.path / name).is_file():
             shutil.copyfile(checkpoint.path / name, output / CHECKPOINT / name)
     return {"data_type": data_type}
+
+
+def scaling_what_it_can(algorithms: list[Any] | None, unscaled: Sequence[str]) -> list[Any] | None:
+    """Quark's settings of its algorithms, copied, without scales between these modules and what follows them."""
+    copied = copy.deepcopy(algorithms)
+    for algorithm in copied or []:
+        if algorithm.name == "awq":
+            algorithm.scaling_layers = [part for part in algorithm.scaling_layers if part["prev_op"] not in unscaled]
+    return copied
 
 
 def _load(checkpoint: Path, data_type: str) -> Any:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from copy import deepcopy
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,13 +10,15 @@ import torch
 from torch import Tensor
 from torch.nn import Linear, Module
 
+from builder.checkpoint.families import FAMILIES
 from builder.errors import StageFailed
 from builder.stages import awq_inputs, awq_scales, awq_search
 from builder.stages.awq_clip import best_clips
 from builder.stages.awq_inputs import Features, Inputs
 from builder.stages.awq_rounding import round_scaled
 from builder.stages.awq_search import searches
-from builder.stages.quantize import _leave_out_unused_modules
+from builder.stages.quantize import _leave_out_unused_modules, scaling_what_it_can
+from tests.family_chain import CASES, make_checkpoint
 
 GROUP, SAMPLES, LENGTH = 32, 12, 64
 HEADS, SHARED_HEADS = 4, 2
@@ -50,14 +53,16 @@ def llama() -> Module:
     return model
 
 
-def quantized(model: Module, samples: list[Tensor] | None = None) -> Module:
+def quantized(model: Module, family: str = "llama") -> Any:
     """A copy, quantized by Quark with AWQ."""
     from quark.torch import LLMTemplate, ModelQuantizer
 
-    config = LLMTemplate.get("llama").get_config(
+    facts = FAMILIES[family]
+    config = LLMTemplate.get(facts.awq_template).get_config(
         scheme=f"uint4_wo_{GROUP}", algorithm="awq", exclude_layers=["lm_head"]
     )
-    return ModelQuantizer(config).quantize_model(deepcopy(model), token_ids() if samples is None else samples)
+    config.algo_config = scaling_what_it_can(config.algo_config, facts.unscaled)
+    return ModelQuantizer(config).quantize_model(deepcopy(model), token_ids())
 
 
 def token_ids() -> list[Tensor]:
@@ -282,7 +287,7 @@ def test_outputs_that_overflow_say_which_and_what_to_do(llama: Module) -> None:
 def test_a_sketch_loses_what_all_tokens_lose(monkeypatch: pytest.MonkeyPatch, tokens: int) -> None:
     monkeypatch.setattr(awq_inputs, "_SKETCH", 512)
     torch.manual_seed(3)
-    x = torch.randn(tokens, 64) * torch.randn(tokens, 1).exp() * torch.randn(64).exp()
+    x = (torch.randn(tokens, 64) + 1) * torch.randn(tokens, 1).exp() * torch.randn(64).exp()
     inputs = Inputs(64, GROUP, True, tokens)
     for part in x.split(300):  # type: ignore[no-untyped-call]
         inputs.add(part)
@@ -321,3 +326,30 @@ def test_a_search_spends_less_on_candidates_that_fall_behind(monkeypatch: pytest
         awq_scales.best_ratio(run, batches, [linear], candidates, GROUP)
     assert sum(calls) == 16 + 20 * 4 + 5 * 4 + 2 * 8  # the original's outputs, then each round's
     assert linear.weight is weight
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_scales_by_themselves_change_nothing_that_a_model_computes(
+    family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from transformers import AutoModelForCausalLM
+
+    make_checkpoint(next(case for case in CASES.values() if case.model_type == family), 5, tmp_path)
+    model = AutoModelForCausalLM.from_pretrained(tmp_path).eval()
+    processor, scaled = processor_class(), list[Any]()
+    with searches("fast"):
+        search = processor._search_best_scale
+        monkeypatch.setattr(processor, "_search_best_scale", lambda *args, **more: kept(scaled, search(*args, **more)))
+        monkeypatch.setattr(processor, "_search_best_clip", lambda *_: [])
+        monkeypatch.setattr(processor, "_apply_quant", lambda *_: None)
+        changed = quantized(model, family=family)
+        monkeypatch.undo()
+    with torch.no_grad():
+        for ids in token_ids()[:2]:
+            torch.testing.assert_close(changed(ids).logits, model(ids).logits, rtol=1e-3, atol=1e-3)
+    assert any(scales.std() > 0.01 for _, _, scales, _ in scaled)
+
+
+def kept(found: list[Any], one: Any) -> Any:
+    found.append(one)
+    return one

@@ -6,7 +6,7 @@ on the layer's outputs (docs/upstream.md). What is searched, tried and measured 
 from it: Quark applies scales and clippings and rounds the weights.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -64,7 +64,7 @@ def _gather(processor: Any, layer: Module, linears: dict[str, Linear], store: St
     looked_at = max(1, min(len(starts), SAMPLE // (together * length)))
     sampled = {starts[number * len(starts) // looked_at] for number in range(looked_at)}
 
-    gathering = Gathering(_inspected(processor, layer), len(samples) * length)
+    gathering = Gathering(_inspected(processor, layer, linears), len(samples) * length)
     hooks = [linear.register_forward_pre_hook(_taking(gathering, name)) for name, linear in linears.items()]
     computed = product_type(stored_type)
     kwargs = _arguments(processor, layer, computed)
@@ -87,12 +87,14 @@ def _taking(gathering: Gathering, name: str) -> Callable[[Any, tuple[Tensor, ...
     return take
 
 
-def _inspected(processor: Any, layer: Module) -> dict[str, Inspected]:
+def _inspected(processor: Any, layer: Module, linears: Mapping[str, Linear]) -> dict[str, Inspected]:
     """What the scales of a linear's inputs are searched on, by its name; attention needs what its layer is given."""
     from quark.torch.algorithm.utils.utils import is_attention_module
 
     inspected: dict[str, Inspected] = {}
     for entry in processor.scaling_layers:
+        if entry["inp"] not in linears:  # templates name what some of their models lack; Quark passes it over too
+            continue
         module = entry.get("module2inspect")
         attention = module is not None and is_attention_module(layer.get_submodule(module))
         inspected[entry["inp"]] = "layer" if attention else "linear" if module is None else "module"

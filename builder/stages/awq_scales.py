@@ -64,5 +64,5 @@ def _having(linears: Sequence[Linear], weights: Sequence[Parameter]) -> Iterator
     try:
         yield
     finally:
-        for linear, weight in zip(linears, own, strict=True):
-            linear.weight = weight
+        for linear, before in zip(linears, own, strict=True):
+            linear.weight = before

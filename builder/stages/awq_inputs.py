@@ -10,6 +10,7 @@ from torch import Tensor
 Inspected = Literal["layer", "module", "linear"]
 
 _SKETCH = 4096  # rows
+_CPU = torch.device("cpu")
 
 
 class Inputs:
@@ -21,11 +22,11 @@ class Inputs:
     the tokens, and so is what a linear loses on them. Tokens that are few enough have a row each.
     """
 
-    def __init__(self, width: int, group_size: int, sketched: bool, tokens: int) -> None:
-        self.total = torch.zeros(width)
-        self.grams = torch.zeros(width // group_size, group_size, group_size)
+    def __init__(self, width: int, group_size: int, sketched: bool, tokens: int, device: torch.device = _CPU) -> None:
+        self.total = torch.zeros(width, device=device)
+        self.grams = torch.zeros(width // group_size, group_size, group_size, device=device)
         self.tokens = 0
-        self.sketch = torch.zeros(min(tokens, _SKETCH) if sketched else 0, width)
+        self.sketch = torch.zeros(min(tokens, _SKETCH) if sketched else 0, width, device=device)
         self._random = torch.Generator().manual_seed(0) if tokens > _SKETCH else None
 
     def add(self, x: Tensor) -> None:
@@ -37,7 +38,7 @@ class Inputs:
         if len(self.sketch) and self._random:
             rows = torch.randint(len(self.sketch), (len(x),), generator=self._random)
             signs = torch.randint(2, (len(x), 1), generator=self._random) * 2 - 1
-            self.sketch.index_add_(0, rows, x * signs)
+            self.sketch.index_add_(0, rows.to(x.device), x * signs.to(x.device))
         elif len(self.sketch):
             self.sketch[self.tokens : self.tokens + len(x)] = x
         self.tokens += len(x)
@@ -54,7 +55,11 @@ class Features:
     inputs: Inputs
     scales: Tensor
     sample: list[Tensor] = field(default_factory=list)
-    device = torch.device("cpu")
+
+    @property
+    def device(self) -> torch.device:
+        """Where the scales are to be."""
+        return self.scales.device
 
     def div_(self, scales: Tensor) -> None:
         """The inputs are divided by scales [1, in] from now on."""
@@ -92,8 +97,8 @@ class Gathering:
         inspected = self._inspected.get(name)
         shared = self._last[1] if self._last and self._last[0] is x else None
         if name not in self.features:
-            inputs = shared or Inputs(x.shape[-1], group_size, inspected == "linear", self._tokens)
-            self.features[name] = Features(inputs, torch.ones(x.shape[-1]))
+            inputs = shared or Inputs(x.shape[-1], group_size, inspected == "linear", self._tokens, x.device)
+            self.features[name] = Features(inputs, torch.ones(x.shape[-1], device=x.device))
         features = self.features[name]
         if not shared:
             features.inputs.add(x.flatten(0, -2))

@@ -57,7 +57,7 @@ def searches(kind: AwqSearch, store: Store = lambda output: output) -> Iterator[
 @torch.no_grad()
 def _gather(processor: Any, layer: Module, linears: dict[str, Linear], store: Store) -> dict[str, Features]:
     """Instead of `_get_input_feat`: run the layer on all samples, a few at a time."""
-    samples, stored_type = processor.inps, next(layer.parameters()).dtype
+    samples, (stored_type, device) = processor.inps, _place(layer)
     length = samples[0].shape[1]
     together = max(1, BATCH // length)
     starts = range(0, len(samples), together)
@@ -66,7 +66,7 @@ def _gather(processor: Any, layer: Module, linears: dict[str, Linear], store: St
 
     gathering = Gathering(_inspected(processor, layer, linears), len(samples) * length)
     hooks = [linear.register_forward_pre_hook(_taking(gathering, name)) for name, linear in linears.items()]
-    computed = product_type(stored_type)
+    computed = product_type(stored_type, device)
     kwargs = _arguments(processor, layer, computed)
     processor.inps = []
     with computing_in(layer, computed):
@@ -118,8 +118,8 @@ def _best_scales(
     from quark.torch.algorithm.utils.utils import is_attention_module
     from quark.torch.utils import get_op_name
 
-    stored_type = layers[0].weight.dtype
-    computed = product_type(stored_type)
+    stored_type, device = _place(layers[0])
+    computed = product_type(stored_type, device)
     inspected, attention = module2inspect or layers[0], is_attention_module(module2inspect)
     arguments = _arguments(processor, module, computed)
 
@@ -160,6 +160,12 @@ def _shared(scales: Tensor, queries: int, values: int) -> Tensor:
 def _best_clips(processor: object, linear: Linear, features: Features) -> Tensor:
     """Instead of `_compute_best_clip`: the largest magnitude of each group, [out, groups, 1]."""
     return best_clips(linear.weight.data, features.grams())
+
+
+def _place(module: Module) -> tuple[torch.dtype, torch.device]:
+    """Type and device of its weights."""
+    weight = next(module.parameters())
+    return weight.dtype, weight.device
 
 
 def _first(output: Any) -> Tensor:

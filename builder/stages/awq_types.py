@@ -9,8 +9,10 @@ from torch import Tensor
 from torch.nn import Module
 
 
-def product_type(stored: torch.dtype) -> torch.dtype:
-    """The type in which this processor multiplies weights of this type fast: their own, or float32."""
+def product_type(stored: torch.dtype, device: torch.device) -> torch.dtype:
+    """The type in which weights of this type are multiplied fast: their own, or float32 on processors without it."""
+    if device.type != "cpu":
+        return stored
     native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     return stored if stored == torch.bfloat16 and native else torch.float32
 

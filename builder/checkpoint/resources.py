@@ -8,9 +8,9 @@ from builder.recipe import CHATS, HELDOUT, ExportTarget, QuantRecipe
 
 _MEASURED_TOKENS = math.prod(HELDOUT) + math.prod(CHATS)
 _BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
-_PROGRAM = 510 << 20  # of the process that quantizes, with torch and Quark imported and nothing loaded
-_PIECES = 60 << 20  # of AWQ's clip search, with what they are compared with
-_COPIES = 4  # of logits, and of a layer's weights, that are held at once or that the allocator does not give back
+_PROGRAM = 530 << 20  # of the process that quantizes, with torch and Quark imported and nothing loaded
+_COPIES = 3  # of a layer's weights: as they are, rounded, and what the allocator does not give back
+_SAMPLE, _SKETCH = 16_384, 4096  # tokens, and rows that stand for all: see stages/awq_scales.py and awq_inputs.py
 _MEASURED_AT_ONCE = HELDOUT[1]  # tokens
 _FOUR_BITS = 0.53 + 0.03  # bytes per weight: with a 16-bit scale and a zero point per 128, and what is not quantized
 _EXPORTER = 480 << 20  # of the process that exports, with torch and OGA's model builder imported
@@ -20,24 +20,28 @@ _REPACKED = 34  # bytes per weight of a linear that is repacked: the model build
 
 
 def peak_memory(checkpoint: Checkpoint, recipe: QuantRecipe, mapped: bool = True) -> int:
-    """Bytes that the heaviest stage, quantizing, holds at its peak; fitted to benchmarks/build_memory.py.
+    """Bytes that quantizing holds at its peak; fitted to benchmarks/build_memory.py.
 
-    The whole model is loaded, from files that are mapped meanwhile. It is measured, with logits over the whole
-    vocabulary; then AWQ keeps a layer's inputs for all calibration tokens, and copies of the layer; at the end Quark
-    freezes a quantized copy of every linear.
-    mapped: count the files' pages too, which the system can take back when memory is short.
+    Either the two ends of the model, with logits over the whole vocabulary; or a layer in copies, with what goes into it
+    and what comes out for all tokens, and what the search keeps of its inputs.
+    mapped: count the pages of files too, which the system can take back when memory is short.
     """
-    shape, parameters = checkpoint.model.shape, checkpoint.weights.parameters
-    size = _BYTES[checkpoint.weights.loaded_type(recipe.data_type)]
-    loading = 2 * parameters if mapped else 0
-    logits = _MEASURED_AT_ONCE * shape.vocabulary * size * _COPIES
-    search = 0
-    if recipe.quant_algo != "none":
-        tokens = recipe.num_calib_data * recipe.seq_len
-        layer = (parameters - shape.tables) // shape.layers
-        search = (tokens * (5 * shape.hidden + shape.intermediate) + layer * _COPIES) * size + _PIECES
-    frozen = (parameters - shape.tables) * size + _PIECES
-    return _PROGRAM + parameters * size + max(loading, logits + search, frozen)
+    shape, size = checkpoint.model.shape, _BYTES[checkpoint.weights.loaded_type(recipe.data_type)]
+    calibrated = 0 if recipe.quant_algo == "none" else recipe.num_calib_data * recipe.seq_len
+    states = (calibrated + _MEASURED_TOKENS) * shape.hidden * size
+    layer = (checkpoint.weights.parameters - shape.tables) // shape.layers * size * _COPIES
+    ends = shape.tables * size + 2 * _MEASURED_AT_ONCE * shape.vocabulary * 4
+    return _PROGRAM + max(ends, layer + states * (2 if mapped else 1) + _search(shape, recipe, calibrated, size))
+
+
+def _search(shape: Shape, recipe: QuantRecipe, tokens: int, size: int) -> int:
+    """Bytes of what an algorithm keeps of a layer's inputs besides."""
+    widths = shape.heads * shape.head_size + shape.intermediate  # of o_proj and down_proj
+    if recipe.quant_algo == "gptq":
+        return 2 * tokens * shape.hidden * size + 3 * max(shape.hidden, shape.intermediate) ** 2 * 4
+    if recipe.quant_algo == "awq" and recipe.awq_search == "fast":
+        return 2 * min(tokens, _SAMPLE) * shape.hidden * size + min(tokens, _SKETCH) * widths * 4
+    return tokens * (3 * shape.hidden + 2 * shape.hidden + 4 * widths) * size  # Quark's own: all inputs, joined again
 
 
 def export_memory(shape: Shape, target: ExportTarget) -> int:

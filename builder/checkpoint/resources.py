@@ -8,8 +8,8 @@ from builder.recipe import CHATS, HELDOUT, ExportTarget, QuantRecipe
 
 _MEASURED_TOKENS = math.prod(HELDOUT) + math.prod(CHATS)
 _BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
-_PROGRAM = 530 << 20  # of the process that quantizes, with torch and Quark imported and nothing loaded
-_COPIES = 3  # of a layer's weights: as they are, rounded, and what the allocator does not give back
+_PROGRAM = 550 << 20  # of the process that quantizes, with torch and Quark imported and nothing loaded
+_COPIES = 3.5  # of a layer's weights: as they are, rounded, and what the allocator does not give back
 _SAMPLE, _SKETCH = 16_384, 4096  # tokens, and rows that stand for all: see stages/awq_scales.py and awq_inputs.py
 _MEASURED_AT_ONCE = HELDOUT[1]  # tokens
 _FOUR_BITS = 0.53 + 0.03  # bytes per weight: with a 16-bit scale and a zero point per 128, and what is not quantized
@@ -22,16 +22,16 @@ _REPACKED = 34  # bytes per weight of a linear that is repacked: the model build
 def peak_memory(checkpoint: Checkpoint, recipe: QuantRecipe, mapped: bool = True) -> int:
     """Bytes that quantizing holds at its peak; fitted to benchmarks/build_memory.py.
 
-    Either the two ends of the model, with logits over the whole vocabulary; or a layer in copies, with what goes into it
-    and what comes out for all tokens, and what the search keeps of its inputs.
+    Either the two ends of the model, with logits over the whole vocabulary; or a layer in copies, with what goes into
+    it and what comes out for all tokens, and what the search keeps of its inputs.
     mapped: count the pages of files too, which the system can take back when memory is short.
     """
     shape, size = checkpoint.model.shape, _BYTES[checkpoint.weights.loaded_type(recipe.data_type)]
     calibrated = 0 if recipe.quant_algo == "none" else recipe.num_calib_data * recipe.seq_len
     states = (calibrated + _MEASURED_TOKENS) * shape.hidden * size
     layer = (checkpoint.weights.parameters - shape.tables) // shape.layers * size * _COPIES
-    ends = shape.tables * size + 2 * _MEASURED_AT_ONCE * shape.vocabulary * 4
-    return _PROGRAM + max(ends, layer + states * (2 if mapped else 1) + _search(shape, recipe, calibrated, size))
+    ends = shape.tables * size + 3 * _MEASURED_AT_ONCE * shape.vocabulary * 4
+    return _PROGRAM + max(ends, int(layer) + states * (2 if mapped else 1) + _search(shape, recipe, calibrated, size))
 
 
 def _search(shape: Shape, recipe: QuantRecipe, tokens: int, size: int) -> int:

@@ -11,7 +11,14 @@ import pytest
 
 from serving.engine.oga import OgaRuntime
 from serving.folder import ModelFolder
-from serving.hardware import MOST_THREADS, allowed_processors, available_memory, cpu_quota, usable_cores
+from serving.hardware import (
+    MOST_THREADS,
+    allowed_processors,
+    available_memory,
+    cpu_quota,
+    multiplies_16_bits,
+    usable_cores,
+)
 
 ROOT = Path(__file__).parent.parent
 linux = pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no CPU affinity on this system")
@@ -248,3 +255,16 @@ def test_memory_of_version_1_and_of_groups_above(tmp_path: Path) -> None:
     }
     root = group(meminfo(tmp_path, 1 << 30), "3:memory:/app/own", mounts, files)
     assert available_memory(root) == 600_000
+
+
+@pytest.mark.parametrize(
+    ("cpuinfo", "fast"),
+    [
+        ("flags\t\t: fpu avx2 f16c\nmodel name\t: old", False),
+        ("flags\t\t: fpu avx2 avx512f avx512_bf16", True),
+        ("Features\t: fp asimd bf16", True),  # not an x86
+    ],
+)
+def test_a_processor_that_only_emulates_16_bits_is_known(tmp_path: Path, cpuinfo: str, fast: bool) -> None:
+    assert multiplies_16_bits(write(tmp_path, {"proc/cpuinfo": cpuinfo})) is fast
+    assert multiplies_16_bits(tmp_path / "nothing")

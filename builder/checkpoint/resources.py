@@ -27,21 +27,31 @@ def peak_memory(checkpoint: Checkpoint, recipe: QuantRecipe, mapped: bool = True
     mapped: count the pages of files too, which the system can take back when memory is short.
     """
     shape, size = checkpoint.model.shape, _BYTES[checkpoint.weights.loaded_type(recipe.data_type)]
-    calibrated = 0 if recipe.quant_algo == "none" else recipe.num_calib_data * recipe.seq_len
-    states = (calibrated + _MEASURED_TOKENS) * shape.hidden * size
+    states = _states(shape, recipe, size)
     layer = (checkpoint.weights.parameters - shape.tables) // shape.layers * size * _COPIES
     ends = shape.tables * size + 3 * _MEASURED_AT_ONCE * shape.vocabulary * 4
-    return _PROGRAM + max(ends, int(layer) + states * (2 if mapped else 1) + _search(shape, recipe, calibrated, size))
+    return _PROGRAM + max(ends, int(layer) + states * (2 if mapped else 1) + _search(shape, recipe, size))
 
 
-def _search(shape: Shape, recipe: QuantRecipe, tokens: int, size: int) -> int:
+def _states(shape: Shape, recipe: QuantRecipe, size: int) -> int:
+    """Bytes of what goes into a layer."""
+    return (_calibrated(recipe) + _MEASURED_TOKENS) * shape.hidden * size
+
+
+def _calibrated(recipe: QuantRecipe) -> int:
+    """Tokens that quantizing looks at, at most."""
+    return 0 if recipe.quant_algo == "none" else recipe.num_calib_data * recipe.seq_len
+
+
+def _search(shape: Shape, recipe: QuantRecipe, size: int) -> int:
     """Bytes of what an algorithm keeps of a layer's inputs besides."""
+    tokens = _calibrated(recipe)
     widths = shape.heads * shape.head_size + shape.intermediate  # of o_proj and down_proj
     if recipe.quant_algo == "gptq":
         return 2 * tokens * shape.hidden * size + 3 * max(shape.hidden, shape.intermediate) ** 2 * 4
     if recipe.quant_algo == "awq" and recipe.awq_search == "fast":
         return 2 * min(tokens, _SAMPLE) * shape.hidden * size + min(tokens, _SKETCH) * widths * 4
-    return tokens * (3 * shape.hidden + 2 * shape.hidden + 4 * widths) * size  # Quark's own: all inputs, joined again
+    return tokens * (5 * shape.hidden + 4 * widths) * size  # Quark's own: all inputs, joined again
 
 
 def export_memory(shape: Shape, target: ExportTarget) -> int:
@@ -72,13 +82,16 @@ def verify_memory(shape: Shape, group_size: int, target: ExportTarget) -> int:
 def disk(checkpoint: Checkpoint, recipe: QuantRecipe, target: ExportTarget) -> dict[str, int]:
     """Bytes that each stage needs on the disk, all of which are there at once before a model is published.
 
-    The export is there twice: as its layers are finished, and as the model that is made of them.
+    Of quantizing there is what goes into a layer, and what comes out of it. The export is there twice: as its layers
+    are finished, and as the model that is made of them.
     """
     shape, size = checkpoint.model.shape, _BYTES[checkpoint.weights.loaded_type(recipe.data_type)]
     linears = (checkpoint.weights.parameters - shape.tables) * _FOUR_BITS
     return {
         "calibrate": 1 << 20,
-        "quantize": int(linears + shape.tables * size + _MEASURED_TOKENS * shape.vocabulary * 2) + (64 << 20),
+        "quantize": int(linears + shape.tables * size + _MEASURED_TOKENS * shape.vocabulary * 2)
+        + 2 * _states(shape, recipe, size)
+        + (64 << 20),
         "export": int(2 * linears + shape.embeddings * (4 + 4 + 4 + _HEAD_BYTES[target.lm_head_bits])) + (16 << 20),
     }
 

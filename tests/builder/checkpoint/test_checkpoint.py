@@ -125,12 +125,15 @@ def test_a_small_model_is_computed_in_float32_and_a_large_one_as_it_is_stored(
 ) -> None:
     write_tensors(tmp_path / "model-1.safetensors", BF16=60, F32=30)
     write_tensors(tmp_path / "model-2.safetensors", F16=40)
+    monkeypatch.setattr(weights, "multiplies_16_bits", lambda: True)
     assert read_weights(tmp_path).loaded_type("auto") == "float32"
     assert read_weights(tmp_path).loaded_type("float16") == "float16"
     monkeypatch.setattr(weights, "SMALL_MODEL", 130)
     assert read_weights(tmp_path).loaded_type("auto") == "bfloat16"
     write_tensors(tmp_path / "model-3.safetensors", F16=30)
     assert read_weights(tmp_path).loaded_type("auto") == "float16"
+    monkeypatch.setattr(weights, "multiplies_16_bits", lambda: False)
+    assert read_weights(tmp_path).loaded_type("auto") == "float32", "an old processor emulates 16 bits"
 
 
 def test_of_a_larger_model_only_the_tensors_of_the_language_model_count(tmp_path: Path) -> None:

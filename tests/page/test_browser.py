@@ -19,7 +19,7 @@ from serving.engine.engine import Engine
 from serving.engine.runtime import Slot
 from serving.http.access import Access, Places
 from serving.page.ui import build_chat
-from serving.types import Cancelled, Chunk, EngineSettings, Message, SamplingOptions, TokenIds, never
+from serving.types import Cancelled, Chunk, EngineSettings, Message, SamplingOptions, TemplateOptions, TokenIds, never
 from tests.page.test_ui import Speaker
 from tests.pages import served, tidy
 
@@ -75,11 +75,16 @@ class WatchedEngine(Engine):
             self._runtime.forward = partial(unhurried, self._runtime.forward)  # type: ignore[method-assign]
 
     def generate(
-        self, messages: Sequence[Message], options: SamplingOptions | None = None, cancelled: Cancelled = never
+        self,
+        messages: Sequence[Message],
+        options: SamplingOptions | None = None,
+        cancelled: Cancelled = never,
+        template: TemplateOptions | None = None,
+        client: str = "",
     ) -> Iterator[Chunk]:
         asked = Asked(list(messages), options or SamplingOptions())
         self.asked.append(asked)
-        return self._watched(asked, super().generate(messages, options, cancelled))
+        return self._watched(asked, super().generate(messages, options, cancelled, template, client))
 
     def _watched(self, asked: Asked, chunks: Iterator[Chunk]) -> Iterator[Chunk]:
         try:

@@ -9,7 +9,8 @@ from builder.recipe import CHATS, HELDOUT, ExportTarget, QuantRecipe
 _MEASURED_TOKENS = math.prod(HELDOUT) + math.prod(CHATS)
 _BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 _PROGRAM = 550 << 20  # of the process that quantizes, with torch and Quark imported and nothing loaded
-_COPIES = 3.5  # of a layer's weights: as they are, rounded, and what the allocator does not give back
+_COPIES = 2  # of a layer's weights: as they are, and rounded
+_PIECES = 128 << 20  # of weights that are rounded, and what the allocator does not give back
 _SAMPLE, _SKETCH = 16_384, 4096  # tokens, and rows that stand for all: see stages/awq_scales.py and awq_inputs.py
 _MEASURED_AT_ONCE = HELDOUT[1]  # tokens
 _FOUR_BITS = 0.53 + 0.03  # bytes per weight: with a 16-bit scale and a zero point per 128, and what is not quantized
@@ -28,14 +29,20 @@ def peak_memory(checkpoint: Checkpoint, recipe: QuantRecipe, mapped: bool = True
     """
     shape, size = checkpoint.model.shape, _BYTES[checkpoint.weights.loaded_type(recipe.data_type)]
     states = _states(shape, recipe, size)
-    layer = (checkpoint.weights.parameters - shape.tables) // shape.layers * size * _COPIES
+    layer = (checkpoint.weights.parameters - shape.tables) // shape.layers * size * _COPIES + _activations(shape)
     ends = shape.tables * size + 3 * _MEASURED_AT_ONCE * shape.vocabulary * 4
-    return _PROGRAM + max(ends, int(layer) + states * (2 if mapped else 1) + _search(shape, recipe, size))
+    return _PROGRAM + max(ends, layer + states * (2 if mapped else 1) + _search(shape, recipe, size))
 
 
 def _states(shape: Shape, recipe: QuantRecipe, size: int) -> int:
     """Bytes of what goes into a layer."""
     return (_calibrated(recipe) + _MEASURED_TOKENS) * shape.hidden * size
+
+
+def _activations(shape: Shape) -> int:
+    """Bytes of what a layer has in memory while tokens go through it."""
+    each = 4 * shape.intermediate + 6 * shape.hidden + shape.heads * _MEASURED_AT_ONCE
+    return _MEASURED_AT_ONCE * each * 4 + _PIECES
 
 
 def _calibrated(recipe: QuantRecipe) -> int:

@@ -21,6 +21,12 @@ AwqSearch = Literal["fast", "quark"]
 HELDOUT = (4, 512)
 CHATS = (4, 512)
 
+# How AWQ's fast search looks: scales it tries; tokens seen by the end of a round, and scales left after it; rows that
+# stand for all tokens where one linear is searched alone.
+AWQ_RATIOS = 20
+AWQ_ROUNDS = ((512, 5), (4096, 2), (16_384, 1))
+AWQ_SKETCH = 4096
+
 # Changes whenever the same recipe would give another artifact, so that older builds are not taken for current ones.
 FORMAT = 3
 

@@ -23,6 +23,12 @@ class Shape:
     tied: bool
 
     @property
+    def linears(self) -> int:
+        """Weights of the linear layers of a decoder layer."""
+        attention = 2 * self.head_size * (self.heads + self.kv_heads)
+        return self.hidden * (attention + 3 * self.intermediate)
+
+    @property
     def embeddings(self) -> int:
         """Parameters of the table of tokens."""
         return self.vocabulary * self.hidden

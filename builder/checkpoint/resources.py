@@ -4,14 +4,14 @@ import math
 
 from builder.checkpoint.checkpoint import Checkpoint
 from builder.checkpoint.model import Shape
-from builder.recipe import CHATS, HELDOUT, ExportTarget, QuantRecipe
+from builder.recipe import AWQ_ROUNDS, AWQ_SKETCH, CHATS, HELDOUT, ExportTarget, QuantRecipe
 
 _MEASURED_TOKENS = math.prod(HELDOUT) + math.prod(CHATS)
 _BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 _PROGRAM = 550 << 20  # of the process that quantizes, with torch and Quark imported and nothing loaded
 _COPIES = 2  # of a layer's weights: as they are, and rounded
 _PIECES = 128 << 20  # of weights that are rounded, and what the allocator does not give back
-_SAMPLE, _SKETCH = 16_384, 4096  # tokens, and rows that stand for all: see stages/awq_scales.py and awq_inputs.py
+_SAMPLE = AWQ_ROUNDS[-1][0]  # tokens
 _MEASURED_AT_ONCE = HELDOUT[1]  # tokens
 _FOUR_BITS = 0.53 + 0.03  # bytes per weight: with a 16-bit scale and a zero point per 128, and what is not quantized
 _EXPORTER = 480 << 20  # of the process that exports, with torch and OGA's model builder imported
@@ -57,7 +57,7 @@ def _search(shape: Shape, recipe: QuantRecipe, size: int) -> int:
     if recipe.quant_algo == "gptq":
         return 2 * tokens * shape.hidden * size + 3 * max(shape.hidden, shape.intermediate) ** 2 * 4
     if recipe.quant_algo == "awq" and recipe.awq_search == "fast":
-        return 2 * min(tokens, _SAMPLE) * shape.hidden * size + min(tokens, _SKETCH) * widths * 4
+        return 2 * min(tokens, _SAMPLE) * shape.hidden * size + min(tokens, AWQ_SKETCH) * widths * 4
     return tokens * (5 * shape.hidden + 4 * widths) * size  # Quark's own: all inputs, joined again
 
 
@@ -68,7 +68,7 @@ def export_memory(shape: Shape, target: ExportTarget) -> int:
     is still there; at the end the output layer is cast, turned around and written, each time as a copy.
     """
     linear = shape.hidden * max(shape.intermediate, shape.heads * shape.head_size)
-    layers = 2 * int(_linears(shape) * _FOUR_BITS)
+    layers = 2 * int(shape.linears * _FOUR_BITS)
     head = 3 * shape.embeddings * (4 if target.execution_provider == "cpu" else 2)
     return _EXPORTER + 2 * shape.tables + max(_REPACKED * linear + layers, head)
 
@@ -79,7 +79,7 @@ def verify_memory(shape: Shape, group_size: int, target: ExportTarget) -> int:
     The model is loaded as it is served, with float32 embeddings and, for each group, a float32 scale, a zero point and
     what the processor's kernels keep; and it reads a sequence of held-out text.
     """
-    numbers = shape.layers * _linears(shape)
+    numbers = shape.layers * shape.linears
     model = numbers // 2 + 8 * numbers // group_size + int(shape.embeddings * (4 + _HEAD_BYTES[target.lm_head_bits]))
     cache = 2 * 4 * shape.layers * shape.kv_heads * shape.head_size * HELDOUT[1]
     logits = 3 * 4 * shape.vocabulary * HELDOUT[1]
@@ -101,9 +101,3 @@ def disk(checkpoint: Checkpoint, recipe: QuantRecipe, target: ExportTarget) -> d
         + (64 << 20),
         "export": int(2 * linears + shape.embeddings * (4 + 4 + 4 + _HEAD_BYTES[target.lm_head_bits])) + (16 << 20),
     }
-
-
-def _linears(shape: Shape) -> int:
-    """Weights of a decoder layer."""
-    attention = 2 * shape.head_size * (shape.heads + shape.kv_heads)
-    return shape.hidden * (attention + 3 * shape.intermediate)

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from serving.hardware import multiplies_16_bits
 
 SMALL_MODEL = 300_000_000  # parameters
 INDEX = "model.safetensors.index.json"
+_OF_A_LAYER = re.compile(r"(?:^|\.)layers\.(\d+)\.")
 _TORCH_TYPES = {"F16": "float16", "BF16": "bfloat16"}
 
 
@@ -84,7 +86,14 @@ def _shards(folder: Path) -> set[str]:
         raise SourceError(f"{index} cannot be read: {error}.") from error
 
 
+def layer_of(name: str) -> tuple[int | None, str]:
+    """The decoder layer of a tensor, and its name in it; None and the whole name for one of no layer."""
+    found = _OF_A_LAYER.search(name)
+    return (int(found[1]), name[found.end() :]) if found else (None, name)
+
+
 def tensors_of(file: Path) -> dict[str, Tensor]:
+    """Every tensor of a file by its name. Raises SourceError for one that is damaged or not whole."""
     try:
         with safe_open(file, framework="np") as content:  # which compares the header with the file's size
             slices = {name: content.get_slice(name) for name in content.keys()}  # noqa: SIM118 (not a mapping)

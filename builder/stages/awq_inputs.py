@@ -7,9 +7,11 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from builder.recipe import AWQ_SKETCH
+
 Inspected = Literal["layer", "module", "linear"]
 
-_SKETCH = 4096  # rows
+_SKETCH = AWQ_SKETCH
 _CPU = torch.device("cpu")
 
 

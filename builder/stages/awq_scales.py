@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 from torch.nn import Linear, Parameter
 
+from builder.recipe import AWQ_RATIOS, AWQ_ROUNDS
 from builder.stages.awq_rounding import round_scaled
 
-RATIOS = [step / 20 for step in range(20)]  # as Quark tries them
-ROUNDS = ((512, 5), (4096, 2), (16384, 1))  # tokens seen by the end of a round, and candidates left after it
+RATIOS = [step / AWQ_RATIOS for step in range(AWQ_RATIOS)]  # as Quark tries them
+ROUNDS = AWQ_ROUNDS
 BATCH, SAMPLE = ROUNDS[0][0], ROUNDS[-1][0]  # tokens to go through a module together, and in all at most
 
 Run = Callable[[Tensor], Tensor]

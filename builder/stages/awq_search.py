@@ -20,6 +20,7 @@ from builder.stages.awq_clip import best_clips
 from builder.stages.awq_inputs import Features, Gathering, Inspected
 from builder.stages.awq_scales import BATCH, RATIOS, SAMPLE, best_ratio, scales_for
 from builder.stages.awq_types import computing_in, in_type, product_type
+from builder.stages.quark_settings import replaced
 
 Store = Callable[[Tensor], Tensor]
 
@@ -33,25 +34,19 @@ def searches(kind: AwqSearch, store: Store = lambda output: output) -> Iterator[
     """
     from quark.torch.algorithm.awq.awq import AwqProcessor
 
-    names = ("_get_input_feat", "_search_best_scale", "_compute_best_clip")
-    own = {name: getattr(AwqProcessor, name) for name in names}
+    own = AwqProcessor._get_input_feat
 
     def gathered(processor: Any, layer: Module, linears: dict[str, Linear]) -> Any:
         return _gather(processor, layer, linears, store)
 
     def stored(processor: Any, layer: Module, linears: dict[str, Linear]) -> Any:
-        features = own["_get_input_feat"](processor, layer, linears)
+        features = own(processor, layer, linears)
         processor.inps = [store(output) for output in processor.inps]
         return features
 
     fast = {"_get_input_feat": gathered, "_search_best_scale": _best_scales, "_compute_best_clip": _best_clips}
-    for name, method in (fast if kind == "fast" else {"_get_input_feat": stored}).items():
-        setattr(AwqProcessor, name, method)
-    try:
+    with replaced(AwqProcessor, **(fast if kind == "fast" else {"_get_input_feat": stored})):
         yield
-    finally:
-        for name, method in own.items():
-            setattr(AwqProcessor, name, method)
 
 
 @torch.no_grad()

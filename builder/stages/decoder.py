@@ -5,7 +5,6 @@ computed has the bits that the whole model gives.
 """
 
 import copy
-import re
 from typing import Any
 
 import torch
@@ -14,9 +13,9 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from builder.checkpoint.checkpoint import Checkpoint
+from builder.checkpoint.weights import layer_of
 from builder.errors import SourceError
 
-_OF_A_LAYER = re.compile(r"(?:^|\.)layers\.(\d+)\.(.+)$")
 _FEW_TOKENS = 16  # in the table of a model that holds one layer
 
 
@@ -109,9 +108,9 @@ class Decoder:
         """A layer's tensors by their names in it, in memory of their own."""
         files: dict[str, dict[str, str]] = {}
         for name, tensor in self._checkpoint.weights.tensors.items():
-            found = _OF_A_LAYER.search(name)
-            if found and int(found[1]) == number:
-                files.setdefault(tensor.file, {})[name] = found[2]
+            layer, own = layer_of(name)
+            if layer == number:
+                files.setdefault(tensor.file, {})[name] = own
         tensors: dict[str, Tensor] = {}
         for file, names in files.items():
             with safe_open(self._checkpoint.path / file, framework="pt") as content:

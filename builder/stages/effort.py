@@ -7,11 +7,10 @@ from typing import Any
 
 from builder.checkpoint.model import Shape
 from builder.progress import Report, Step, spoken
+from builder.recipe import AWQ_RATIOS, AWQ_ROUNDS, AWQ_SKETCH
 
-# The search for scales (awq_scales.py): tokens seen by the end of a round, and how many scales each round tries.
-_ROUNDS = ((512, 20), (4096, 5), (16_384, 2))
-_ONE_LINEAR = 4096  # rows that stand for all tokens, where one linear is searched alone
-_ROUNDED = 27 + 30  # times that AWQ rounds a weight: 20, 5 and 2 scales; clippings, which cost about three each
+_TRIED = (AWQ_RATIOS, *(stay for _, stay in AWQ_ROUNDS[:-1]))  # scales, in each round of the search for them
+_ROUNDED = sum(_TRIED) + 30  # times that AWQ rounds a weight: each scale; clippings, which cost about three each
 _PASSES, _HESSIANS = 5, 1.2  # of GPTQ: the layer once for each group of its linears, and its Hessians in such passes
 _COLUMNS = 150  # roundings that GPTQ's loop over columns takes as long as
 _LONG = 3600  # seconds, above which it is said what would take less
@@ -47,7 +46,7 @@ class Estimate:
         every, alone = weights(self.shape)
         products, roundings = float(every * self.measured), float(every)
         if algorithm == "awq":
-            products += every * tokens + (every - alone) * _seen(tokens) + alone * _seen(min(tokens, _ONE_LINEAR))
+            products += every * tokens + (every - alone) * _seen(tokens) + alone * _seen(min(tokens, AWQ_SKETCH))
             roundings += every * _ROUNDED
         elif algorithm == "gptq":
             products += every * tokens * (_PASSES + _HESSIANS)
@@ -73,9 +72,7 @@ class Estimate:
 
 def weights(shape: Shape) -> tuple[int, int]:
     """Weights of a layer's linears: all, and those of the linears that AWQ searches alone (o_proj, down_proj)."""
-    head, mlp = shape.hidden * shape.head_size, shape.hidden * shape.intermediate
-    alone = head * shape.heads + mlp
-    return alone + head * (shape.heads + 2 * shape.kv_heads) + 2 * mlp, alone
+    return shape.linears, shape.hidden * (shape.heads * shape.head_size + shape.intermediate)
 
 
 def measured_pace(shape: Shape, model: Any, tokens: int, seconds: float) -> Pace:
@@ -101,7 +98,7 @@ def _size(linear: Any) -> int:
 def _seen(tokens: int) -> int:
     """Tokens that a search computes with, over all scales that it tries."""
     seen = before = 0
-    for end, tried in _ROUNDS:
+    for (end, _), tried in zip(AWQ_ROUNDS, _TRIED, strict=True):
         now = min(tokens, end)
         seen += (now - before) * (tried + 1)  # and without rounding, to compare
         before = now

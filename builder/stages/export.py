@@ -6,7 +6,6 @@ The model builder ignores options it does not know, so what it wrote is read bac
 import contextlib
 import importlib
 import json
-import os
 import re
 import runpy
 import shutil
@@ -23,6 +22,7 @@ from builder.checkpoint.model import Model
 from builder.progress import Report, Step
 from builder.stages.graph import UNTOUCHED, check_graph, mend_graph, quantized_by_quark, read_graph
 from builder.stages.layers import model_class
+from builder.stages.shards import link
 from builder.stages.sparing import layer_by_layer
 from builder.stages.stage import Job, stage_main
 
@@ -93,15 +93,8 @@ def stage_copy(checkpoint: Checkpoint, copy: Path) -> Path:
     (copy / "config.json").write_text(json.dumps(told.builder_config(checkpoint.model)), encoding="utf-8")
     for file in checkpoint.path.iterdir():
         if file.name != "config.json":
-            _link(file, copy / file.name)
+            link(file, copy / file.name)
     return copy
-
-
-def _link(file: Path, link: Path) -> None:
-    try:
-        os.link(file, link)
-    except OSError:  # not every file system has hard links
-        shutil.copyfile(file, link)
 
 
 def builder_options(job: Mapping[str, Any]) -> dict[str, str]:

@@ -69,8 +69,8 @@ def run(
         left = spent / (number - done) * (layers - number) if number > done else None
         report(Step("quantize", number, layers, f"layer {number + 1} of {layers}", left=left))
         before = _one(number, before, advance, work)
-    kept = (find(work, "layer", {"number": number}) for number in range(layers))
-    return States.load(before.folder / STATES), [layer.folder / WEIGHTS for layer in kept if layer]
+    files = [place(work, "layer", {"number": number}) / WEIGHTS for number in range(layers)]
+    return States.load(before.folder / STATES), files
 
 
 def finished(work: Path, layers: int) -> int:

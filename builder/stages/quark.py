@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from builder.stages.quark_settings import leave_out_unused_modules, scaling_what_it_can
+from builder.stages.quark_settings import leave_out_unused_modules, replaced, scaling_what_it_can
 
 CLIP_TOKENS = 512  # of Quark's search
 CLIP_BYTES = 24 << 20
@@ -48,8 +48,15 @@ def quantize(
     neither there are none.
     """
     quantizer = ModelQuantizer(config)
-    with _adapted() as outputs, searches(search), torch.no_grad():
-        model = quantizer.freeze(quantizer.quantize_model(model, calibration))
+    with _adapted() as outputs, torch.no_grad():
+
+        def kept(output: Tensor) -> Tensor:
+            outputs.append(output)
+            return output
+
+        with searches(search, kept):
+            model = quantizer.quantize_model(model, calibration)
+        model = quantizer.freeze(model)
     gc.collect()  # hooks and what they captured refer to each other
     give_memory_back()
     return model, outputs
@@ -76,7 +83,7 @@ def _adapted() -> Iterator[list[Tensor]]:
     pieces the products stay in the processor's cache; whole, they grow with the layer and are paged in anew each time.
     """
     outputs: list[Tensor] = []
-    whole, apply, forward = awq.AwqProcessor._compute_best_clip, awq.AwqProcessor.apply, common.block_forward
+    whole, forward = awq.AwqProcessor._compute_best_clip, common.block_forward
 
     def in_pieces(processor: Any, linear: Any, inputs: Any) -> Any:
         row = CLIP_TOKENS * linear.weight.shape[1] * linear.weight.element_size()
@@ -88,33 +95,17 @@ def _adapted() -> Iterator[list[Tensor]]:
             found.append(whole(processor, piece, inputs))
         return torch.cat(found)
 
-    def awq_outputs(processor: Any) -> None:
-        apply(processor)
-        outputs[:] = processor.inps
-
     def gptq_outputs(*arguments: Any, **named: Any) -> Any:
         outputs[:] = made = forward(*arguments, **named)
         return made
 
     with (
-        _replaced(awq, tqdm=_silent, clear_memory=lambda *_: None),  # which collects garbage, piece by piece
-        _replaced(common, tqdm=_silent, block_forward=gptq_outputs),
-        _replaced(packing, tqdm=_giving_memory_back),
-        _replaced(awq.AwqProcessor, _compute_best_clip=in_pieces, apply=awq_outputs),
+        replaced(awq, tqdm=_silent, clear_memory=lambda *_: None),  # which collects garbage, piece by piece
+        replaced(common, tqdm=_silent, block_forward=gptq_outputs),
+        replaced(packing, tqdm=_giving_memory_back),
+        replaced(awq.AwqProcessor, _compute_best_clip=in_pieces),
     ):
         yield outputs
-
-
-@contextmanager
-def _replaced(owner: Any, **attributes: Any) -> Iterator[None]:
-    before = {name: getattr(owner, name) for name in attributes}
-    for name, value in attributes.items():
-        setattr(owner, name, value)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            setattr(owner, name, value)
 
 
 def give_memory_back() -> None:

@@ -3,7 +3,8 @@
 import copy
 import sys
 import types
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 # Parts of Quark that this recipe never calls, each costly or impossible to import: the first compiles C++ (and fails
@@ -20,6 +21,19 @@ def leave_out_unused_modules() -> None:
         module = types.ModuleType(name)
         vars(module).update(attributes)
         sys.modules[name] = module
+
+
+@contextmanager
+def replaced(owner: Any, **attributes: Any) -> Iterator[None]:
+    """A module or a class with other attributes while this is open; its own are put back."""
+    before = {name: getattr(owner, name) for name in attributes}
+    for name, value in attributes.items():
+        setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            setattr(owner, name, value)
 
 
 def scaling_what_it_can(algorithms: list[Any] | None, unscaled: Sequence[str]) -> list[Any] | None:

@@ -8,15 +8,13 @@ classes are used, as of onnxruntime-genai 0.18.
 
 import contextlib
 import importlib
-import re
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from builder.checkpoint.checkpoint import Checkpoint
-
-_LAYER = re.compile(r"(?:^|\.)layers\.(\d+)\.")
+from builder.checkpoint.weights import layer_of
 
 
 @contextlib.contextmanager
@@ -75,8 +73,8 @@ def parts_of(checkpoint: Checkpoint) -> Mapping[tuple[int | None, str], list[str
     """Names of tensors by layer, None for those of no layer, and by file."""
     parts: defaultdict[tuple[int | None, str], list[str]] = defaultdict(list)
     for name, tensor in checkpoint.weights.tensors.items():
-        found = _LAYER.search(name)
-        parts[int(found[1]) if found else None, tensor.file].append(name)
+        layer, _ = layer_of(name)
+        parts[layer, tensor.file].append(name)
     return parts
 
 

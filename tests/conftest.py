@@ -7,6 +7,8 @@ import signal
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+# These models are so small that two threads wait for each other longer than either computes.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 # What is started in the background of a script begins with Ctrl+C ignored, and so would all that the tests start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -16,6 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from builder import launch
 from builder.build import BLOCKS, Plan, prove
@@ -46,13 +49,18 @@ def pytest_collection_finish() -> None:
 def models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A models folder for the whole session; OGA_CHAT_TEST_MODELS keeps one between sessions, for work on `serving`."""
     kept = os.environ.get("OGA_CHAT_TEST_MODELS")
-    return Path(kept) if kept else tmp_path_factory.mktemp("models")
+    base = tmp_path_factory.getbasetemp()
+    # Tests in several processes (pytest-xdist) have one session, and folders of their own beside each other.
+    folder = Path(kept) if kept else (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "models"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 @pytest.fixture(scope="session")
 def demo_model(models_dir: Path) -> Path:
     """The demo checkpoint, quantized, exported and proved as it is served: with int8 activations."""
-    return find_or_make(RECIPE, ExportTarget(), models_dir)
+    with FileLock(models_dir / "demo.lock"):
+        return find_or_make(RECIPE, ExportTarget(), models_dir)
 
 
 def find_or_make(recipe: QuantRecipe, target: ExportTarget, models_dir: Path) -> Path:
@@ -91,7 +99,8 @@ def stages(models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Stages
             patch.setenv(variable, str(empty))
         for variable in ("CC", "CXX"):
             patch.delenv(variable, raising=False)
-        proved = prove(work, read_folder(CHECKPOINT), Plan(STAGES_RECIPE, STAGES_TARGET, work / "none"), silent)
+        with FileLock(models_dir / "stages.lock"):
+            proved = prove(work, read_folder(CHECKPOINT), Plan(STAGES_RECIPE, STAGES_TARGET, work / "none"), silent)
     quantized = proved.stages["quantize"].folder
     job = {
         **asdict(STAGES_RECIPE),

@@ -316,7 +316,8 @@ def test_those_who_ask_for_one_grammar_at_a_time_have_it_compiled_once(texts: Te
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(refused, range(8)))
     assert time.monotonic() - alone < 4 * (alone - began)
-    assert time.monotonic() - alone > SOON.grammar  # tried again: it may have been others who made it slow
+    # tried again: it may have been others who made it slow
+    assert time.monotonic() - alone > (alone - began) / 4
 
 
 def test_a_grammar_that_could_be_compiled_is_not_compiled_again(folder: Path) -> None:

@@ -56,7 +56,8 @@ def add_quantization_flags(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     group.add_argument(
         "--quant-algo", choices=get_args(Algorithm), default="awq",
-        help="awq searches scales, gptq rounds with second-order information, none rounds to nearest",
+        help="awq searches scales, gptq rounds with second-order information, gptaq also makes up for what earlier "
+        "layers lost and searches scales, none rounds to nearest",
     )  # fmt: skip
     group.add_argument(
         "--awq-search", choices=get_args(AwqSearch), default="fast",

@@ -8,7 +8,7 @@ from typing import Literal, get_args
 from builder.errors import BuildError
 
 GroupSize = Literal[32, 64, 128]
-Algorithm = Literal["awq", "gptq", "none"]
+Algorithm = Literal["awq", "gptq", "gptaq", "none"]
 DataType = Literal["auto", "float32", "bfloat16", "float16"]
 ExecutionProvider = Literal["cpu", "dml", "cuda", "webgpu"]
 AccuracyLevel = Literal[1, 4]
@@ -36,7 +36,8 @@ class QuantRecipe:
     """How Quark quantizes: UINT4 weights per group, asymmetric.
 
     quant_algo: "awq" searches scales (arXiv:2306.00978), "gptq" rounds with second-order information
-    (arXiv:2210.17323), "none" rounds to nearest.
+    (arXiv:2210.17323), "gptaq" does so towards the original model's outputs (arXiv:2504.02692), with scales that are
+    searched, "none" rounds to nearest.
     awq_search: "fast" finds AWQ's scales and clippings from samples and Gram matrices, "quark" as Quark does.
     group_size: input channels that share a scale and a zero point.
     data_type: of the loaded checkpoint and of what stays unquantized; "auto" is float32 below 300 million

@@ -35,8 +35,9 @@ def peak_memory(checkpoint: Checkpoint, recipe: QuantRecipe, mapped: bool = True
 
 
 def _states(shape: Shape, recipe: QuantRecipe, size: int) -> int:
-    """Bytes of what goes into a layer."""
-    return (_calibrated(recipe) + _MEASURED_TOKENS) * shape.hidden * size
+    """Bytes of what goes into a layer: of GPTAQ, in the original model too."""
+    calibrated = _calibrated(recipe) * (2 if recipe.quant_algo == "gptaq" else 1)
+    return (calibrated + _MEASURED_TOKENS) * shape.hidden * size
 
 
 def _activations(shape: Shape) -> int:
@@ -54,8 +55,11 @@ def _search(shape: Shape, recipe: QuantRecipe, size: int) -> int:
     """Bytes of what an algorithm keeps of a layer's inputs besides."""
     tokens = _calibrated(recipe)
     widths = shape.heads * shape.head_size + shape.intermediate  # of o_proj and down_proj
+    square = max(shape.hidden, shape.intermediate) ** 2 * 4
     if recipe.quant_algo == "gptq":
-        return 2 * tokens * shape.hidden * size + 3 * max(shape.hidden, shape.intermediate) ** 2 * 4
+        return 2 * tokens * shape.hidden * size + 3 * square
+    if recipe.quant_algo == "gptaq":
+        return 3 * tokens * shape.hidden * size + 6 * square
     if recipe.quant_algo == "awq" and recipe.awq_search == "fast":
         return 2 * min(tokens, _SAMPLE) * shape.hidden * size + min(tokens, AWQ_SKETCH) * widths * 4
     return tokens * (5 * shape.hidden + 4 * widths) * size  # Quark's own: all inputs, joined again

@@ -13,6 +13,7 @@ _TRIED = (AWQ_RATIOS, *(stay for _, stay in AWQ_ROUNDS[:-1]))  # scales, in each
 _ROUNDED = sum(_TRIED) + 30  # times that AWQ rounds a weight: each scale; clippings, which cost about three each
 _PASSES, _HESSIANS = 5, 1.2  # of GPTQ: the layer once for each group of its linears, and its Hessians in such passes
 _COLUMNS = 150  # roundings that GPTQ's loop over columns takes as long as
+_ORIGINAL_TOO = 2  # passes and Hessians, of GPTAQ
 _LONG = 3600  # seconds, above which it is said what would take less
 
 
@@ -48,8 +49,8 @@ class Estimate:
         if algorithm == "awq":
             products += every * tokens + (every - alone) * _seen(tokens) + alone * _seen(min(tokens, AWQ_SKETCH))
             roundings += every * _ROUNDED
-        elif algorithm == "gptq":
-            products += every * tokens * (_PASSES + _HESSIANS)
+        elif algorithm in ("gptq", "gptaq"):
+            products += every * tokens * (_PASSES + _HESSIANS) * (_ORIGINAL_TOO if algorithm == "gptaq" else 1)
             roundings += every * _COLUMNS
         return products * pace.product + roundings * pace.rounding
 

@@ -23,17 +23,20 @@ WEIGHTS, STATES = "model.safetensors", "states.safetensors"
 class States:
     """What goes into a layer, or comes out of it: each [1, length, hidden].
 
-    calibration: of what Quark looks at. measured: of the original model. proof: of the quantized one.
+    calibration: of what Quark looks at. measured: of the original model. proof: of the quantized one. originals: of
+    the calibration in the original model, where that is another and somebody asks.
     """
 
     calibration: Sequence[Tensor]
     measured: Sequence[Tensor]
     proof: Tensor
+    originals: Sequence[Tensor] = ()
 
     def save(self, file: Path) -> None:
         """Into a new file."""
         named = {f"calibration.{number}": states for number, states in enumerate(self.calibration)}
         named |= {f"measured.{number}": states for number, states in enumerate(self.measured)}
+        named |= {f"originals.{number}": states for number, states in enumerate(self.originals)}
         named["proof"] = self.proof
         save_file({name: states.detach().cpu().contiguous() for name, states in named.items()}, file)
 
@@ -45,7 +48,7 @@ class States:
         def all_of(kind: str) -> list[Tensor]:
             return [named[f"{kind}.{number}"] for number in range(sum(name.startswith(f"{kind}.") for name in named))]
 
-        return cls(all_of("calibration"), all_of("measured"), named["proof"])
+        return cls(all_of("calibration"), all_of("measured"), named["proof"], all_of("originals"))
 
 
 def run(

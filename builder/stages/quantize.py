@@ -1,4 +1,4 @@
-"""AWQ (or GPTQ, or plain rounding) by AMD Quark, one decoder layer after another.
+"""AWQ (or GPTQ, GPTAQ, or plain rounding) by AMD Quark, one decoder layer after another.
 
 Runs as a child process: `python -m builder.stages.quantize`. In memory are one layer and what goes through it. Each
 finished layer is kept with what came out of it, so that whoever was interrupted goes on there.
@@ -55,7 +55,9 @@ def quantize(job: Job, report: Report) -> Job:
     def first() -> layerwise.States:
         ends = decoder.ends()
         looked_at = calibrated if job["quant_algo"] != "none" else []  # rounding looks at nothing
-        return layerwise.States([*map(ends.embed, looked_at)], [*map(ends.embed, text + chats)], ends.embed(proof))
+        calibration, measured = [*map(ends.embed, looked_at)], [*map(ends.embed, text + chats)]
+        originals = calibration if job["quant_algo"] == "gptaq" else []
+        return layerwise.States(calibration, measured, ends.embed(proof), [states.clone() for states in originals])
 
     # 2. One layer: what it makes of the text while it is whole, then quantized, and its weights.
     tokens = sum(block.numel() for block in text + chats)
@@ -66,15 +68,17 @@ def quantize(job: Job, report: Report) -> Job:
         model, began = decoder.layer(number), time.perf_counter()
         with torch.no_grad():
             measured = [model(states).cpu() for states in before.measured]
+            originals = [model(states).cpu() for states in before.originals]
         if not layers_begun:  # from the second on it is known how long one takes
             estimate.tell(report, number, measured_pace(shape, model, tokens, time.perf_counter() - began))
         layers_begun.append(number)
-        model, calibration = quark.quantize(model, quark.config_of(family, job), before.calibration, job["awq_search"])
+        config = quark.config_of(family, job)
+        model, calibration = quark.quantize(model, config, before.calibration, job["awq_search"], before.originals)
         with torch.no_grad():
             proved = model(before.proof)
         quark.write(model, scratch, job["custom_mode"])
         take_layer(scratch / layerwise.WEIGHTS, number)
-        return layerwise.States(calibration, measured, proved)
+        return layerwise.States(calibration, measured, proved, originals)
 
     states, files = layerwise.run(len(decoder), first, advance, work, report)
 

@@ -4,7 +4,7 @@ import ctypes
 import gc
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,30 +22,39 @@ import quark.torch.algorithm.awq.awq as awq  # noqa: E402
 import quark.torch.algorithm.common as common  # noqa: E402
 import quark.torch.export.main_export.model_post_process as packing  # noqa: E402
 from quark.torch import LLMTemplate, ModelQuantizer, export_safetensors  # noqa: E402
+from quark.torch.quantization.config.config import GPTAQConfig  # noqa: E402
 
 from builder.checkpoint.families import Family  # noqa: E402
 from builder.recipe import AwqSearch  # noqa: E402
+from builder.stages import gptaq  # noqa: E402
 from builder.stages.awq_search import searches  # noqa: E402
 
 
 def config_of(family: Family, knobs: Mapping[str, Any], algorithm: bool = True) -> Any:
     """Quark's configuration: UINT4 per group, asymmetric. algorithm: False for rounding, whatever is asked for."""
+    named = knobs["quant_algo"] if algorithm else "none"
     config = LLMTemplate.get(family.awq_template).get_config(
         scheme=f"uint4_wo_{knobs['group_size']}",
-        algorithm=knobs["quant_algo"] if algorithm and knobs["quant_algo"] != "none" else None,
+        algorithm=named if named in ("awq", "gptq") else None,
         exclude_layers=list(knobs["exclude_layers"]),
     )
+    if named == "gptaq":
+        config.algo_config = [GPTAQConfig(inside_layer_modules=[*gptaq.LINEARS], model_decoder_layers="model.layers")]
     config.algo_config = scaling_what_it_can(config.algo_config, family.unscaled)
     return config
 
 
 def quantize(
-    model: Any, config: Any, calibration: Sequence[Tensor], search: AwqSearch = "quark"
+    model: Any,
+    config: Any,
+    calibration: Sequence[Tensor],
+    search: AwqSearch = "quark",
+    originals: Sequence[Tensor] = (),
 ) -> tuple[Any, list[Tensor]]:
     """A model that is quantized and frozen, and what its last layer made of the calibration.
 
-    AWQ's are of the layer as it was, GPTQ's of the quantized layer: each is what the next one is calibrated on. With
-    neither there are none.
+    AWQ's are of the layer as it was, those of GPTQ and GPTAQ of the quantized layer: each is what the next one is
+    calibrated on. With none of them there are none. originals: of GPTAQ, what goes into the original layer.
     """
     quantizer = ModelQuantizer(config)
     with _adapted() as outputs, torch.no_grad():
@@ -54,7 +63,7 @@ def quantize(
             outputs.append(output)
             return output
 
-        with searches(search, kept):
+        with searches(search, kept), gptaq.searched(originals, outputs) if originals else nullcontext():
             model = quantizer.quantize_model(model, calibration)
         model = quantizer.freeze(model)
     gc.collect()  # hooks and what they captured refer to each other

@@ -52,7 +52,7 @@ def main() -> None:
     parser.add_argument("models", nargs="+", help=f"{', '.join(SIZES)}, or a folder")
     parser.add_argument("--layers", type=int, help="fewer than the model has")
     parser.add_argument("--quantize", action="store_true", help="this stage alone")
-    parser.add_argument("--algorithm", default="awq", choices=["awq", "gptq", "none"])
+    parser.add_argument("--algorithm", default="awq", choices=["awq", "gptq", "gptaq", "none"])
     parser.add_argument("--sequences", type=int, nargs="+", default=[4])
     parser.add_argument("--length", type=int, default=256)
     flags = parser.parse_args()

@@ -9,6 +9,8 @@ from builder.checkpoint.source import Source
 from builder.errors import BuildError
 from builder.kept.artifact import default_models_dir
 from builder.recipe import (
+    QUALITIES,
+    SEED,
     AccuracyLevel,
     Algorithm,
     AwqSearch,
@@ -19,6 +21,7 @@ from builder.recipe import (
     ExportTarget,
     GroupSize,
     HeadBits,
+    QualityName,
     QuantRecipe,
 )
 from builder.stages.datasets import DATASETS, HUB_DATASETS, file_digest
@@ -37,12 +40,17 @@ def add_build_flags(parser: argparse.ArgumentParser, providers: Sequence[str] = 
         default=None,
         help=f"where built models are kept (default: OGA_CHAT_HOME, else {default_models_dir()})",
     )
+    group.add_argument(
+        "--quality", choices=get_args(QualityName), default="balanced",
+        help="; ".join(f"{name}: {algorithm} with groups of {size}" for name, (algorithm, size) in QUALITIES.items())
+        + "; --quant-algo and --group-size say otherwise",
+    )  # fmt: skip
     add_quantization_flags(parser)
     add_export_flags(parser, providers)
     parser.add_argument(
         "--auto-quality",
         action="store_true",
-        help="while the loss is above 0.05 nats per token, try an 8-bit output layer, groups of 32, GPTQ, float32 "
+        help="while the loss is above 0.05 nats per token, try an 8-bit output layer, groups of 32, GPTAQ, float32 "
         "activations",
     )
 
@@ -55,17 +63,18 @@ def add_quantization_flags(parser: argparse.ArgumentParser) -> None:
         help="the one there is: UINT4 weights, a scale and a zero point for each group",
     )  # fmt: skip
     group.add_argument(
-        "--quant-algo", choices=get_args(Algorithm), default="awq",
+        "--quant-algo", choices=get_args(Algorithm),
         help="awq searches scales, gptq rounds with second-order information, gptaq also makes up for what earlier "
-        "layers lost and searches scales, none rounds to nearest",
+        "layers lost and searches scales, none rounds to nearest (default: what --quality says; of quantize: awq)",
     )  # fmt: skip
     group.add_argument(
         "--awq-search", choices=get_args(AwqSearch), default="fast",
         help="how awq finds scales and clippings: fast, from samples and Gram matrices; quark, as Quark does by itself",
     )  # fmt: skip
     group.add_argument(
-        "--group-size", type=int, choices=get_args(GroupSize), default=128,
-        help="inputs that share a scale: smaller is closer to the original, larger is faster",
+        "--group-size", type=int, choices=get_args(GroupSize),
+        help="inputs that share a scale: smaller is closer to the original, larger is faster (default: what --quality "
+        "says; of quantize: 128)",
     )  # fmt: skip
     group.add_argument(
         "--data-type", choices=get_args(DataType), default="auto",
@@ -130,10 +139,13 @@ def recipe_from(flags: argparse.Namespace, source: Source) -> QuantRecipe:
     """
     dataset, sequences, length = ("demo", 16, 256) if source.kind == "demo" else ("pileval_for_awq_benchmark", 128, 512)
     dataset = flags.dataset or dataset
+    algorithm, group = QUALITIES[flags.quality] if "quality" in flags else SEED
+    if flags.custom_mode == "awq":  # the format of one algorithm
+        algorithm = "awq"
     fallback = flags.fallback_dataset if dataset in HUB_DATASETS else ""  # only those can be missing
     return QuantRecipe(
-        quant_algo=flags.quant_algo,
-        group_size=flags.group_size,
+        quant_algo=flags.quant_algo or algorithm,
+        group_size=flags.group_size or group,
         data_type=flags.data_type,
         dataset=dataset,
         num_calib_data=sequences if flags.num_calib_data is None else flags.num_calib_data,

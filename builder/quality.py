@@ -102,7 +102,7 @@ def judge(quality: Quality) -> None:
 def improvements(recipe: QuantRecipe, target: ExportTarget) -> list[tuple[str, QuantRecipe, ExportTarget]]:
     """What can still be tried, cheapest for the user first: each flag with the recipe and target that it leads to.
 
-    Each step keeps the ones before it: an 8-bit output layer, groups of 32, GPTQ, computing in float32.
+    Each step keeps the ones before it: an 8-bit output layer, groups of 32, GPTAQ, computing in float32.
     """
     steps: list[tuple[str, QuantRecipe, ExportTarget]] = []
     if not recipe.exclude_layers:
@@ -115,9 +115,9 @@ def improvements(recipe: QuantRecipe, target: ExportTarget) -> list[tuple[str, Q
     if recipe.group_size > 32:
         recipe = replace(recipe, group_size=32)
         steps.append(("--group-size 32", recipe, target))
-    if recipe.quant_algo != "gptq":
-        recipe = replace(recipe, quant_algo="gptq", custom_mode="quark")
-        steps.append(("--quant-algo gptq", recipe, target))
+    if recipe.quant_algo != "gptaq":
+        recipe = replace(recipe, quant_algo="gptaq", custom_mode="quark")
+        steps.append(("--quant-algo gptaq", recipe, target))
     if target.accuracy_level == 4:
         target = replace(target, accuracy_level=1)
         steps.append(("--accuracy-level 1", recipe, target))

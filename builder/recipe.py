@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Literal, get_args
 
@@ -9,6 +10,7 @@ from builder.errors import BuildError
 
 GroupSize = Literal[32, 64, 128]
 Algorithm = Literal["awq", "gptq", "gptaq", "none"]
+QualityName = Literal["fast", "balanced", "best"]
 DataType = Literal["auto", "float32", "bfloat16", "float16"]
 ExecutionProvider = Literal["cpu", "dml", "cuda", "webgpu"]
 AccuracyLevel = Literal[1, 4]
@@ -16,6 +18,14 @@ HeadBits = Literal[4, 8, 16]
 CustomMode = Literal["quark", "awq"]
 Device = Literal["auto", "cpu", "cuda", "xpu", "mps"]
 AwqSearch = Literal["fast", "quark"]
+
+# What --quality stands for, each chosen by what it measured (docs/numbers.md): an algorithm, and channels in a group.
+QUALITIES: Mapping[QualityName, tuple[Algorithm, GroupSize]] = {
+    "fast": ("none", 64),
+    "balanced": ("gptaq", 128),
+    "best": ("gptaq", 64),
+}
+SEED: tuple[Algorithm, GroupSize] = ("awq", 128)  # of `python -m builder quantize`, as Quark's example has it
 
 # What every recipe is measured on: sequences of text and of conversations, and tokens in each.
 HELDOUT = (4, 512)

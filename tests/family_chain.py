@@ -178,13 +178,19 @@ def folder(work: Path, case: str) -> Path:
     return work / re.sub(r"\W+", "-", case)
 
 
+def config_of(case: Case) -> Any:
+    """What transformers makes such a model of."""
+    from transformers import AutoConfig
+
+    return AutoConfig.for_model(case.model_type, **{**_SHAPE, **case.settings})
+
+
 def make_checkpoint(case: Case, seed: int, checkpoint: Path) -> None:
     """A random model whose every tensor matters: norms are not ones, biases are not zeros, attention is sharp."""
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM
 
-    config = AutoConfig.for_model(case.model_type, **{**_SHAPE, **case.settings})
-    model = AutoModelForCausalLM.from_config(config)
+    model = AutoModelForCausalLM.from_config(config_of(case))
     generator = torch.Generator().manual_seed(seed)
     around_zero = case.model_type.startswith("gemma") or case.model_type == "nemotron"  # 1 is added to their norms
     with torch.no_grad():
@@ -308,7 +314,9 @@ def prove(work: Path, name: str, case: Case) -> dict[str, Measured]:
         quantize_case(jobs["head"])
     if name in FORMAT_CASES:
         jobs["awq"] = {**job, "custom_mode": "awq", "quantized": str(own / "quantized-awq")}
-        quantize_case(jobs["awq"])
+        jobs["gptaq"] = {**job, "quant_algo": "gptaq", "quantized": str(own / "quantized-gptaq")}
+        for what in ("awq", "gptaq"):
+            quantize_case(jobs[what])
     if name in WHOLE_CASES:
         for algorithm in WHOLE_ALGORITHMS:
             quantize_both(job, own, algorithm)

@@ -13,7 +13,7 @@ _TRIED = (AWQ_RATIOS, *(stay for _, stay in AWQ_ROUNDS[:-1]))  # scales, in each
 _ROUNDED = sum(_TRIED) + 30  # times that AWQ rounds a weight: each scale; clippings, which cost about three each
 _PASSES, _HESSIANS = 5, 1.2  # of GPTQ: the layer once for each group of its linears, and its Hessians in such passes
 _COLUMNS = 150  # roundings that GPTQ's loop over columns takes as long as
-_ORIGINAL_TOO = 2  # passes and Hessians, of GPTAQ
+_GPTAQ = 6.3  # such passes, of GPTAQ: the layer twice up to each group, once as a whole and once as it was; Hessians
 _LONG = 3600  # seconds, above which it is said what would take less
 
 
@@ -50,7 +50,7 @@ class Estimate:
             products += every * tokens + (every - alone) * _seen(tokens) + alone * _seen(min(tokens, AWQ_SKETCH))
             roundings += every * _ROUNDED
         elif algorithm in ("gptq", "gptaq"):
-            products += every * tokens * (_PASSES + _HESSIANS) * (_ORIGINAL_TOO if algorithm == "gptaq" else 1)
+            products += every * tokens * (_GPTAQ if algorithm == "gptaq" else _PASSES + _HESSIANS)
             roundings += every * _COLUMNS
         return products * pace.product + roundings * pace.rounding
 
@@ -59,7 +59,7 @@ class Estimate:
         if left < _LONG:
             return ""
         share = left / self.layer_seconds(pace)  # layers that are left
-        ways = {f"--quant-algo {other}": self.layer_seconds(pace, other) for other in ("gptq", "none")}
+        ways = {f"--quant-algo {other}": self.layer_seconds(pace, other) for other in ("awq", "gptq", "none")}
         if self.knobs["num_calib_data"] >= 8:
             ways[f"--num-calib-data {self.knobs['num_calib_data'] // 4}"] = self.layer_seconds(pace, fewer=4)
         shorter = [

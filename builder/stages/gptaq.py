@@ -1,10 +1,11 @@
-"""Quark's GPTAQ with a rounding that is ours, through two methods of it: the same statistics, other arithmetic.
+"""Quark's GPTAQ with statistics and a rounding that are ours, through two methods of it.
 
-Quark 0.13 reads the original model's inputs of the first layer only, so a layer by itself must be given them. Its
-rounding takes each group's whole range for its scale, and corrects a quarter of the drift.
+Quark 0.13 runs a layer twice for each of its linears and knows the original model's inputs of the first layer only;
+its rounding takes each group's whole range for its scale. Here linears that read the same share what is known of it, a
+layer runs no further than to them, and the original's inputs are given.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,10 +15,11 @@ from torch import Tensor
 from builder.stages.gptaq_rounding import round_weight, towards_original
 from builder.stages.quark_settings import replaced
 
-_BITS = {"uint4": 4, "uint8": 8}
 # The linears of a layer in the order in which they are rounded, those that read the same together: patterns, which
 # Quark matches with the ends of names. Its own lists lack linears of some families, which it then rounds to nearest.
 LINEARS = ("attn.[qkv]*_proj", "attn.o_proj", "mlp.[gu]*_proj", "mlp.down_proj", "input_linear", "output_linear")
+
+_BITS = {"uint4": 4, "uint8": 8}
 
 
 @contextmanager
@@ -30,36 +32,84 @@ def searched(originals: Sequence[Tensor], outputs: list[Tensor]) -> Iterator[Non
     import quark.torch.algorithm.common as common
     from quark.torch.algorithm.gptaq.gptaq import Gptaq, GptaqProcessor
 
-    collect, forward = GptaqProcessor._collect_statistics, common.block_forward
+    forward = common.block_forward
 
-    def with_originals(
-        processor: Any, layer: Any, linears: Any, algorithms: Any, inputs: Any, _: Any, *more: Any
+    def collect(
+        processor: Any, layer: Any, linears: Mapping[str, Any], algorithms: Mapping[str, Any], inputs: Any, *_: Any
     ) -> None:
-        collect(processor, layer, linears, algorithms, inputs, originals, *more)
+        first = next(iter(linears.values()), None)
+        if first is None:  # this family's layers have no such linears
+            return
+        with _ending_at(first) as inputs_of:
+            gram, drift = _statistics(inputs_of, layer, processor.module_kwargs, inputs, originals)
+        for algorithm in algorithms.values():
+            algorithm.H, algorithm.delta_X_Xt = gram, drift
 
     def once(*arguments: Any, **named: Any) -> Any:
-        if outputs:  # what the whole layer makes of the same inputs, which nothing needs
+        if outputs:  # what the original layer makes of the same inputs, which nothing needs
             return []
         outputs[:] = forward(*arguments, **named)
         return list(outputs)
 
     with (
-        replaced(GptaqProcessor, _collect_statistics=with_originals),
+        replaced(GptaqProcessor, _collect_statistics=collect),
         replaced(Gptaq, quantize=_quantize),
         replaced(common, block_forward=once),
     ):
         yield
 
 
+def _statistics(
+    inputs_of: Any, layer: Any, named: Mapping[str, Any], quantized: Sequence[Tensor], originals: Sequence[Tensor]
+) -> tuple[Tensor, Tensor]:
+    """Over a linear's inputs x, and o in the original model: the sums of x x^T and of (o - x) x^T, in float32."""
+    from quark.torch.algorithm.common import RestoreOriginalWeights
+
+    gram = drift = torch.zeros(())
+    for given, original in zip(quantized, originals, strict=True):
+        x = inputs_of(layer, given, named)
+        with RestoreOriginalWeights(layer):
+            away = inputs_of(layer, original.to(given.device), named) - x
+        gram, drift = gram + x.T @ x, drift + away.T @ x
+    return gram, drift
+
+
+@contextmanager
+def _ending_at(linear: Any) -> Iterator[Any]:
+    """A way to run a layer up to a linear: answers with what the linear reads, [tokens, columns] in float32."""
+    from quark.torch.algorithm.blockwise_tuning.blockwise_utils import block_forward
+
+    class Reached(Exception):
+        pass
+
+    seen: list[Tensor] = []
+
+    def reach(_: Any, arguments: tuple[Tensor, ...]) -> None:
+        seen[:] = [arguments[0].flatten(0, -2).float()]
+        raise Reached
+
+    def inputs_of(layer: Any, states: Tensor, named: dict[str, Any]) -> Tensor:
+        try:
+            block_forward(layer, named, 1, states.device, [states], [], True)
+        except Reached:
+            return seen.pop()
+        raise AssertionError("the layer never came to its linear")
+
+    hook = linear.register_forward_pre_hook(reach)
+    try:
+        yield inputs_of
+    finally:
+        hook.remove()
+
+
 def _quantize(algorithm: Any, _blocksize: int, damping: float, _alpha: float, group: int, *_: Any) -> None:
     """Instead of `Gptaq.quantize`: round the linear's weight, and tell its quantizer the scales and zero points."""
-    linear, gram, drift = algorithm.layer, algorithm.H, algorithm.delta_X_Xt
-    weight = algorithm._get_weight().float()
+    linear, quantizer = algorithm.layer, algorithm.layer._weight_quantizer
+    weight, gram = algorithm._get_weight().float(), algorithm.H.clone()
     unused = gram.diagonal() == 0
     gram[unused, unused] = 1
     weight[:, unused] = 0
-    bits = _BITS[linear._weight_quantizer.dtype.name]
-    rounded = round_weight(towards_original(weight, gram, drift, damping), gram, group, bits, damping)
+    weight = towards_original(weight, gram, algorithm.delta_X_Xt, damping)
+    rounded = round_weight(weight, gram, group, _BITS[quantizer.dtype.name], damping)
     algorithm._set_weight(rounded.values, linear.weight.dtype)
-    quantizer = linear._weight_quantizer
     quantizer.scale, quantizer.zero_point = rounded.scales, rounded.zero_points.to(torch.int32)

@@ -40,14 +40,9 @@ def round_weight(weight: Tensor, gram: Tensor, group: int, bits: int, damping: f
     scale and a zero point, which are chosen before. damping: as above.
     """
     top, importance = 2**bits - 1, gram.diagonal()
-    scales, zero_points = zip(
-        *(
-            searched(part, some, top)
-            for part, some in zip(weight.split(group, 1), importance.split(group), strict=True)
-        ),
-        strict=True,
-    )
-    scale, zero_point = torch.cat(scales, 1), torch.cat(zero_points, 1)
+    starts = range(0, len(importance), group)
+    of_group = [searched(weight[:, at : at + group], importance[at : at + group], top) for at in starts]
+    scale, zero_point = (torch.cat(parts, 1) for parts in zip(*of_group, strict=True))
 
     order = importance.argsort(descending=True)
     left, rounded = weight[:, order], torch.empty_like(weight)

@@ -353,7 +353,7 @@ def remember(stages: Stages, work: Path, **knobs: Any) -> None:
 def test_auto_quality_keeps_the_first_that_loses_little_enough(
     tmp_path: Path, stages: Stages, losses: tuple[float, ...], chosen: int
 ) -> None:
-    ways: list[dict[str, Any]] = [{}, {"group_size": 32}, {"group_size": 32, "quant_algo": "gptq"}]
+    ways: list[dict[str, Any]] = [{}, {"group_size": 32}, {"group_size": 32, "quant_algo": "gptaq"}]
     (tmp_path / "demo").mkdir()
     with staging(read(locate(parse_source("demo"))), tmp_path / "demo") as work:
         for way, loss in zip(ways, losses, strict=True):
@@ -373,7 +373,7 @@ def test_without_auto_quality_a_large_loss_is_only_reported(tmp_path: Path, stag
     with staging(read(locate(parse_source("demo"))), tmp_path / "demo") as work:
         remember(stages, work, kl_divergence=0.4)
     built = launch.make(parse_source("demo"), STAGES_RECIPE, STAGES_TARGET, tmp_path, silent)
-    assert "try --group-size 32, then --quant-algo gptq" in launch.describe(built)
+    assert "try --group-size 32, then --quant-algo gptaq" in launch.describe(built)
     assert launch.find(parse_source("demo"), STAGES_RECIPE, STAGES_TARGET, tmp_path) == built
 
 

@@ -40,7 +40,7 @@ def answer(capsys: pytest.CaptureFixture[str], parser: Parser, *arguments: str) 
         ("-x", "'-x' belongs to no flag."),
         ("-- x", "there is no flag --."),
         ("meta-llama/Llama-2-7b-chat-hf", "'meta-llama/Llama-2-7b-chat-hf' belongs to no flag."),
-        ("--quant-algo awk", "--quant-algo: must be one of awq, gptq, none, not 'awk': did you mean awq?"),
+        ("--quant-algo awk", "--quant-algo: must be one of awq, gptq, gptaq, none, not 'awk': did you mean awq?"),
         ("--group-size 46", "--group-size: must be one of 32, 64, 128, not '46'."),
         ("-p int8", "-p/--precision: must be int4, not 'int8': did you mean int4?"),
         ("--port", "--port: expected one argument."),

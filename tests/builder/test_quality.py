@@ -148,18 +148,18 @@ def test_improvements_come_in_order_and_each_keeps_those_before_it() -> None:
     assert [flag for flag, _, _ in steps] == [
         "--lm-head-bits 8",
         "--group-size 32",
-        "--quant-algo gptq",
+        "--quant-algo gptaq",
         "--accuracy-level 1",
     ]
     _, recipe, target = steps[-1]
-    assert (recipe.quant_algo, recipe.group_size) == ("gptq", 32)
+    assert (recipe.quant_algo, recipe.group_size) == ("gptaq", 32)
     assert (target.lm_head_bits, target.accuracy_level) == (8, 1)
     assert steps[0][1] == QuantRecipe()
 
 
 def test_what_is_in_use_already_is_not_proposed() -> None:
-    assert flags_of(QuantRecipe(), ExportTarget()) == ["--group-size 32", "--quant-algo gptq", "--accuracy-level 1"]
-    best = QuantRecipe(quant_algo="gptq", group_size=32)
+    assert flags_of(QuantRecipe(), ExportTarget()) == ["--group-size 32", "--quant-algo gptaq", "--accuracy-level 1"]
+    best = QuantRecipe(quant_algo="gptaq", group_size=32)
     assert flags_of(best, ExportTarget(accuracy_level=1)) == []
 
 
@@ -169,9 +169,9 @@ def test_a_quantized_output_layer_is_the_first_thing_to_give_up() -> None:
     assert (recipe.exclude_layers, target.lm_head_bits) == (("lm_head",), 8)
 
 
-def test_gptq_gives_up_a_format_that_only_awq_has() -> None:
+def test_gptaq_gives_up_a_format_that_only_awq_has() -> None:
     recipes = [recipe for _, recipe, _ in improvements(QuantRecipe(custom_mode="awq"), ExportTarget())]
-    assert [recipe.custom_mode for recipe in recipes if recipe.quant_algo == "gptq"] == ["quark"] * 2
+    assert [recipe.custom_mode for recipe in recipes if recipe.quant_algo == "gptaq"] == ["quark"] * 2
 
 
 def test_the_summary_has_a_line_for_each_kind_and_no_advice_within_the_limit() -> None:
@@ -187,7 +187,7 @@ def test_the_summary_has_a_line_for_each_kind_and_no_advice_within_the_limit() -
 def test_the_summary_says_what_to_try_when_either_kind_lost_too_much() -> None:
     lost = replace(GOOD, chats=replace(CHATS, kl_divergence=LOSS_LIMIT * 1.01))
     advice = summary(lost, QuantRecipe(), ExportTarget()).splitlines()[-1]
-    assert "try --group-size 32, then --quant-algo gptq, then --accuracy-level 1" in advice
+    assert "try --group-size 32, then --quant-algo gptaq, then --accuracy-level 1" in advice
 
 
 def test_the_summary_of_the_best_of_several_proposes_none_of_them_again() -> None:

@@ -286,11 +286,18 @@ def test_memory_follows_a_layer_and_the_calibration_not_the_model() -> None:
 
 def test_memory_depends_on_what_looks_at_the_calibration() -> None:
     deep = model_of(6738)
-    fast, own, gptq, none = (
+    fast, own, gptq, gptaq, none = (
         peak_memory(deep, replace(BFLOAT16, **knobs))
-        for knobs in ({}, {"awq_search": "quark"}, {"quant_algo": "gptq"}, {"quant_algo": "none"})
+        for knobs in (
+            {},
+            {"awq_search": "quark"},
+            {"quant_algo": "gptq"},
+            {"quant_algo": "gptaq"},
+            {"quant_algo": "none"},
+        )
     )
-    assert none < fast < gptq < own
+    assert none < fast < gptq < gptaq < own
+    assert gptaq < 9 << 30
 
 
 def test_an_export_that_would_not_fit_is_refused_before_anything_is_quantized() -> None:

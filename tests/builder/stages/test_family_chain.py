@@ -106,6 +106,11 @@ def test_quarks_awq_format_gives_the_same_export(work: Path, measured: dict[str,
     assert measured[f"{case}: awq"].max_difference < EXACT
 
 
+@pytest.mark.parametrize("case", FORMAT_CASES)
+def test_what_gptaq_rounds_is_exact_too(measured: dict[str, Measured], case: str) -> None:
+    assert measured[f"{case}: gptaq"].max_difference < EXACT
+
+
 @pytest.mark.parametrize("case", JOINED_CASES)
 def test_several_files_give_the_export_that_one_gives(work: Path, case: str) -> None:
     exports = exports_of(work, case, "-joined")

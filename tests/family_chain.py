@@ -27,6 +27,7 @@ TOKENS = 192  # more than any window below
 WINDOW = 48
 _VOCABULARY = 512
 _FEW = 48
+TOKENIZER = ("tokenizer.json", "tokenizer_config.json")
 
 _SHAPE = {
     "vocab_size": _VOCABULARY,
@@ -197,7 +198,7 @@ def make_checkpoint(case: Case, seed: int, checkpoint: Path) -> None:
                 scale = 2.0 if "embed" in name or "lm_head" in name else 1.5
                 parameter.copy_(scale * values / parameter.shape[-1] ** 0.5)
     model.save_pretrained(checkpoint)
-    for name in ("tokenizer.json", "tokenizer_config.json"):
+    for name in TOKENIZER:
         shutil.copyfile(CHECKPOINT / name, checkpoint / name)
 
 
@@ -205,6 +206,7 @@ def job_of(work: Path, case: str) -> Job:
     """Quantization in groups of 32, and an export that rounds nothing more."""
     return {
         "checkpoint": str(folder(work, case) / "checkpoint"),
+        "prompts": str(work / "prompts"),
         "blocks": str(work / "blocks.npz"),
         "quantized": str(folder(work, case) / "quantized"),
         "quant_algo": "awq",
@@ -331,6 +333,9 @@ def chain(job: Job, report: Report) -> Job:
     torch.set_num_threads(1)  # these matrices are too small to be shared
     work = Path(job["work"])
     make_blocks(work)
+    (work / "prompts").mkdir()
+    for name in TOKENIZER:
+        shutil.copyfile(CHECKPOINT / name, work / "prompts" / name)
     quantize_demo(work)
     found: dict[str, Measured] = {}
     for done, (name, case) in enumerate(CASES.items()):

@@ -38,8 +38,8 @@ _CLASSES = {
 def export(job: Job, report: Report) -> Job:
     """Run the model builder and check its graph.
 
-    job: checkpoint, quantized, output, group_size, execution_provider, accuracy_level, lm_head_bits, and optionally
-    exclude_layers: [] where Quark quantized the output layer too.
+    job: quantized, prompts (a folder with its tokenizer's files), output, group_size, execution_provider,
+    accuracy_level, lm_head_bits, and optionally exclude_layers: [] where Quark quantized the output layer too.
     Raises StageFailed where the graph is not what was asked for.
     """
     checkpoint, output = read_folder(Path(job["quantized"])), Path(job["output"])
@@ -55,13 +55,10 @@ def export(job: Job, report: Report) -> Job:
         with contextlib.redirect_stdout(log), taught(model), layer_by_layer(checkpoint, Path(scratch) / "moved"):
             runpy.run_module("onnxruntime_genai.models.builder", run_name="__main__", alter_sys=True)
 
-    # 2. What it cannot be told.
+    # 2. What it cannot be told, and a tokenizer that was read and saved once more.
     mend_graph(output / "model.onnx", told.without_rope(model), told.embedding_scale(model))
     limit_context(output / "genai_config.json", told.context_limit(model))
-    for name in ("generation_config.json", "chat_template.jinja"):
-        file = Path(job["checkpoint"]) / name
-        if file.is_file():
-            shutil.copyfile(file, output / name)
+    shutil.copytree(job["prompts"], output, dirs_exist_ok=True)
 
     # 3. What it wrote.
     graph = read_graph(output / "model.onnx")
@@ -92,7 +89,7 @@ def stage_copy(checkpoint: Checkpoint, copy: Path) -> Path:
     copy.mkdir()
     (copy / "config.json").write_text(json.dumps(told.builder_config(checkpoint.model)), encoding="utf-8")
     for file in checkpoint.path.iterdir():
-        if file.name != "config.json":
+        if file.is_file() and file.name != "config.json":
             link(file, copy / file.name)
     return copy
 

@@ -215,9 +215,11 @@ def test_a_damaged_index_of_shards_is_named(checkpoint: Path, content: bytes) ->
     assert f"{index} cannot be read" in refusal(checkpoint, SourceError)
 
 
-def test_a_checkpoint_without_a_fast_tokenizer_is_refused(checkpoint: Path) -> None:
+def test_a_checkpoint_without_a_tokenizer_is_refused(checkpoint: Path) -> None:
     (checkpoint / "tokenizer.json").rename(checkpoint / "tokenizer.model")
-    assert "a fast tokenizer is needed" in refusal(checkpoint, SourceError)
+    check(read_folder(checkpoint), QuantRecipe(), ExportTarget(), checkpoint)
+    (checkpoint / "tokenizer.model").unlink()
+    assert "a tokenizer is needed" in refusal(checkpoint, SourceError)
 
 
 @pytest.mark.parametrize(

@@ -55,6 +55,8 @@ def build(fetched: Fetched, plans: Sequence[Plan], report: Report = silent) -> P
     parent = plans[0].destination.parent
     for plan in plans:
         check(fetched.checkpoint, plan.recipe, plan.target, parent)
+    if note := fetched.checkpoint.model.note:
+        report(Step("prompts", 0, 0, note, lasting=True))
     with staging(fetched, parent) as work:
         proved = list(attempts(work, fetched.checkpoint, plans, report))
         best = next(
@@ -222,6 +224,7 @@ def manifest(fetched: Fetched, best: Proved, plans: Sequence[Plan]) -> Facts:
         "recipe_hash": recipe_hash(recipe, target),
         "recipe": asdict(recipe),
         "target": asdict(target),
+        "note": fetched.checkpoint.model.note,
         "data_type": stages["quantize"].result["data_type"],
         "calibration": stages["calibrate"].result,
         "matmuls": stages["export"].result["matmuls"],

@@ -9,7 +9,7 @@ from builder.build import Plan, build
 from builder.checkpoint.checkpoint import Checkpoint, Fetched, read_settings, with_weights
 from builder.checkpoint.preflight import check_settings
 from builder.checkpoint.source import Source, add_weights, locate, locate_settings
-from builder.kept.artifact import Shelf, read_manifest
+from builder.kept.artifact import MANIFEST, Shelf, read_manifest
 from builder.progress import Report, Step, silent
 from builder.quality import LOSS_LIMIT, Quality, improvements, summary
 from builder.recipe import Device, ExportTarget, QuantRecipe, recipe_hash
@@ -90,6 +90,11 @@ def describe(folder: Path) -> str:
     recipe: dict[str, Any] = {**manifest["recipe"], "exclude_layers": tuple(manifest["recipe"]["exclude_layers"])}
     quality, target = Quality.from_facts(manifest["quality"]), ExportTarget(**manifest["target"])
     return summary(quality, QuantRecipe(**recipe), target, tried=len(manifest["best_of"]))
+
+
+def note_of(folder: Path) -> str:
+    """What is worth saying of a model at each start: what it cannot do here. Empty for nothing."""
+    return str(read_manifest(folder).get("note", "")) if (folder / MANIFEST).is_file() else ""
 
 
 def _shelves(

@@ -34,6 +34,7 @@ class Published:
 
     template: where it lies: a file of its own, "config", "several" in the configuration, "folder", or "processor".
     ends: eos_token_id of generation_config.json, by their texts.
+    text: model_type of the text part, of a model that also sees; "flat" where its configuration has all in one.
     """
 
     model_type: str
@@ -41,6 +42,7 @@ class Published:
     config: dict[str, Any] = field(default_factory=dict)
     template: str = "file"
     ends: Sequence[str] = ()
+    text: str = ""
 
 
 def _with(kind: str, *more: str, template: str = "") -> Callable[[], Kind]:
@@ -69,6 +71,21 @@ _GPT2 = {"tokenizer_class": "GPT2Tokenizer", "add_prefix_space": False}
 _QWEN = {"tokenizer_class": "Qwen2Tokenizer", "bos_token": None, "additional_special_tokens": ["<|im_start|>"]}
 _SENTENCES = {"tokenizer_class": "LlamaTokenizer", "unk_token": "<unk>", "add_bos_token": True, "sp_model_kwargs": {}}
 _GEMMA = {"tokenizer_class": "GemmaTokenizer", "add_bos_token": True, "spaces_between_special_tokens": False}
+
+
+# Takes content as a list of parts, and finds none in a text.
+_PARTS = """{% for message in messages %}{{ '<|im_start|>' + message.role }}
+{%- for part in message.content if part.type == 'text' %}{{ ' ' + part.text }}{% endfor %}{{ '<|im_end|>\n' }}
+{%- endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant' }}{% endif %}"""
+# Takes both.
+_EITHER = """{% for message in messages %}{{ '<|im_start|>' + message.role + '\n' }}
+{%- if message.content is string %}{{ message.content }}{% else %}{% for part in message.content %}
+{%- if part.type == 'image' %}<|image_pad|>{% else %}{{ part.text }}{% endif %}{% endfor %}{% endif %}
+{{- '<|im_end|>\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"""
+
+
+def _of_parts(template: str, *more: str) -> Callable[[], Kind]:
+    return lambda: replace(_with("chatml", *more)(), template=template)
 
 
 def _own_code(name: str) -> dict[str, Any]:
@@ -125,13 +142,38 @@ MODELS: dict[str, Published] = {
     "OLMo 3": Published("olmo3", KINDS["chatml"], _GPT2),
     "EXAONE 4.0": Published("exaone4", KINDS["chatml"], _GPT2),
     "GLM-4 0414": Published("glm4", KINDS["llama3"], {"tokenizer_class": "PreTrainedTokenizer"}),
+    "Gemma 3 4B": Published(
+        "gemma3",
+        _with("gemma", "<start_of_image>", "<end_of_image>", "<image_soft_token>"),
+        {**_GEMMA, "image_token": "<image_soft_token>", "boi_token": "<start_of_image>"},
+        "processor",
+        ["<eos>", "<end_of_turn>"],
+        "gemma3_text",
+    ),
+    "Mistral Small 3.1": Published(
+        "mistral3", _with("llama3", *_MISTRAL, "[IMG]", template=_LISTED_CALLS), _SENTENCES, "processor", text="mistral"
+    ),
+    "Ministral 3 3B": Published(
+        "mistral3",
+        _with("llama3", *_MISTRAL, "[ARGS]", "[IMG]", template=_CALLS + "{# [TOOL_CALLS]f[ARGS]{} #}"),
+        {"tokenizer_class": "TokenizersBackend"},
+        text="ministral3",
+    ),
+    "Qwen2-VL": Published("qwen2_vl", _of_parts(_EITHER, "<|image_pad|>"), _QWEN, "processor", text="flat"),
+    "Qwen2.5-VL": Published("qwen2_5_vl", _of_parts(_EITHER, "<|image_pad|>"), _QWEN, "config", text="flat"),
+    "Qwen3-VL": Published("qwen3_vl", _of_parts(_EITHER, "<|image_pad|>"), _QWEN, "config", text="qwen3_vl_text"),
+    "InternVL 3": Published("internvl", _of_parts(_PARTS, "<IMG_CONTEXT>"), _QWEN, text="qwen2"),
+    "LLaVA 1.5": Published("llava", _of_parts(_PARTS, "<image>"), _FAST, "processor", text="llama"),
+    "LLaVA 1.6": Published("llava_next", _of_parts(_PARTS, "<image>"), _FAST, "processor", text="mistral"),
+    "Idefics 3": Published("idefics3", _of_parts(_PARTS, "<image>"), _FAST, "processor", text="llama"),
+    "SmolVLM 2": Published("smolvlm", _of_parts(_PARTS, "<image>"), _GPT2, "processor", text="llama"),
 }
 
 
 def write(published: Published, folder: Path) -> Path:
     """The files, in a new folder, and a config.json of a size that is never built."""
     folder.mkdir()
-    (folder / "config.json").write_text(json.dumps({**_SIZES, "model_type": published.model_type}))
+    (folder / "config.json").write_text(json.dumps(_configuration(published)))
     config = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", **published.config}
     template = LLAMA2
     if published.kind is None:
@@ -147,6 +189,16 @@ def write(published: Published, folder: Path) -> Path:
     _place(template, published.template, folder, config)
     (folder / "tokenizer_config.json").write_text(json.dumps(config))
     return folder
+
+
+def _configuration(published: Published) -> dict[str, Any]:
+    if not published.text:
+        return {**_SIZES, "model_type": published.model_type}
+    if published.text == "flat":
+        rope = {"type": "mrope", "mrope_section": [4, 6, 6]}
+        return {**_SIZES, "model_type": published.model_type, "rope_scaling": rope, "vision_config": {}}
+    text = {**_SIZES, "model_type": published.text}
+    return {"model_type": published.model_type, "text_config": text, "vision_config": {}}
 
 
 def _place(template: str, where: str, folder: Path, config: dict[str, Any]) -> None:

@@ -25,6 +25,11 @@ def check(checkpoint: Checkpoint, recipe: QuantRecipe, target: ExportTarget, out
 
 def check_settings(checkpoint: Checkpoint, recipe: QuantRecipe) -> None:
     """What can be known without the weights: architecture, shapes, tokenizer, chat template."""
+    if checkpoint.quantization is not None:
+        raise UnsupportedModel(
+            f"the weights of {checkpoint.path} are quantized already ({checkpoint.quantization.method}): name the "
+            "repository with the original ones, in 16 or 32 bits."
+        )
     told.check(checkpoint.model)
     check_shape(checkpoint.model.shape, recipe.group_size)
     check_tokenizer(checkpoint)

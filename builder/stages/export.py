@@ -21,7 +21,7 @@ from builder.checkpoint.checkpoint import Checkpoint, read_folder
 from builder.checkpoint.model import Model
 from builder.progress import Report, Step
 from builder.stages.graph import UNTOUCHED, check_graph, mend_graph, quantized_by_quark, read_graph
-from builder.stages.layers import model_class
+from builder.stages.layers import model_class, unscaled_windows
 from builder.stages.shards import link
 from builder.stages.sparing import layer_by_layer
 from builder.stages.stage import Job, stage_main
@@ -32,6 +32,7 @@ _CLASSES = {
     "LlamaForCausalLM": "LlamaModel",
     "MistralForCausalLM": "MistralModel",
     "Ernie4_5ForCausalLM": "ErnieModel",
+    "Gemma3ForCausalLM": "Gemma3Model",
 }
 
 
@@ -70,14 +71,14 @@ def export(job: Job, report: Report) -> Job:
 def taught(model: Model) -> Iterator[None]:
     """Let the model builder make this model's layers for the architecture that it is told, where it has none such."""
     layers, config = model.family.layers, told.builder_config(model)
-    if layers is None:
+    name, local_theta = _CLASSES.get(config["architectures"][0], ""), config.get("rope_local_base_freq")
+    if layers is None and (name != "Gemma3Model" or model.rope["rope_type"] == "default"):
         yield
         return
     importlib.import_module("onnxruntime_genai.models")  # makes the next one importable
     builders = importlib.import_module("builders")
-    name = _CLASSES[config["architectures"][0]]
     own = getattr(builders, name)
-    setattr(builders, name, model_class(own, layers, config.get("rope_local_base_freq")))
+    setattr(builders, name, model_class(own, layers, local_theta) if layers else unscaled_windows(own, local_theta))
     try:
         yield
     finally:

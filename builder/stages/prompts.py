@@ -21,6 +21,15 @@ from serving.text.prompt import Prompt
 from serving.types import Message, Role
 
 _SETTINGS, _TEMPLATE, _GENERATION = "tokenizer_config.json", "chat_template.jinja", "generation_config.json"
+_MARK = "what is said"
+# Put before a template that takes content as a list of parts only, so that it takes text.
+_INTO_PARTS = """\
+{%- set told = namespace(messages=[]) %}{% for message in messages %}
+    {%- set content = message.content or [] %}
+    {%- set parts = [{'type': 'text', 'text': content}] if content is string else content %}
+    {%- set told.messages = told.messages + [dict(message, content=parts)] %}{% endfor %}
+{%- set messages = told.messages %}
+"""
 # What templates and tokenizers have been seen to get wrong: blanks at the ends, empty turns, markup, other scripts,
 # text that looks like a template, and text that looks like a control token.
 _CONVERSATIONS: tuple[tuple[tuple[Role, str], ...], ...] = (
@@ -63,6 +72,13 @@ def prompts(job: Job, report: Report) -> Job:
     return {}
 
 
+def takes_parts(checkpoint: Checkpoint, original: Any) -> bool:
+    """Whether the template loses what is said unless it comes as a list of parts, as of some models that also see."""
+    texts: tuple[Any, Any] = (_MARK, _parts(_MARK))
+    as_text, as_parts = (_rendered(original, [{"role": "user", "content": text}], checkpoint) for text in texts)
+    return _MARK not in (as_text or _MARK) and _MARK in (as_parts or "")
+
+
 def load_tokenizer(folder: Path) -> Any:
     """The tokenizer as transformers has it; without its class, where that is code that comes with the checkpoint.
 
@@ -85,7 +101,8 @@ def write(checkpoint: Checkpoint, original: Any, output: Path) -> None:
     """The files that are served of a tokenizer, into a new folder."""
     original.save_pretrained(output)
     if checkpoint.tokenizer.template is not None:
-        (output / _TEMPLATE).write_text(checkpoint.tokenizer.template, encoding="utf-8")
+        before = _INTO_PARTS if takes_parts(checkpoint, original) else ""
+        (output / _TEMPLATE).write_text(before + checkpoint.tokenizer.template, encoding="utf-8")
     if (checkpoint.path / _GENERATION).is_file():
         shutil.copyfile(checkpoint.path / _GENERATION, output / _GENERATION)
     if not (output / "tokenizer.json").is_file():
@@ -103,10 +120,11 @@ def check_prompts(prompt: Prompt, checkpoint: Checkpoint, original: Any) -> None
 
     Raises VerificationFailed naming the conversation or the token, SourceError where the model lacks one.
     """
-    vocabulary = checkpoint.model.shape.vocabulary
+    vocabulary, parts = checkpoint.model.shape.vocabulary, takes_parts(checkpoint, original)
     for conversation in _CONVERSATIONS:
         messages = [Message(role, content) for role, content in conversation]
-        expected = _transformers_tokens(original, messages, checkpoint.tokenizer.template)
+        plain = [{"role": role, "content": _parts(content) if parts else content} for role, content in conversation]
+        expected = _rendered(original, plain, checkpoint, tokenize=True)
         try:
             found = prompt.encode(prompt.render(messages)).tolist()
         except InvalidRequest:
@@ -163,15 +181,17 @@ def _streamed(prompt: Prompt, token_ids: list[int]) -> str:
     return "".join(map(detokenizer.feed, token_ids)) + detokenizer.flush()
 
 
-def _transformers_tokens(tokenizer: Any, messages: list[Message], template: str | None) -> list[int] | None:
+def _parts(text: str) -> list[dict[str, str]]:
+    return [{"type": "text", "text": text}]
+
+
+def _rendered(tokenizer: Any, conversation: list[Any], checkpoint: Checkpoint, tokenize: bool = False) -> Any:
     """What transformers makes of a conversation; None where the model's template refuses it, as it then does served."""
-    conversation = [{"role": message.role, "content": message.content} for message in messages]
-    own = None if tokenizer.chat_template else template  # of models that also see, it lies where tokenizers do not look
+    # Of models that also see, it may lie where tokenizers do not look.
+    template = None if tokenizer.chat_template else checkpoint.tokenizer.template
     try:
-        return list(
-            tokenizer.apply_chat_template(
-                conversation, chat_template=own, add_generation_prompt=True, return_dict=False
-            )
+        return tokenizer.apply_chat_template(
+            conversation, chat_template=template, add_generation_prompt=True, return_dict=False, tokenize=tokenize
         )
     except (TemplateError, TypeError, ValueError):
         return None

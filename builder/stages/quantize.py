@@ -30,7 +30,8 @@ def quantize(job: Job, report: Report) -> Job:
 
     job: checkpoint, prompts (a folder with its tokenizer's files), blocks (an .npz of int64 token ids: calibration
     [n, seq_len], text and chats [m, length]), layers (a folder in which what is finished is kept for the next attempt),
-    output, quant_algo, awq_search, group_size, data_type, exclude_layers, custom_mode, quantize_on. The output folder gets
+    output, quant_algo, awq_search, group_size, data_type, exclude_layers, custom_mode, quantize_on. The output folder
+    gets
 
     - checkpoint/: Quark's safetensors, a file for each layer, config and tokenizer;
     - proof.npz: token ids [t] and the quantized model's float32 logits [t, vocab];

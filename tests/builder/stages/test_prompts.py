@@ -11,6 +11,7 @@ from builder import launch
 from builder.checkpoint.checkpoint import read_settings
 from builder.checkpoint.families import FAMILIES
 from builder.checkpoint.source import parse_source
+from builder.checkpoint.text_part import WHOLES
 from builder.demo import CHECKPOINT
 from builder.errors import BuildError, SourceError, VerificationFailed
 from builder.progress import Step, silent
@@ -19,6 +20,7 @@ from builder.stages.export import stage_copy
 from builder.stages.prompts import check_prompts, check_streamed_text, load_tokenizer, prompts
 from serving.text.detokenizer import Detokenizer
 from serving.text.prompt import Prompt
+from serving.types import Message
 from tests.published import MODELS, write
 
 
@@ -30,7 +32,7 @@ def written(checkpoint: Path) -> Path:
 
 
 def test_every_family_has_files_as_its_makers_publish_them() -> None:
-    assert {published.model_type for published in MODELS.values()} == set(FAMILIES)
+    assert {published.model_type for published in MODELS.values()} == set(FAMILIES) | set(WHOLES)
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -56,6 +58,15 @@ def served_folder(folder: Path) -> Path:
     """With the file that the model builder writes."""
     (folder / "genai_config.json").write_text(json.dumps({"model": {}}))
     return folder
+
+
+@pytest.mark.parametrize("name", ["SmolVLM 2", "Qwen2.5-VL", "Qwen3"])
+def test_what_is_said_is_rendered_also_where_a_template_takes_lists_of_parts(name: str, tmp_path: Path) -> None:
+    served = served_folder(written(write(MODELS[name], tmp_path / "checkpoint")))
+    said = [Message("user", "one two"), Message("assistant", "three"), Message("user", "four")]
+    text = Prompt.load(served).render(said)
+    assert all(message.content in text for message in said)
+    assert text.count("assistant") == 2
 
 
 def test_the_model_builder_is_given_no_folder_of_other_templates(tmp_path: Path) -> None:

@@ -71,13 +71,15 @@ def export(job: Job, report: Report) -> Job:
 def taught(model: Model) -> Iterator[None]:
     """Let the model builder make this model's layers for the architecture that it is told, where it has none such."""
     layers, config = model.family.layers, told.builder_config(model)
-    name, local_theta = _CLASSES.get(config["architectures"][0], ""), config.get("rope_local_base_freq")
-    if layers is None and (name != "Gemma3Model" or model.rope["rope_type"] == "default"):
+    name = _CLASSES.get(config["architectures"][0], "")
+    scaled = name == "Gemma3Model" and model.rope["rope_type"] != "default"
+    if layers is None and not scaled:
         yield
         return
     importlib.import_module("onnxruntime_genai.models")  # makes the next one importable
     builders = importlib.import_module("builders")
     own = getattr(builders, name)
+    local_theta = config.get("rope_local_base_freq")
     setattr(builders, name, model_class(own, layers, local_theta) if layers else unscaled_windows(own, local_theta))
     try:
         yield

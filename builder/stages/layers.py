@@ -58,7 +58,7 @@ def model_class(base: Any, layers: Layers, local_theta: float | None) -> Any:
     return type(base.__name__, (base,), {function.__name__: function for function in made})
 
 
-def unscaled_windows(base: Any, local_theta: float) -> Any:
+def unscaled_windows(base: Any, local_theta: float | None) -> Any:
     """The model builder's class for Gemma 3, of which layers with a window are rotated without the others' scaling."""
 
     def make_rotary_embedding_caches_from_scratch(model: Any) -> Any:

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks.random_checkpoint import SIZES, random_checkpoint
-from builder.build import Plan, prove, quantize
+from builder.build import Plan, prove, quantize, write_prompts
 from builder.checkpoint.checkpoint import Checkpoint, read_folder
 from builder.checkpoint.resources import export_memory, peak_memory, verify_memory
 from builder.progress import silent
@@ -40,7 +40,8 @@ def peaks(work: Path, checkpoint: Checkpoint, recipe: QuantRecipe, whole: bool) 
         if whole:
             stages = prove(work, checkpoint, Plan(recipe, ExportTarget(), work), silent).stages
         else:
-            stages = {"quantize": quantize(work, checkpoint, recipe, silent, "auto")[1]}
+            prompts = write_prompts(work, checkpoint, silent)
+            stages = {"quantize": quantize(work, checkpoint, prompts, recipe, silent, "auto")[1]}
         return {name: kept.result["peak_memory"] for name, kept in stages.items() if "peak_memory" in kept.result}
     finally:
         shutil.rmtree(work)

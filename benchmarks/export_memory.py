@@ -88,8 +88,9 @@ def expected(work: Path, vocabulary: int) -> Job:
 def rows(name: str, quantized: Path, work: Path) -> Iterator[str]:
     """A line of the table for each stage."""
     checkpoint, log = read_folder(quantized), work / "log"
-    knobs = {**quantized_by(checkpoint.quantization), **asdict(ExportTarget()), "checkpoint": str(quantized)}
-    exported = work / "exported"
+    prompts, exported = work / "prompts", work / "exported"
+    run_stage("builder.stages.prompts", {"checkpoint": str(quantized), "output": str(prompts)}, log, silent)
+    knobs = {**quantized_by(checkpoint.quantization), **asdict(ExportTarget()), "prompts": str(prompts)}
     exporting = ran("builder.stages.export", {**knobs, "quantized": str(quantized), "output": str(exported)}, log)
     yield f"| {name} | export | {exporting} | {export_memory(checkpoint.model.shape, ExportTarget()) // MIB:,} |"
 

@@ -74,9 +74,11 @@ def ours(checkpoint: Path, blocks: Path, output: Path, data_type: str, awq_searc
     job: dict[str, Any] = {
         **asdict(QuantRecipe(awq_search=awq_search)), "data_type": data_type, "checkpoint": str(checkpoint),
         "blocks": str(blocks), "output": str(output), "layers": str(output.with_suffix(".layers")),
-        "quantize_on": "cpu",
+        "quantize_on": "cpu", "prompts": str(output.with_suffix(".prompts")),
     }  # fmt: skip
     Path(job["layers"]).mkdir()
+    written = {"checkpoint": str(checkpoint), "output": job["prompts"]}
+    run_stage("builder.stages.prompts", written, output.with_suffix(".log"), silent)
     started = time.perf_counter()
     result = run_stage("builder.stages.quantize", job, output.with_suffix(".log"), silent)
     return time.perf_counter() - started, result["peak_memory"]

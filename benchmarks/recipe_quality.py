@@ -42,7 +42,9 @@ def main() -> None:
     flags = parser.parse_args()
     source = parse_source(flags.model, flags.revision)
     checkpoint, base = read_folder(locate(source).path), recipe_from(flags, source)
-    print("| quant-algo | group | bits | head | text: perplexity | KL | top-1 | chats: perplexity | KL | top-1 |", end="")
+    print(
+        "| quant-algo | group | bits | head | text: perplexity | KL | top-1 | chats: perplexity | KL | top-1 |", end=""
+    )
     print(" seconds | peak |\n|---|---|---|---|---|---|---|---|---|---|---|---|", flush=True)
     with tempfile.TemporaryDirectory() as name:
         for algorithm, group, head in product(flags.algorithms, flags.groups, flags.heads):
@@ -52,7 +54,9 @@ def main() -> None:
             peak = max(kept.result.get("peak_memory", 0) for kept in proved.stages.values()) >> 20
             first, measured = f"{algorithm} | {group} | {4 + 36 / group:.2f} | {head}", proved.quality
             seconds = f"{proved.stages['quantize'].seconds:.0f}"
-            print(f"| {first} | {cells(measured.text)} | {cells(measured.chats)} | {seconds} | {peak} MiB |", flush=True)
+            print(
+                f"| {first} | {cells(measured.text)} | {cells(measured.chats)} | {seconds} | {peak} MiB |", flush=True
+            )
 
 
 if __name__ == "__main__":

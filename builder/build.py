@@ -4,7 +4,7 @@ import hashlib
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 
 from builder.checkpoint.checkpoint import Checkpoint, Fetched
 from builder.checkpoint.preflight import check
+from builder.checkpoint.tokenizer import read_tokenizer
 from builder.errors import BuildError, SourceError, StageFailed, VerificationFailed
 from builder.kept import artifact
 from builder.kept.results import Facts, Kept, discard, keep, place, sha256
@@ -54,6 +55,8 @@ def build(fetched: Fetched, plans: Sequence[Plan], report: Report = silent) -> P
     parent = plans[0].destination.parent
     for plan in plans:
         check(fetched.checkpoint, plan.recipe, plan.target, parent)
+    if note := fetched.checkpoint.model.note:
+        report(Step("prompts", 0, 0, note, lasting=True))
     with staging(fetched, parent) as work:
         proved = list(attempts(work, fetched.checkpoint, plans, report))
         best = next(
@@ -113,14 +116,16 @@ def clear(work: Path, used: Iterable[Kept]) -> None:
 def prove(work: Path, checkpoint: Checkpoint, plan: Plan, report: Report) -> Proved:
     """Every stage but publishing, each taken over if it was finished before. Raises VerificationFailed, BuildError."""
     log = work / "build.log"
-    calibrated, quantized = quantize(work, checkpoint, plan.recipe, report, plan.quantize_on)
-    job = {**asdict(plan.recipe), **asdict(plan.target), "checkpoint": str(checkpoint.path)}
+    prompts = write_prompts(work, checkpoint, report)
+    calibrated, quantized = quantize(work, checkpoint, prompts, plan.recipe, report, plan.quantize_on)
+    job = {**asdict(plan.recipe), **asdict(plan.target), "prompts": str(prompts.folder)}
 
     def export(output: Path) -> Facts:
         paths = {"quantized": str(quantized.folder / CHECKPOINT), "output": str(output)}
         return run_stage("builder.stages.export", {**job, **paths}, log, report)
 
-    exported = keep(work, "export", {"quantize": quantized.digest, **asdict(plan.target)}, export, report)
+    inputs = {"prompts": prompts.digest, "quantize": quantized.digest, **asdict(plan.target)}
+    exported = keep(work, "export", inputs, export, report)
 
     def verify(output: Path) -> Facts:
         paths = {
@@ -142,17 +147,29 @@ def prove(work: Path, checkpoint: Checkpoint, plan: Plan, report: Report) -> Pro
         discard(exported)  # in case the disk spoiled it; what took long is kept
         discard(verified)
         raise
-    stages = {"calibrate": calibrated, "quantize": quantized, "export": exported, "verify": verified}
+    stages = {"prompts": prompts, "calibrate": calibrated, "quantize": quantized}
+    stages |= {"export": exported, "verify": verified}
     return Proved(plan, stages, quality)
 
 
+def write_prompts(work: Path, checkpoint: Checkpoint, report: Report) -> Kept:
+    """What is served of a checkpoint's tokenizer and chat template. Raises SourceError and VerificationFailed."""
+
+    def write(output: Path) -> Facts:
+        job = {"checkpoint": str(checkpoint.path), "output": str(output)}
+        return run_stage("builder.stages.prompts", job, work / "build.log", report)
+
+    return keep(work, "prompts", {}, write, report)
+
+
 def quantize(
-    work: Path, checkpoint: Checkpoint, recipe: QuantRecipe, report: Report, quantize_on: Device
+    work: Path, checkpoint: Checkpoint, prompts: Kept, recipe: QuantRecipe, report: Report, quantize_on: Device
 ) -> tuple[Kept, Kept]:
     """The two stages that end in a quantized checkpoint; one that is stopped says how many layers are kept."""
+    read = replace(checkpoint, tokenizer=read_tokenizer(prompts.folder))
 
     def calibrate(output: Path) -> Facts:
-        blocks = make_blocks(checkpoint, recipe, report)
+        blocks = make_blocks(read, recipe, report)
         highest, vocabulary = int(blocks.calibration.max()), checkpoint.model.shape.vocabulary
         if highest >= vocabulary:
             raise SourceError(
@@ -163,7 +180,8 @@ def quantize(
         np.savez(output / BLOCKS, calibration=blocks.calibration, text=blocks.heldout, chats=blocks.chats)
         return {"dataset": blocks.dataset, "sha256": sha256(output / BLOCKS)}
 
-    calibrated = keep(work, "calibrate", calibration_inputs(recipe), calibrate, report)
+    knobs = {"prompts": prompts.digest, **calibration_inputs(recipe)}
+    calibrated = keep(work, "calibrate", knobs, calibrate, report)
 
     inputs = {"calibrate": calibrated.digest, **asdict(recipe)}
     layers = place(work, "layers", inputs)
@@ -171,6 +189,7 @@ def quantize(
     def quantize(output: Path) -> Facts:
         paths = {
             "checkpoint": str(checkpoint.path),
+            "prompts": str(prompts.folder),
             "blocks": str(calibrated.folder / BLOCKS),
             "layers": str(layers),
             "output": str(output),
@@ -205,6 +224,7 @@ def manifest(fetched: Fetched, best: Proved, plans: Sequence[Plan]) -> Facts:
         "recipe_hash": recipe_hash(recipe, target),
         "recipe": asdict(recipe),
         "target": asdict(target),
+        "note": fetched.checkpoint.model.note,
         "data_type": stages["quantize"].result["data_type"],
         "calibration": stages["calibrate"].result,
         "matmuls": stages["export"].result["matmuls"],

@@ -35,6 +35,8 @@ def ready(flags: argparse.Namespace) -> tuple[Path, bool]:
         folder = _found_or_built(flags)
     if flags.verify:
         check_files(folder)
+    if note := launch.note_of(folder):
+        print(note, file=sys.stderr)
     return folder, flags.model == "demo" and not exported
 
 

@@ -1,17 +1,20 @@
 """What a launch needs: the current model folder of a source and a recipe, built if it is missing."""
 
+import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
 from builder.build import Plan, build
-from builder.checkpoint.checkpoint import Fetched, read_settings, with_weights
+from builder.checkpoint.checkpoint import Checkpoint, Fetched, read_settings, with_weights
 from builder.checkpoint.preflight import check_settings
 from builder.checkpoint.source import Source, add_weights, locate, locate_settings
-from builder.kept.artifact import Shelf, read_manifest
+from builder.kept.artifact import MANIFEST, Shelf, read_manifest
 from builder.progress import Report, Step, silent
 from builder.quality import LOSS_LIMIT, Quality, improvements, summary
 from builder.recipe import Device, ExportTarget, QuantRecipe, recipe_hash
 from builder.stages.datasets import find_dataset
+from builder.stages.stage import run_stage
 
 
 def find(
@@ -44,11 +47,21 @@ def fetch(source: Source, recipe: QuantRecipe, report: Report = silent) -> Fetch
     located = locate_settings(source)
     settings = read_settings(located.path)
     check_settings(settings, recipe)
+    if source.kind == "hub":  # of what is on this disk it is the build's first stage
+        check_prompts(settings)
     dataset, _ = find_dataset(recipe.dataset, recipe.fallback_dataset, report)
     if dataset != recipe.dataset:
         report(Step("calibrate", 0, 0, f"{recipe.dataset} cannot be had: calibrating on {dataset}.", lasting=True))
     add_weights(located, report)
     return Fetched(source, located.revision, with_weights(settings))
+
+
+def check_prompts(checkpoint: Checkpoint) -> None:
+    """The first stage of a build, for nothing but its verdict. Raises SourceError and VerificationFailed."""
+    work = Path(tempfile.mkdtemp(prefix="oga-chat-"))
+    job = {"checkpoint": str(checkpoint.path), "output": str(work / "prompts")}
+    run_stage("builder.stages.prompts", job, work / "build.log", silent)
+    shutil.rmtree(work, ignore_errors=True)
 
 
 def make(
@@ -77,6 +90,11 @@ def describe(folder: Path) -> str:
     recipe: dict[str, Any] = {**manifest["recipe"], "exclude_layers": tuple(manifest["recipe"]["exclude_layers"])}
     quality, target = Quality.from_facts(manifest["quality"]), ExportTarget(**manifest["target"])
     return summary(quality, QuantRecipe(**recipe), target, tried=len(manifest["best_of"]))
+
+
+def note_of(folder: Path) -> str:
+    """What is worth saying of a model at each start: what it cannot do here. Empty for nothing."""
+    return str(read_manifest(folder).get("note", "")) if (folder / MANIFEST).is_file() else ""
 
 
 def _shelves(

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from builder.build import clear, quantize, staging
+from builder.build import clear, quantize, staging, write_prompts
 from builder.checkpoint.checkpoint import Fetched, read
 from builder.checkpoint.preflight import check, check_export_memory
 from builder.checkpoint.quantization import Quantization
@@ -35,12 +35,13 @@ def quantize_step(
     refuse_existing("--output_dir", output)
     check(fetched.checkpoint, recipe, ExportTarget(), output.parent)
     with staging(fetched, output.parent) as work:
-        calibrated, quantized = quantize(work, fetched.checkpoint, recipe, report, quantize_on)
+        prompts = write_prompts(work, fetched.checkpoint, report)
+        calibrated, quantized = quantize(work, fetched.checkpoint, prompts, recipe, report, quantize_on)
         finished = work / f"{output.name}.partial"
         shutil.copytree(quantized.folder / CHECKPOINT, finished)
         shutil.copyfile(quantized.folder / PROOF, finished / PROOF)
         os.rename(finished, output)
-        clear(work, [calibrated, quantized])
+        clear(work, [prompts, calibrated, quantized])
     return output
 
 
@@ -65,8 +66,8 @@ def export_step(quantized: Fetched, target: ExportTarget, output: Path, report: 
     knobs, folder = quantized_by(quantized.checkpoint.quantization), quantized.checkpoint.path
     check_export_memory(quantized.checkpoint.model.shape, knobs["group_size"], target)
     with staging(quantized, output.parent) as work:
-        log = work / "build.log"
-        job = {**knobs, **asdict(target), "checkpoint": str(folder)}
+        log, prompts = work / "build.log", write_prompts(work, quantized.checkpoint, report)
+        job = {**knobs, **asdict(target), "prompts": str(prompts.folder)}
 
         def export(made: Path) -> Facts:
             own = {"quantized": str(folder), "output": str(made)}
@@ -91,7 +92,7 @@ def export_step(quantized: Fetched, target: ExportTarget, output: Path, report: 
             "quality": asdict(quality),
         }
         artifact.publish(exported.folder, exported.files, output, facts)
-        clear(work, [exported, verified])
+        clear(work, [prompts, exported, verified])
     return output, quality
 
 

@@ -105,7 +105,7 @@ def stages(models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Stages
     job = {
         **asdict(STAGES_RECIPE),
         **asdict(STAGES_TARGET),
-        "checkpoint": str(CHECKPOINT),
+        "prompts": str(proved.stages["prompts"].folder),
         "quantized": str(quantized / QUANTIZED),
         "blocks": str(proved.stages["calibrate"].folder / BLOCKS),
         "proof": str(quantized / PROOF),

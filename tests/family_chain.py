@@ -19,7 +19,7 @@ from safetensors.numpy import load_file, save_file
 from builder.demo import CHECKPOINT
 from builder.progress import Report, Step, silent
 from builder.stages.quantize import CHECKPOINT as QUANTIZED
-from builder.stages.quantize import PROOF
+from builder.stages.quantize import ORIGINAL, PROOF
 from builder.stages.stage import Job, run_stage, stage_main
 from tests.builder.stages.whole_model import quantize_whole
 
@@ -27,6 +27,7 @@ TOKENS = 192  # more than any window below
 WINDOW = 48
 _VOCABULARY = 512
 _FEW = 48
+TOKENIZER = ("tokenizer.json", "tokenizer_config.json")
 
 _SHAPE = {
     "vocab_size": _VOCABULARY,
@@ -150,6 +151,61 @@ CASES: dict[str, Case] = {
     "cwm": Case("cwm", {**_ALTERNATING, "head_dim": 32, "rope_parameters": _LLAMA3}, windowed=True),
 }  # fmt: skip
 
+_EYES = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+_QWEN_EYES = {"depth": 1, "hidden_size": 32, "intermediate_size": 32, "num_heads": 2, "out_hidden_size": 128}
+_MROPE = {"rope_type": "default", "rope_theta": 10_000.0, "mrope_section": [4, 6, 6]}
+_IMAGE_TOKENS = {"image_token_id": 500, "video_token_id": 501, "vision_start_token_id": 502, "vision_end_token_id": 503}
+
+# Models that also see. settings: of the text part, and by itself what else the whole configuration has.
+WHOLE_MODELS: dict[str, tuple[Case, Mapping[str, Any]]] = {
+    "gemma3": (
+        Case(
+            "gemma3_text",
+            {
+                **_TIED, **_ALTERNATING, "head_dim": 64, "query_pre_attn_scalar": 48,
+                "rope_parameters": {
+                    "full_attention": {"rope_type": "linear", "rope_theta": 1_000_000.0, "factor": 8.0},
+                    "sliding_attention": {"rope_type": "default", "rope_theta": 10_000.0},
+                },
+            },
+        ),
+        {
+            "tie_word_embeddings": True, "image_token_index": 500, "boi_token_index": 501, "eoi_token_index": 502,
+            "mm_tokens_per_image": 4, "vision_config": {**_EYES, "image_size": 28, "patch_size": 14},
+        },
+    ),
+    "mistral3": (
+        Case(
+            "ministral3",
+            {
+                "head_dim": 32,
+                "rope_parameters": {**_YARN, "original_max_position_embeddings": 256, "llama_4_scaling_beta": 0.1},
+            },
+        ),
+        {"tie_word_embeddings": False, "image_token_index": 500, "vision_config": {**_EYES, "model_type": "pixtral"}},
+    ),
+    "qwen2_vl": (
+        Case("qwen2_vl_text", {"rope_parameters": _MROPE}),
+        {**_IMAGE_TOKENS, "vision_config": {"depth": 1, "embed_dim": 32, "num_heads": 2, "hidden_size": 128}},
+    ),
+    "qwen2_5_vl": (
+        Case("qwen2_5_vl_text", {**_TIED, "rope_parameters": _MROPE}),
+        {**_TIED, **_IMAGE_TOKENS, "vision_config": _QWEN_EYES},
+    ),
+    "qwen3_vl": (
+        Case("qwen3_vl_text", {**_TIED, "head_dim": 32, "rope_parameters": {**_MROPE, "mrope_interleaved": True}}),
+        {**_TIED, **_IMAGE_TOKENS, "vision_config": {**_QWEN_EYES, "deepstack_visual_indexes": [0]}},
+    ),
+    "internvl": (
+        Case("qwen3", {"head_dim": 32}),
+        {"tie_word_embeddings": False, "image_token_id": 500, "vision_config": {**_EYES, "image_size": 28}},
+    ),
+    "llava": (Case("llama", {}), {"image_token_index": 500, "vision_config": {**_EYES, "projection_dim": 32}}),
+    "llava_next": (Case("mistral", {"sliding_window": None}), {"image_token_index": 500, "vision_config": _EYES}),
+    "idefics3": (Case("llama", {}), {"image_token_id": 500, "vision_config": {**_EYES, "image_size": 28}}),
+    "smolvlm": (Case("llama", _TIED), {**_TIED, "image_token_id": 500, "vision_config": _EYES}),
+}  # fmt: skip
+
 # Other targets and formats, shown on the families whose graphs differ most: float16 has other nodes for the rotation.
 PROVIDERS = ("dml", "cuda", "webgpu")
 PROVIDER_CASES = ("llama", "smollm3", "gemma3_text", "olmo3")
@@ -187,12 +243,27 @@ def config_of(case: Case) -> Any:
 
 def make_checkpoint(case: Case, seed: int, checkpoint: Path) -> None:
     """A random model whose every tensor matters: norms are not ones, biases are not zeros, attention is sharp."""
-    import torch
     from transformers import AutoModelForCausalLM
 
     model = AutoModelForCausalLM.from_config(config_of(case))
+    write_random(model, case.model_type, seed, checkpoint)
+
+
+def make_whole(model_type: str, case: Case, settings: Mapping[str, Any], seed: int, checkpoint: Path) -> None:
+    """A random model that also sees."""
+    from transformers import AutoConfig, AutoModelForImageTextToText
+
+    text = {**_SHAPE, **case.settings, "model_type": case.model_type}
+    config = AutoConfig.for_model(model_type, text_config=text, **settings)
+    write_random(AutoModelForImageTextToText.from_config(config), case.model_type, seed, checkpoint)
+
+
+def write_random(model: Any, model_type: str, seed: int, checkpoint: Path) -> None:
+    """Draw its weights, and write it with the demo's tokenizer."""
+    import torch
+
     generator = torch.Generator().manual_seed(seed)
-    around_zero = case.model_type.startswith("gemma") or case.model_type == "nemotron"  # 1 is added to their norms
+    around_zero = model_type.startswith("gemma") or model_type == "nemotron"  # 1 is added to their norms
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             values = torch.randn(parameter.shape, generator=generator)
@@ -203,7 +274,7 @@ def make_checkpoint(case: Case, seed: int, checkpoint: Path) -> None:
                 scale = 2.0 if "embed" in name or "lm_head" in name else 1.5
                 parameter.copy_(scale * values / parameter.shape[-1] ** 0.5)
     model.save_pretrained(checkpoint)
-    for name in ("tokenizer.json", "tokenizer_config.json"):
+    for name in TOKENIZER:
         shutil.copyfile(CHECKPOINT / name, checkpoint / name)
 
 
@@ -211,6 +282,7 @@ def job_of(work: Path, case: str) -> Job:
     """Quantization in groups of 32, and an export that rounds nothing more."""
     return {
         "checkpoint": str(folder(work, case) / "checkpoint"),
+        "prompts": str(work / "prompts"),
         "blocks": str(work / "blocks.npz"),
         "quantized": str(folder(work, case) / "quantized"),
         "quant_algo": "awq",
@@ -286,7 +358,11 @@ def measure(exported: Path, quantized: Path) -> Measured:
 
     with np.load(quantized / PROOF) as proof:
         token_ids, expected = proof["token_ids"].astype(np.int32), proof["logits"]
-    logits = OgaRuntime(ModelFolder.open(exported), None, 1, provider="cpu").all_logits(token_ids)
+    return compared(OgaRuntime(ModelFolder.open(exported), None, 1, provider="cpu").all_logits(token_ids), expected)
+
+
+def compared(logits: Any, expected: Any) -> Measured:
+    """Two of [n, vocab]."""
     return Measured(
         max_difference=float(np.abs(logits - expected).max()),
         top1_agreement=float((logits.argmax(axis=1) == expected.argmax(axis=1)).mean()),
@@ -332,6 +408,23 @@ def prove(work: Path, name: str, case: Case) -> dict[str, Measured]:
     return {what: export_case(job, own / what) for what, job in jobs.items()}
 
 
+def prove_text_part(work: Path, name: str, whole: tuple[Case, Mapping[str, Any]]) -> dict[str, Measured]:
+    """The export of a text part, rounded without a search; and its original against the whole model."""
+    import torch
+    from transformers import AutoModelForImageTextToText
+
+    job, own = {**job_of(work, name), "quant_algo": "none"}, folder(work, name)
+    make_whole(name, *whole, zlib.crc32(name.encode()), own / "checkpoint")
+    quantize_case(job)
+    with np.load(job["blocks"]) as blocks:
+        token_ids = blocks["text"][0]
+    model = AutoModelForImageTextToText.from_pretrained(own / "checkpoint", dtype=torch.float32).eval()
+    with torch.no_grad():
+        expected = model(torch.from_numpy(token_ids)[None]).logits[0].log_softmax(dim=-1).numpy()
+    found = np.load(own / "quantized" / ORIGINAL / "0.npy").astype(np.float32)
+    return {"whole": compared(found, expected), "exact": export_case(job, own / "exact")}
+
+
 def chain(job: Job, report: Report) -> Job:
     """job: work, an empty folder. Returns `measured`: of every case, as `Measured` in JSON."""
     import torch
@@ -339,11 +432,16 @@ def chain(job: Job, report: Report) -> Job:
     torch.set_num_threads(1)  # these matrices are too small to be shared
     work = Path(job["work"])
     make_blocks(work)
+    (work / "prompts").mkdir()
+    for name in TOKENIZER:
+        shutil.copyfile(CHECKPOINT / name, work / "prompts" / name)
     quantize_demo(work)
     found: dict[str, Measured] = {}
     for done, (name, case) in enumerate(CASES.items()):
         report(Step("families", done, len(CASES), name))
         found |= {f"{name}: {what}": measured for what, measured in prove(work, name, case).items()}
+    for name, whole in WHOLE_MODELS.items():
+        found |= {f"{name}: {what}": measured for what, measured in prove_text_part(work, name, whole).items()}
     return {"measured": {name: asdict(measured) for name, measured in found.items()}}
 
 

@@ -28,7 +28,7 @@ from serving.types import Message, SamplingOptions, complete
 from tests.hub import ROOT
 
 KNOBS = ("--num-calib-data", "2", "--seq-len", "64")
-STAGES = ("calibrate", "quantize", "export", "verify")
+STAGES = ("prompts", "calibrate", "quantize", "export", "verify")
 
 
 def start(models_dir: Path) -> "subprocess.Popen[str]":

@@ -76,7 +76,11 @@ def main() -> None:
     blocks = make_blocks(read_folder(flags.model), recipe)
     np.savez(work / BLOCKS, calibration=blocks.calibration, text=blocks.heldout, chats=blocks.chats)
     layers, output, job = work / "layers", work / "output", work / "job.json"
-    paths = {"checkpoint": flags.model, "blocks": work / BLOCKS, "layers": layers, "output": output}
+    prompts = work / "prompts"
+    run_stage("builder.stages.prompts", {"checkpoint": str(flags.model), "output": str(prompts)}, work / "log", silent)
+    paths = {
+        "checkpoint": flags.model, "prompts": prompts, "blocks": work / BLOCKS, "layers": layers, "output": output
+    }  # fmt: skip
     job.write_text(
         json.dumps({**asdict(recipe), **{name: str(path) for name, path in paths.items()}, "quantize_on": "cpu"})
     )

@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerFast
 
 from serving.types import Message
 
-_TEXTS = [
+TEXTS = [
     "user assistant system model tool The quick brown fox jumps over the lazy dog. What is the capital of France?",
     "im start end think header id eot turn of INST name arguments function thinking answer please help me write",
     "if x: print(x[0]) {{ braces }} <b>bold</b> <a href='x'> 1 2 3 10 100 'quoted' \"double\" caf\u00e9 na\u00efve",
@@ -81,7 +81,7 @@ class Kind:
     controls: tuple[str, ...]
 
 
-def _special(*texts: str) -> list[AddedToken]:
+def special_tokens(*texts: str) -> list[AddedToken]:
     return [AddedToken(text, special=True, normalized=False) for text in texts]
 
 
@@ -98,7 +98,7 @@ def _byte_level(ignore_merges: bool = False) -> Tokenizer:
     tokenizer.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(vocab_size=420, initial_alphabet=alphabet, show_progress=False)
-    tokenizer.train_from_iterator(_TEXTS, trainer)
+    tokenizer.train_from_iterator(TEXTS, trainer)
     return tokenizer
 
 
@@ -106,7 +106,7 @@ def _byte_fallback(special: Sequence[str]) -> Tokenizer:
     """As sentencepiece's BPE: the control tokens, the bytes, then what was learned."""
     learning = Tokenizer(models.BPE())
     learning.pre_tokenizer = pre_tokenizers.Metaspace(split=False)
-    learning.train_from_iterator(_TEXTS, trainers.BpeTrainer(vocab_size=200, show_progress=False))
+    learning.train_from_iterator(TEXTS, trainers.BpeTrainer(vocab_size=200, show_progress=False))
     learned = json.loads(learning.to_str())["model"]
     pieces = [
         *special,
@@ -126,7 +126,7 @@ def chatml() -> Kind:
     """Byte-level, NFC, reasoning and tool markers that are not special, control tokens after the vocabulary."""
     tokenizer = _byte_level()
     tokenizer.normalizer = normalizers.NFC()
-    tokenizer.add_tokens(_special("<|endoftext|>", "<|im_start|>", "<|im_end|>"))
+    tokenizer.add_tokens(special_tokens("<|endoftext|>", "<|im_start|>", "<|im_end|>"))
     markers = ("<think>", "</think>", "<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>")
     structure = ("<|fim_middle|>", "<\uff5cfile\uff5c>")
     tokenizer.add_tokens(_plain(*markers, *structure))
@@ -138,7 +138,7 @@ def llama3() -> Kind:
     """Byte-level, whole words looked up before merging, two hundred reserved control tokens."""
     tokenizer = _byte_level(ignore_merges=True)
     controls = ("<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>")
-    tokenizer.add_tokens(_special(*controls, *(f"<|reserved_special_token_{n}|>" for n in range(200))))
+    tokenizer.add_tokens(special_tokens(*controls, *(f"<|reserved_special_token_{n}|>" for n in range(200))))
     return Kind(tokenizer, LLAMA3, controls[0], controls[3], (*controls, "<|reserved_special_token_12|>"))
 
 
@@ -147,7 +147,7 @@ def llama2() -> Kind:
     tokenizer = _byte_fallback(("<unk>", "<s>", "</s>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=False)
     tokenizer.decoder = _fallback_decoder(decoders.Strip(" ", 1, 0))
-    tokenizer.add_tokens(_special("<unk>", "<s>", "</s>"))
+    tokenizer.add_tokens(special_tokens("<unk>", "<s>", "</s>"))
     return Kind(tokenizer, LLAMA2, "<s>", "</s>", ("<s>", "</s>", "<unk>"))
 
 
@@ -157,7 +157,7 @@ def gemma() -> Kind:
     tokenizer = _byte_fallback((*special, "\n\n", "<b>", "</b>"))
     tokenizer.normalizer = normalizers.Replace(" ", "\u2581")
     tokenizer.decoder = _fallback_decoder()
-    tokenizer.add_tokens([*_special(*special), *_plain("\n\n", "<b>", "</b>")])
+    tokenizer.add_tokens([*special_tokens(*special), *_plain("\n\n", "<b>", "</b>")])
     return Kind(tokenizer, GEMMA, "<bos>", "<eos>", ("<start_of_turn>", "<end_of_turn>", "<bos>", "<eos>", "<pad>"))
 
 
@@ -168,7 +168,7 @@ def phi3() -> Kind:
     tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("\u2581"), normalizers.Replace(" ", "\u2581")])
     tokenizer.decoder = _fallback_decoder(decoders.Strip(" ", 1, 0))
     added = [AddedToken(text, special=True, normalized=False, rstrip=True) for text in controls]
-    tokenizer.add_tokens([*_special("<unk>", "<s>"), *added])
+    tokenizer.add_tokens([*special_tokens("<unk>", "<s>"), *added])
     return Kind(tokenizer, PHI3, "<s>", "<|endoftext|>", (*controls, "<s>"))
 
 
@@ -177,7 +177,7 @@ def unigram() -> Kind:
     learning = Tokenizer(models.Unigram())
     learning.pre_tokenizer = pre_tokenizers.Metaspace()
     trainer = trainers.UnigramTrainer(vocab_size=120, special_tokens=["<unk>"], unk_token="<unk>", show_progress=False)
-    learning.train_from_iterator(_TEXTS, trainer)
+    learning.train_from_iterator(TEXTS, trainer)
     pieces = [tuple(piece) for piece in json.loads(learning.to_str())["model"]["vocab"]]
     known = {piece for piece, _ in pieces}
     special = ("<s>", "</s>")
@@ -186,7 +186,7 @@ def unigram() -> Kind:
     tokenizer = Tokenizer(models.Unigram([*((text, 0.0) for text in special), *pieces, *rest], 2, byte_fallback=True))
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
     tokenizer.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Metaspace()])
-    tokenizer.add_tokens(_special("<unk>", *special))
+    tokenizer.add_tokens(special_tokens("<unk>", *special))
     return Kind(tokenizer, LLAMA2, "<s>", "</s>", ("<s>", "</s>", "<unk>"))
 
 

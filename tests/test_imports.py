@@ -10,6 +10,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 # Files that prove an export by serving it, and those that ask what the machine has.
 MAY_SERVE = {
+    "builder/stages/prompts.py",
     "builder/stages/verify.py",
     "builder/demo/training/score.py",
     "builder/checkpoint/preflight.py",

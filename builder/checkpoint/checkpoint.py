@@ -57,7 +57,11 @@ def read_settings(folder: Path) -> Checkpoint:
 
 def with_weights(checkpoint: Checkpoint) -> Checkpoint:
     """The same, now that its weights are there. Raises SourceError where one is missing or damaged."""
-    return replace(checkpoint, weights=read_weights(checkpoint.path, checkpoint.model.prefix))
+    model = checkpoint.model
+    weights = read_weights(checkpoint.path, lambda name: model.tensor(name) is not None)
+    if model.part_of:
+        model = model.with_head(any(model.tensor(name) == "lm_head.weight" for name in weights.tensors))
+    return replace(checkpoint, model=model, weights=weights)
 
 
 def read_folder(folder: Path) -> Checkpoint:

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from builder.checkpoint import family_facts as facts
 from builder.checkpoint.family_facts import Config
 from builder.checkpoint.refused import REFUSED, Refusal
+from builder.checkpoint.text_part import WHOLES
 from builder.errors import UnsupportedModel
 
 
@@ -79,9 +80,7 @@ FAMILIES: dict[str, Family] = {
     "llama": Family("llama", "Llama 2, 3, 3.1 and 3.2, SmolLM2, TinyLlama, Yi", LLAMA),
     "mistral": Family("mistral", "Mistral 7B, Mistral Nemo, Zephyr", MISTRAL),
     "ministral": Family("mistral", "Ministral 8B", MISTRAL),
-    "ministral3": Family(
-        "mistral", "the text part of Ministral 3", MISTRAL, "context up to original_max_position_embeddings"
-    ),
+    "ministral3": Family("mistral", "Ministral 3 (text)", MISTRAL, "context up to original_max_position_embeddings"),
     "qwen2": Family("qwen2", "Qwen 1.5, 2 and 2.5, DeepSeek-R1-Distill-Qwen", "Qwen2ForCausalLM"),
     "qwen3": Family("llama", "Qwen3 0.6B to 32B", "Qwen3ForCausalLM"),
     "phi3": Family(
@@ -158,5 +157,5 @@ def family_of(model_type: str) -> Family:
         advice = f" The nearest that is supported is {refusal.nearest} ({FAMILIES[refusal.nearest].examples})."
     raise UnsupportedModel(
         f"the architecture {model_type!r} is not supported: {refusal.reason}.{advice} "
-        f"Supported are {', '.join(sorted(FAMILIES))}."
+        f"Supported are {', '.join(sorted(FAMILIES))}, and the text part of {', '.join(sorted(WHOLES))}."
     )

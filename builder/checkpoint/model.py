@@ -1,10 +1,11 @@
 """What config.json says of a language model, as data."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from builder.checkpoint.families import Family, family_of
+from builder.checkpoint.text_part import WHOLES, text_config, text_name
 from builder.errors import UnsupportedModel
 
 
@@ -47,8 +48,9 @@ class Model:
     attention.
     positions: tokens of its context window, where the configuration tells.
     trained_positions: tokens of its first training, where a scaled rotary embedding extends them.
-    prefix: of the names of its tensors, where it is a part of a larger model.
-    raw: config.json as it is, for OGA's model builder, which reads another one: see told.py, the only reader.
+    raw: config.json as it is, or what it says of the text part, for transformers and for OGA's model builder, which
+    reads another one: see told.py, the only reader.
+    part_of: the model_type of the whole model, where this is the text part of one that takes more than text.
     """
 
     model_type: str
@@ -58,11 +60,14 @@ class Model:
     positions: int | None
     trained_positions: int | None
     raw: Mapping[str, Any]
-    prefix: str = ""
+    part_of: str = ""
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> "Model":
         """From the content of config.json. Raises UnsupportedModel, with the reason and what there is instead."""
+        whole = str(config.get("model_type"))
+        part_of = whole if whole in WHOLES else ""
+        config = text_config(config) if part_of else config
         model_type = str(config.get("model_type"))
         family = family_of(model_type)
         if reason := family.refused(config):
@@ -79,7 +84,26 @@ class Model:
             positions=_optional(config.get("max_position_embeddings")),
             trained_positions=_optional(trained),
             raw=config,
+            part_of=part_of,
         )
+
+    @property
+    def note(self) -> str:
+        """What is worth saying of it before it is built or served; empty for nothing."""
+        if not self.part_of:
+            return ""
+        return f"{WHOLES[self.part_of].takes} are not supported: the text part of {self.part_of} is served."
+
+    def tensor(self, name: str) -> str | None:
+        """What this model calls a tensor of its checkpoint; None for one of another part."""
+        return text_name(name) if self.part_of else name
+
+    def with_head(self, own: bool) -> "Model":
+        """The same with an output layer of its own, or one that shares the embeddings' weights.
+
+        Of whole models the configurations disagree, and the weights tell.
+        """
+        return replace(self, shape=replace(self.shape, tied=not own), raw={**self.raw, "tie_word_embeddings": not own})
 
 
 def _shape(config: Mapping[str, Any], family: Family, rope: Mapping[str, Any]) -> Shape:

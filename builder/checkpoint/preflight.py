@@ -25,6 +25,11 @@ def check(checkpoint: Checkpoint, recipe: QuantRecipe, target: ExportTarget, out
 
 def check_settings(checkpoint: Checkpoint, recipe: QuantRecipe) -> None:
     """What can be known without the weights: architecture, shapes, tokenizer, chat template."""
+    if checkpoint.quantization is not None:
+        raise UnsupportedModel(
+            f"the weights of {checkpoint.path} are quantized already ({checkpoint.quantization.method}): name the "
+            "repository with the original ones, in 16 or 32 bits."
+        )
     told.check(checkpoint.model)
     check_shape(checkpoint.model.shape, recipe.group_size)
     check_tokenizer(checkpoint)
@@ -56,9 +61,12 @@ def quantized_inputs(shape: Shape) -> Iterator[tuple[str, int]]:
 
 
 def check_tokenizer(checkpoint: Checkpoint) -> None:
-    """A fast tokenizer and a chat template are there."""
-    if checkpoint.tokenizer.kind != "fast":
-        raise SourceError(f"{checkpoint.tokenizer.file} is missing: a fast tokenizer is needed to serve a model.")
+    """A tokenizer and a chat template are there; what they do is the stage stages/prompts.py."""
+    if checkpoint.tokenizer.kind == "none":
+        raise SourceError(
+            f"{checkpoint.tokenizer.file} is missing, and there is no tokenizer.model to make it from: a tokenizer is "
+            "needed to serve a model."
+        )
     if checkpoint.tokenizer.template is None:
         raise UnsupportedModel(
             f"{checkpoint.path} has no chat template: this looks like a base model. Use its chat or instruct version."

@@ -15,7 +15,7 @@ _SAMPLE = AWQ_ROUNDS[-1][0]  # tokens
 _MEASURED_AT_ONCE = HELDOUT[1]  # tokens
 _FOUR_BITS = 0.53 + 0.03  # bytes per weight: with a 16-bit scale and a zero point per 128, and what is not quantized
 _EXPORTER = 480 << 20  # of the process that exports, with torch and OGA's model builder imported
-_VERIFIER = 440 << 20  # of the process that verifies, with transformers' tokenizer and OGA
+_VERIFIER = 140 << 20  # of the process that verifies, with OGA
 _HEAD_BYTES = {4: 0.6, 8: 1.1, 16: 4.0}  # per weight of the output layer, by its bits
 _REPACKED = 34  # bytes per weight of a linear that is repacked: the model builder has its numbers as int64, in copies
 

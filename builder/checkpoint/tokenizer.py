@@ -13,14 +13,17 @@ class TokenizerFiles:
     """The files that make text of tokens.
 
     file: tokenizer.json, which is there for the kind "fast" only.
-    template: the Jinja template of conversations, from where transformers looks for it; None for a base model.
+    template: the Jinja template of conversations, of several the default one, from where transformers looks for it, or
+    its processors of models that also see; None for a base model.
     special_tokens: their texts by the names that templates use, such as bos_token.
+    legacy: how Llama's tokenizers take text after a control token, where the files say so.
     """
 
     file: Path
     kind: Literal["fast", "sentencepiece", "none"]
     template: str | None
     special_tokens: Mapping[str, str]
+    legacy: bool | None = None
 
 
 def read_tokenizer(folder: Path) -> TokenizerFiles:
@@ -38,6 +41,7 @@ def read_tokenizer(folder: Path) -> TokenizerFiles:
             for name, value in config.items()
             if name.endswith("_token") and isinstance(value, str | dict)
         },
+        legacy=config.get("legacy"),
     )
 
 
@@ -45,7 +49,10 @@ def _template(folder: Path, config: Mapping[str, Any]) -> str | None:
     file = folder / "chat_template.jinja"
     if file.is_file():
         return read_text(file)
+    processor = folder / "chat_template.json"
     template = config.get("chat_template")
+    if template is None and processor.is_file():
+        template = read_object(processor).get("chat_template")
     if isinstance(template, list):
         named = [entry for entry in template if isinstance(entry, dict) and entry.get("name") == "default"]
         template = named[0].get("template") if named else None

@@ -15,7 +15,7 @@ _ROPE_TYPES: dict[str, tuple[str, ...]] = {
     "NemotronForCausalLM": ("default",),
     "HunYuanDenseV1ForCausalLM": ("default", "dynamic"),
     "Phi3ForCausalLM": ("default", "longrope"),
-    "Gemma3ForCausalLM": ("default",),
+    "Gemma3ForCausalLM": ("default", "linear"),
 }
 _OTHER_ROPE_TYPES = ("default", "linear", "yarn")
 
@@ -41,6 +41,11 @@ def architecture(model: Model) -> str:
         f"this model's rotary embedding is of the kind {kind!r}, and for {model.model_type!r} OGA's model builder "
         f"exports only {', '.join(_ROPE_TYPES.get(own, _OTHER_ROPE_TYPES))}."
     )
+
+
+def own_config(model: Model) -> Config:
+    """The configuration of the text part of a larger model, for transformers."""
+    return dict(model.raw)
 
 
 def builder_config(model: Model) -> Config:

@@ -4,7 +4,7 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -60,8 +60,8 @@ class Weights:
         return self.stored_type if self.parameters >= SMALL_MODEL and multiplies_16_bits() else "float32"
 
 
-def read_weights(folder: Path, prefix: str = "") -> Weights:
-    """The tensors whose names begin with `prefix`. Raises SourceError where files are missing, damaged or not whole."""
+def read_weights(folder: Path, wanted: Callable[[str], bool] = bool) -> Weights:
+    """The tensors whose names are `wanted`. Raises SourceError where files are missing, damaged or not whole."""
     files = sorted(folder.glob("*.safetensors"))
     if not files:
         raise SourceError(
@@ -74,7 +74,7 @@ def read_weights(folder: Path, prefix: str = "") -> Weights:
     tensors: dict[str, Tensor] = {}
     for file in files:
         tensors |= tensors_of(file)
-    return Weights({name: tensor for name, tensor in tensors.items() if name.startswith(prefix)})
+    return Weights({name: tensor for name, tensor in tensors.items() if wanted(name)})
 
 
 def _shards(folder: Path) -> set[str]:

@@ -12,7 +12,9 @@ from safetensors import safe_open
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from builder.checkpoint import told
 from builder.checkpoint.checkpoint import Checkpoint
+from builder.checkpoint.text_part import RENAMES
 from builder.checkpoint.weights import layer_of
 from builder.errors import SourceError
 
@@ -58,7 +60,7 @@ class Decoder:
 
     def __init__(self, checkpoint: Checkpoint, data_type: str, device: str = "cpu") -> None:
         self._checkpoint, self._dtype, self._device = checkpoint, getattr(torch, data_type), torch.device(device)
-        self._config = AutoConfig.from_pretrained(checkpoint.path)
+        self._config = config_of(checkpoint)
         with torch.device("meta"):
             whole = AutoModelForCausalLM.from_config(copy.deepcopy(self._config), dtype=self._dtype).eval()
         self._class = type(whole)
@@ -70,7 +72,8 @@ class Decoder:
     def ends(self) -> Ends:
         """What is before the layers and after them."""
         path, config = self._checkpoint.path, _without_layers(self._config)
-        model = AutoModelForCausalLM.from_pretrained(path, config=config, dtype=self._dtype)
+        renames = RENAMES if self._checkpoint.model.part_of else None
+        model = self._class.from_pretrained(path, config=config, dtype=self._dtype, key_mapping=renames)
         return Ends(model.eval().requires_grad_(False).to(self._device), self._config)
 
     def layer(self, number: int) -> Any:
@@ -116,6 +119,13 @@ class Decoder:
             with safe_open(self._checkpoint.path / file, framework="pt") as content:
                 tensors |= {own: content.get_tensor(name).to(self._dtype, copy=True) for name, own in names.items()}
         return tensors
+
+
+def config_of(checkpoint: Checkpoint) -> Any:
+    """transformers' configuration of the text model."""
+    if checkpoint.model.part_of:
+        return AutoConfig.for_model(**told.own_config(checkpoint.model))
+    return AutoConfig.from_pretrained(checkpoint.path)
 
 
 class _Stub(nn.Module):

@@ -21,7 +21,7 @@ from builder.checkpoint.checkpoint import Checkpoint, read_folder
 from builder.checkpoint.model import Model
 from builder.progress import Report, Step
 from builder.stages.graph import UNTOUCHED, check_graph, mend_graph, quantized_by_quark, read_graph
-from builder.stages.layers import model_class
+from builder.stages.layers import model_class, unscaled_windows
 from builder.stages.shards import link
 from builder.stages.sparing import layer_by_layer
 from builder.stages.stage import Job, stage_main
@@ -32,14 +32,15 @@ _CLASSES = {
     "LlamaForCausalLM": "LlamaModel",
     "MistralForCausalLM": "MistralModel",
     "Ernie4_5ForCausalLM": "ErnieModel",
+    "Gemma3ForCausalLM": "Gemma3Model",
 }
 
 
 def export(job: Job, report: Report) -> Job:
     """Run the model builder and check its graph.
 
-    job: checkpoint, quantized, output, group_size, execution_provider, accuracy_level, lm_head_bits, and optionally
-    exclude_layers: [] where Quark quantized the output layer too.
+    job: quantized, prompts (a folder with its tokenizer's files), output, group_size, execution_provider,
+    accuracy_level, lm_head_bits, and optionally exclude_layers: [] where Quark quantized the output layer too.
     Raises StageFailed where the graph is not what was asked for.
     """
     checkpoint, output = read_folder(Path(job["quantized"])), Path(job["output"])
@@ -55,13 +56,10 @@ def export(job: Job, report: Report) -> Job:
         with contextlib.redirect_stdout(log), taught(model), layer_by_layer(checkpoint, Path(scratch) / "moved"):
             runpy.run_module("onnxruntime_genai.models.builder", run_name="__main__", alter_sys=True)
 
-    # 2. What it cannot be told.
+    # 2. What it cannot be told, and a tokenizer that was read and saved once more.
     mend_graph(output / "model.onnx", told.without_rope(model), told.embedding_scale(model))
     limit_context(output / "genai_config.json", told.context_limit(model))
-    for name in ("generation_config.json", "chat_template.jinja"):
-        file = Path(job["checkpoint"]) / name
-        if file.is_file():
-            shutil.copyfile(file, output / name)
+    shutil.copytree(job["prompts"], output, dirs_exist_ok=True)
 
     # 3. What it wrote.
     graph = read_graph(output / "model.onnx")
@@ -73,14 +71,16 @@ def export(job: Job, report: Report) -> Job:
 def taught(model: Model) -> Iterator[None]:
     """Let the model builder make this model's layers for the architecture that it is told, where it has none such."""
     layers, config = model.family.layers, told.builder_config(model)
-    if layers is None:
+    name = _CLASSES.get(config["architectures"][0], "")
+    scaled = name == "Gemma3Model" and model.rope["rope_type"] != "default"
+    if layers is None and not scaled:
         yield
         return
     importlib.import_module("onnxruntime_genai.models")  # makes the next one importable
     builders = importlib.import_module("builders")
-    name = _CLASSES[config["architectures"][0]]
     own = getattr(builders, name)
-    setattr(builders, name, model_class(own, layers, config.get("rope_local_base_freq")))
+    local_theta = config.get("rope_local_base_freq")
+    setattr(builders, name, model_class(own, layers, local_theta) if layers else unscaled_windows(own, local_theta))
     try:
         yield
     finally:
@@ -92,7 +92,7 @@ def stage_copy(checkpoint: Checkpoint, copy: Path) -> Path:
     copy.mkdir()
     (copy / "config.json").write_text(json.dumps(told.builder_config(checkpoint.model)), encoding="utf-8")
     for file in checkpoint.path.iterdir():
-        if file.name != "config.json":
+        if file.is_file() and file.name != "config.json":
             link(file, copy / file.name)
     return copy
 

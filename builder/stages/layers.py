@@ -58,6 +58,21 @@ def model_class(base: Any, layers: Layers, local_theta: float | None) -> Any:
     return type(base.__name__, (base,), {function.__name__: function for function in made})
 
 
+def unscaled_windows(base: Any, local_theta: float | None) -> Any:
+    """The model builder's class for Gemma 3, of which layers with a window are rotated without the others' scaling."""
+
+    def make_rotary_embedding_caches_from_scratch(model: Any) -> Any:
+        scaled = model.rope_attrs["rescale_factors"]
+        if model.rope_attrs["theta"] == local_theta:
+            model.rope_attrs["rescale_factors"] = 1
+        made = base.make_rotary_embedding_caches_from_scratch(model)
+        model.rope_attrs["rescale_factors"] = scaled
+        return made
+
+    function = make_rotary_embedding_caches_from_scratch
+    return type(base.__name__, (base,), {function.__name__: function})
+
+
 def _normalised(model: Any, layer_id: int, layer: Any, value: str, location: str) -> str:
     """The norm `location` of a value."""
     model.layernorm_attrs["root_input"] = value

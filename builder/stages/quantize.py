@@ -28,9 +28,10 @@ PROOF_LOGITS = 16 << 20  # at most, in all: 64 MiB as float32
 def quantize(job: Job, report: Report) -> Job:
     """Write the quantized checkpoint, and what the model says before and after, for the proof of the export.
 
-    job: checkpoint, blocks (an .npz of int64 token ids: calibration [n, seq_len], text and chats [m, length]), layers
-    (a folder in which what is finished is kept for the next attempt), output, quant_algo, awq_search, group_size,
-    data_type, exclude_layers, custom_mode, quantize_on. The output folder gets
+    job: checkpoint, prompts (a folder with its tokenizer's files), blocks (an .npz of int64 token ids: calibration
+    [n, seq_len], text and chats [m, length]), layers (a folder in which what is finished is kept for the next attempt),
+    output, quant_algo, awq_search, group_size, data_type, exclude_layers, custom_mode, quantize_on. The output folder
+    gets
 
     - checkpoint/: Quark's safetensors, a file for each layer, config and tokenizer;
     - proof.npz: token ids [t] and the quantized model's float32 logits [t, vocab];
@@ -96,7 +97,7 @@ def quantize(job: Job, report: Report) -> Job:
     join([*files, rest], final)
     if job["custom_mode"] == "awq":
         repair_awq_names(final)
-    copy_tokenizer(checkpoint.path, final)
+    shutil.copytree(job["prompts"], final, dirs_exist_ok=True)
     return {"data_type": data_type, "device": device, "device_memory": most_held(device)}
 
 
@@ -118,16 +119,6 @@ def write_original(ends: Any, measured: Sequence[Any], output: Path) -> None:
     for number, states in enumerate(measured):
         rows = [part.float().log_softmax(dim=-1).clamp(min=-60_000).half() for part in ends.logits(states)[0].split(32)]
         np.save(output / f"{number}.npy", torch.cat(rows).cpu().numpy())
-
-
-def copy_tokenizer(checkpoint: Path, output: Path) -> None:
-    """What a quantized checkpoint has besides weights and config.json."""
-    from transformers import AutoTokenizer
-
-    AutoTokenizer.from_pretrained(checkpoint).save_pretrained(output)
-    for name in ("generation_config.json", "chat_template.jinja"):
-        if (checkpoint / name).is_file():
-            shutil.copyfile(checkpoint / name, output / name)
 
 
 if __name__ == "__main__":

@@ -6,14 +6,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from builder import demo, launch
 from builder.checkpoint import weights
-from builder.checkpoint.checkpoint import read_folder, read_settings
+from builder.checkpoint.checkpoint import Checkpoint, read_folder, read_settings
 from builder.checkpoint.model import Model, Shape
 from builder.checkpoint.preflight import check
 from builder.checkpoint.source import parse_source
+from builder.checkpoint.text_part import text_config, text_name
 from builder.checkpoint.tokenizer import read_tokenizer
 from builder.checkpoint.weights import Tensor, read_weights
 from builder.errors import SourceError
@@ -100,7 +103,7 @@ SIZES: dict[str, Any] = {
 def test_what_a_configuration_leaves_out_follows_from_the_rest() -> None:
     sparse = Model.of(SIZES)
     assert (sparse.shape.kv_heads, sparse.shape.head_size, sparse.shape.rotated) == (8, 32, 32)
-    assert (sparse.positions, sparse.trained_positions, sparse.prefix) == (None, None, "")
+    assert (sparse.positions, sparse.trained_positions, sparse.part_of) == (None, None, "")
     rope = {"partial_rotary_factor": 0.5, "original_max_position_embeddings": 4096}
     told = {"num_key_value_heads": 2, "head_dim": 64, "rope_parameters": rope, "max_position_embeddings": 32_768}
     full = Model.of({**SIZES, **told})
@@ -138,4 +141,69 @@ def test_a_small_model_is_computed_in_float32_and_a_large_one_as_it_is_stored(
 
 def test_of_a_larger_model_only_the_tensors_of_the_language_model_count(tmp_path: Path) -> None:
     write_tensors(tmp_path / "model.safetensors", BF16=60, F32=30)
-    assert (read_weights(tmp_path).parameters, read_weights(tmp_path, "bf").parameters) == (90, 60)
+    of_text = read_weights(tmp_path, lambda name: name.startswith("bf"))
+    assert (read_weights(tmp_path).parameters, of_text.parameters) == (90, 60)
+
+
+@pytest.mark.parametrize(
+    ("stored", "own"),
+    [
+        ("language_model.model.layers.3.self_attn.q_proj.weight", "model.layers.3.self_attn.q_proj.weight"),
+        ("model.language_model.layers.3.mlp.up_proj.weight", "model.layers.3.mlp.up_proj.weight"),
+        ("model.text_model.embed_tokens.weight", "model.embed_tokens.weight"),
+        ("model.layers.3.input_layernorm.weight", "model.layers.3.input_layernorm.weight"),
+        ("language_model.lm_head.weight", "lm_head.weight"),
+        ("lm_head.weight", "lm_head.weight"),
+        ("vision_tower.vision_model.encoder.layers.3.mlp.fc1.weight", None),
+        ("model.vision_tower.transformer.layers.3.attention.q_proj.weight", None),
+        ("visual.blocks.3.attn.qkv.weight", None),
+        ("model.visual.merger.norm.weight", None),
+        ("multi_modal_projector.linear_1.weight", None),
+        ("model.connector.modality_projection.proj.weight", None),
+    ],
+)
+def test_tensors_of_the_text_part_are_told_by_every_generation_of_names(stored: str, own: str | None) -> None:
+    assert text_name(stored) == own
+
+
+def of_whole(folder: Path, head: bool, **whole: Any) -> Checkpoint:
+    """A checkpoint of a model that also sees, with an output layer in its weights or without."""
+    names = {"embed": "language_model.model.embed_tokens.weight", "eyes": "vision_tower.layers.0.weight"}
+    names |= {"head": "language_model.lm_head.weight"} if head else {}
+    save_file({name: np.zeros(4, np.float32) for name in names.values()}, folder / "model.safetensors")
+    (folder / "config.json").write_text(json.dumps({"model_type": "mistral3", **whole}))
+    return read_folder(folder)
+
+
+@pytest.mark.parametrize("head", [True, False])
+def test_whether_a_text_part_shares_its_embeddings_is_told_by_the_weights(tmp_path: Path, head: bool) -> None:
+    """The configurations disagree: what transformers takes for granted of the whole is not what the text part says."""
+    found = of_whole(tmp_path, head, tie_word_embeddings=head, text_config={**SIZES, "tie_word_embeddings": head})
+    assert found.model.shape.tied is not head
+    assert found.weights.parameters == (8 if head else 4), "of the text part"
+
+
+def test_what_is_not_supported_of_a_model_that_also_sees_is_said(tmp_path: Path) -> None:
+    found = of_whole(tmp_path, head=False, text_config=SIZES)
+    assert found.model.model_type == "llama"
+    assert found.model.note == "images are not supported: the text part of mistral3 is served."
+    assert Model.of(SIZES).note == ""
+
+
+def test_what_makers_leave_out_of_a_text_part_is_what_transformers_takes_for_granted() -> None:
+    from transformers import AutoConfig
+
+    for model_type in ("gemma3_text", "llama", "mistral"):
+        own = AutoConfig.for_model(model_type)
+        found = text_config({"model_type": "gemma3", "text_config": {"model_type": model_type}})
+        assert {name: getattr(own, name) for name in found if name != "tie_word_embeddings"} == {
+            name: value for name, value in found.items() if name != "tie_word_embeddings"
+        }
+
+
+def test_positions_in_an_image_are_left_out_of_the_rotation() -> None:
+    rope = {"type": "mrope", "mrope_section": [16, 24, 24]}
+    flat = {**SIZES, "model_type": "qwen2_5_vl", "rope_theta": 1e6, "rope_scaling": rope, "vision_config": {"depth": 2}}
+    model = Model.of(flat)
+    assert (model.model_type, model.rope["rope_type"]) == ("qwen2", "default")
+    assert not {"vision_config"} & set(text_config(flat)) and "mrope_section" not in model.rope

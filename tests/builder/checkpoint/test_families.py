@@ -158,7 +158,8 @@ def test_the_nearest_to_an_unknown_family_is_the_one_with_the_most_similar_name(
     [
         ({"rope_parameters": {"rope_type": "longrope"}}, "'longrope', and for 'llama' .* exports only default, llama3"),
         ({"model_type": "qwen2", "rope_parameters": {"rope_type": "llama3"}}, "exports only default, linear, yarn"),
-        ({"model_type": "gemma3_text", "rope_parameters": None, "rope_scaling": {"type": "linear"}}, "only default"),
+        ({"model_type": "gemma3_text", "rope_parameters": None, "rope_scaling": {"type": "yarn"}}, "default, linear"),
+        ({"model_type": "internvl", "text_config": {**CONFIG, "model_type": "qwen3_moe"}}, "mixtures of experts"),
         ({"rope_parameters": ["yarn"]}, r"\['yarn'\] for its rotary embedding"),
         ({"rope_parameters": {"rope_type": "yarn"}}, r"incomplete YaRN parameters \('factor'\)"),
         ({"rope_parameters": {**YARN, "rope_theta": 2.0}}, "cannot export these YaRN"),

@@ -82,6 +82,11 @@ def test_an_unknown_architecture_is_refused_with_those_that_work(checkpoint: Pat
     assert "llama, ministral, ministral3, mistral" in message
 
 
+def test_a_checkpoint_that_is_quantized_already_is_refused_with_what_to_name_instead(checkpoint: Path) -> None:
+    configure(checkpoint, quantization_config={"quant_method": "fp8"})
+    assert "quantized already (fp8): name the repository with the original" in refusal(checkpoint, UnsupportedModel)
+
+
 def test_an_architecture_that_is_known_to_break_is_refused_with_the_reason(checkpoint: Path) -> None:
     configure(checkpoint, model_type="olmo")
     assert REFUSED["olmo"].reason in refusal(checkpoint, UnsupportedModel)
@@ -215,9 +220,11 @@ def test_a_damaged_index_of_shards_is_named(checkpoint: Path, content: bytes) ->
     assert f"{index} cannot be read" in refusal(checkpoint, SourceError)
 
 
-def test_a_checkpoint_without_a_fast_tokenizer_is_refused(checkpoint: Path) -> None:
+def test_a_checkpoint_without_a_tokenizer_is_refused(checkpoint: Path) -> None:
     (checkpoint / "tokenizer.json").rename(checkpoint / "tokenizer.model")
-    assert "a fast tokenizer is needed" in refusal(checkpoint, SourceError)
+    check(read_folder(checkpoint), QuantRecipe(), ExportTarget(), checkpoint)
+    (checkpoint / "tokenizer.model").unlink()
+    assert "a tokenizer is needed" in refusal(checkpoint, SourceError)
 
 
 @pytest.mark.parametrize(

@@ -157,9 +157,10 @@ answer = None
         "intermediate_size": 768,
         "num_attention_heads": 4,
         "num_hidden_layers": 2,
-        "vocab_size": 512,
+        "vocab_size": 1856,
     }
-    whole = FILES | {"config.json": json.dumps({"model_type": "llama", **sizes}).encode()}
+    tokenizer = {name: (demo.CHECKPOINT / name).read_bytes() for name in ("tokenizer.json", "tokenizer_config.json")}
+    whole = FILES | tokenizer | {"config.json": json.dumps({"model_type": "llama", **sizes}).encode()}
     pickled = {name: content for name, content in whole.items() if name != "model.safetensors"}
     base = {name: content for name, content in whole.items() if name != "chat_template.jinja"}
     with serve({"acme/pickled": Repository(pickled), "acme/base": Repository(base)}) as hub:

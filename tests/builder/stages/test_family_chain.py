@@ -16,6 +16,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from builder.checkpoint.families import FAMILIES
+from builder.checkpoint.text_part import WHOLES
 from builder.stages.quantize import CHECKPOINT as QUANTIZED
 from serving.engine.oga import OgaRuntime
 from serving.engine.prefix import prefill_cuts
@@ -33,6 +34,7 @@ from tests.family_chain import (
     TOKENS,
     WHOLE_ALGORITHMS,
     WHOLE_CASES,
+    WHOLE_MODELS,
     WINDOW,
     Measured,
     folder,
@@ -70,6 +72,7 @@ def measured(work: Path) -> dict[str, Measured]:
 
 def test_every_supported_family_goes_through_the_chain() -> None:
     assert {case.model_type for case in CASES.values()} == set(FAMILIES)
+    assert set(WHOLE_MODELS) == set(WHOLES)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -77,6 +80,40 @@ def test_the_export_is_the_quantized_model(measured: dict[str, Measured], case: 
     exact = measured[f"{case}: exact"]
     assert 1 < exact.std < 5
     assert exact.max_difference < EXACT
+
+
+@pytest.mark.parametrize("model_type", WHOLE_MODELS)
+def test_the_text_part_of_a_model_that_also_sees_is_exported_exactly(
+    measured: dict[str, Measured], model_type: str
+) -> None:
+    exact = measured[f"{model_type}: exact"]
+    assert 1 < exact.std < 5
+    assert exact.max_difference < EXACT
+
+
+@pytest.mark.parametrize("model_type", WHOLE_MODELS)
+def test_of_a_text_the_text_part_computes_what_the_whole_model_does(
+    measured: dict[str, Measured], model_type: str
+) -> None:
+    assert measured[f"{model_type}: whole"].max_difference < 0.02  # of float16, at -16 to -32
+
+
+def test_of_a_model_that_also_sees_nothing_but_the_text_part_is_quantized(work: Path) -> None:
+    checkpoint = folder(work, "gemma3") / "quantized" / QUANTIZED
+    assert json.loads((checkpoint / "config.json").read_text())["model_type"] == "gemma3_text"
+    names = set(tensors(checkpoint))
+    assert names and all(name.startswith(("model.layers.", "model.embed_tokens.", "model.norm.")) for name in names)
+
+
+def test_layers_with_a_window_that_were_scaled_as_the_others_would_be_seen(work: Path, tmp_path: Path) -> None:
+    def scaled(graph: onnx.GraphProto) -> int:
+        found = {tensor.name: tensor for tensor in graph.initializer}
+        angles = np.arange(512)[:, None] / (8.0 * 10_000.0 ** (np.arange(32) / 32))
+        for name, values in (("cos_cache_local", np.cos(angles)), ("sin_cache_local", np.sin(angles))):
+            found[name].CopyFrom(onnx.numpy_helper.from_array(values.astype(np.float32), name))
+        return 2
+
+    assert spoiled(work, "gemma3", scaled, tmp_path) > 0.1
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 from jinja2 import TemplateError
 
+from builder.comparison import Comparison
 from builder.errors import VerificationFailed
 from builder.progress import Report, Step
-from builder.quality import Comparison, Difference, Loss, Quality
+from builder.quality import Difference, Loss, Quality
 from builder.stages.stage import Job, stage_main
 from serving.engine.oga import OgaRuntime
 from serving.errors import InvalidRequest, ServingError

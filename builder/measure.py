@@ -25,6 +25,7 @@ from builder.stages.reader import Reader
 from builder.stages.stage import run_stage
 
 LENGTH = HELDOUT[1]  # tokens of a sequence, as in a build's own proof
+_GGUF = b"GGUF"
 LEAST_TOKENS = 1024  # with fewer, errors are known too badly to say anything of a difference
 
 Blocks = dict[str, NDArray[np.int64]]
@@ -83,8 +84,10 @@ def check_candidate(candidate: Path) -> None:
     """It is an export, or a GGUF file. Raises SourceError."""
     if candidate.is_dir() and is_export(candidate):
         return
-    if candidate.is_file() and candidate.open("rb").read(4) == b"GGUF":
-        return
+    if candidate.is_file():
+        with candidate.open("rb") as file:
+            if file.read(len(_GGUF)) == _GGUF:
+                return
     what = "is not there" if not candidate.exists() else "is neither"
     raise SourceError(
         f"{candidate} {what}: name a model folder, with its genai_config.json and .onnx file, or a GGUF file."

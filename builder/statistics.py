@@ -54,7 +54,7 @@ def _blockings(series: Sequence[Values]) -> list[tuple[int, Values]]:
     found: list[tuple[int, Values]] = []
     longest, length = max((len(values) for values in series), default=0), 1
     while length < 2 * longest:
-        means = np.asarray([block.mean() for block in _cut(series, length)])
+        means = np.concatenate([_means(values, length) for values in series if len(values)])
         if len(means) < (LEAST_BLOCKS if found else 2):
             break
         found.append((length, means))
@@ -63,13 +63,21 @@ def _blockings(series: Sequence[Values]) -> list[tuple[int, Values]]:
 
 
 def _cut(series: Sequence[Values], length: int) -> list[Values]:
-    """Each sequence in blocks of about this length, of which no token is left out."""
-    return [
-        block
-        for values in series
-        if len(values)
-        for block in np.array_split(values, max(1, round(len(values) / length)))
-    ]
+    """Each sequence in blocks."""
+    return [block for values in series if len(values) for block in np.split(values, _starts(len(values), length)[1:])]
+
+
+def _means(values: Values, length: int) -> Values:
+    """Of the blocks of one sequence."""
+    starts = _starts(len(values), length)
+    means: Values = np.add.reduceat(values, starts) / np.diff(starts, append=len(values))
+    return means
+
+
+def _starts(size: int, length: int) -> NDArray[np.intp]:
+    """Where blocks of about this length begin in a sequence, of which no token is left out."""
+    blocks = max(1, round(size / length))
+    return np.arange(blocks) * size // blocks
 
 
 def _error(means: Values) -> float:

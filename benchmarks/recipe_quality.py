@@ -22,13 +22,17 @@ from builder.checkpoint.source import locate, parse_source
 from builder.commandline import Parser
 from builder.flags import add_build_flags, recipe_from
 from builder.progress import silent
-from builder.quality import Loss
+from builder.quality import Loss, share, with_error
 from builder.recipe import Algorithm, ExportTarget, GroupSize, HeadBits
 
 
 def cells(loss: Loss | None) -> str:
-    """Perplexity over the original's, KL divergence and top-1 agreement."""
-    return f"x{loss.perplexity_ratio:.3f} | {loss.kl_divergence:.4f} | {loss.top1_agreement:.1%}" if loss else " |  | "
+    """Perplexity over the original's, KL divergence and top-1 agreement, each with its standard error."""
+    if loss is None:
+        return " |  | "
+    ratio = with_error(loss.perplexity_ratio, loss.perplexity_ratio_error, 3)
+    divergence = with_error(loss.kl_divergence, loss.kl_divergence_error, 4)
+    return f"x{ratio} | {divergence} | {share(loss.top1_agreement, loss.top1_agreement_error)}"
 
 
 def main() -> None:

@@ -17,7 +17,7 @@ from builder.errors import BuildError, SourceError, StageFailed, VerificationFai
 from builder.kept import artifact
 from builder.kept.results import Facts, Kept, discard, keep, place, sha256
 from builder.progress import Report, Step, silent
-from builder.quality import LOSS_LIMIT, Quality, judge
+from builder.quality import LOSS_LIMIT, Quality, judge, with_error
 from builder.recipe import FORMAT, Device, ExportTarget, QuantRecipe, recipe_hash
 from builder.stages.calibration import make_blocks
 from builder.stages.quantize import CHECKPOINT, ORIGINAL, PROOF
@@ -87,7 +87,8 @@ def attempts(work: Path, checkpoint: Checkpoint, plans: Sequence[Plan], report: 
         if one.quality.kl_divergence <= LOSS_LIMIT:
             break
         if number < len(plans):
-            loss = f"KL divergence {one.quality.kl_divergence:.4f}, wanted {LOSS_LIMIT}"
+            lost = with_error(one.quality.kl_divergence, one.quality.kl_divergence_error, 4)
+            loss = f"KL divergence {lost}, wanted {LOSS_LIMIT}"
             report(Step("verify", 0, 0, f"attempt {number} of {len(plans)}: {loss}", lasting=True))
 
 

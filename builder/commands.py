@@ -1,8 +1,11 @@
 """What the command line asks for: a model folder for the chat, a build by itself, or one of its two heavy steps."""
 
 import argparse
+import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
+from typing import get_args
 
 from builder import launch, steps
 from builder.checkpoint.source import parse_source
@@ -18,8 +21,10 @@ from builder.flags import (
     target_from,
 )
 from builder.kept.artifact import check_files
+from builder.measure import LEAST_TOKENS, measure
 from builder.progress import terminal
-from builder.quality import Quality
+from builder.quality import Quality, share, with_error
+from builder.recipe import DataType
 
 
 def ready(flags: argparse.Namespace) -> tuple[Path, bool]:
@@ -64,6 +69,8 @@ def run(arguments: list[str]) -> None:
         quantize(quantize_parser().parse_args(arguments[1:]))
     elif arguments[0] == "export":
         export(export_parser().parse_args(arguments[1:]))
+    elif arguments[0] == "measure":
+        measured(measure_parser().parse_args(arguments[1:]))
     else:
         build(build_parser().parse_args(arguments))
 
@@ -76,7 +83,9 @@ def build_parser() -> Parser:
         "The whole build, without a chat at its end; or one of its two heavy steps by itself.",
         epilog=f"""steps by themselves:
   {prog} quantize --model_dir M --output_dir Q ...   a quantized checkpoint (--help tells more)
-  {prog} export -i Q -o O -p int4 -e cpu             a model folder from it""",
+  {prog} export -i Q -o O -p int4 -e cpu             a model folder from it
+what a model lost:
+  {prog} measure FOLDER --against M                  perplexity and KL divergence from the original""",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action=Version)
@@ -101,6 +110,24 @@ def export_parser() -> Parser:
     parser.add_argument("-i", "--input", type=Path, required=True, help="a quantized checkpoint")
     parser.add_argument("-o", "--output", type=Path, required=True, help="the folder to make")
     add_export_flags(parser)
+    return parser
+
+
+def measure_parser() -> Parser:
+    """The flags of measuring."""
+    parser = Parser(f"{_prog()} measure", measured.__doc__)
+    parser.add_argument("folder", type=Path, help="a model folder, or a GGUF file where llama-cpp-python is installed")
+    parser.add_argument("--against", required=True, metavar="MODEL", help="the original: 'demo', a folder, or a Hub id")
+    parser.add_argument("--revision", help="branch, tag or commit of the original on the Hub")
+    parser.add_argument(
+        "--text", type=Path, metavar="FILE",
+        help="what to measure on: .txt, or .jsonl with 'text' or chat 'messages' (default: what the build held out)",
+    )  # fmt: skip
+    parser.add_argument("--tokens", type=int, help="measure on so many at most (default: all there are)")
+    parser.add_argument(
+        "--data-type", choices=get_args(DataType), default="auto", help="type that the original is computed in"
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="a file to write the figures into")
     return parser
 
 
@@ -148,6 +175,20 @@ def export(flags: argparse.Namespace) -> None:
     print(made)
 
 
+def measured(flags: argparse.Namespace) -> None:
+    """What a model lost against its original, in the form of llama.cpp's tables."""
+    if flags.tokens is not None and flags.tokens < LEAST_TOKENS:
+        raise BuildError(f"--tokens {flags.tokens} are too few: the error would be larger than what is measured.")
+    source = parse_source(flags.against, flags.revision, "--against")
+    with interrupts_raise(), terminal() as report:
+        found = measure(flags.folder, source, flags.text, flags.tokens, flags.data_type, report)
+    if flags.json:
+        facts = {"model": str(flags.folder), "against": source.name, **asdict(found)}
+        flags.json.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+    for kind, measurement in found.measurements.items():
+        print(f"{kind} (SHA-256 of all tokens {found.text[:12]})\n{measurement.table()}\n")
+
+
 def _prog() -> str:
     script = Path(sys.argv[0]).stem
     return script if script == "oga-chat-builder" else "python -m builder"
@@ -159,6 +200,8 @@ def _proof_line(quality: Quality) -> str:
             "the weights were not proved: the checkpoint has no proof.npz, as 'python -m builder quantize' leaves one"
         )
     return (
-        f"against the quantized checkpoint: KL divergence {quality.export.kl_divergence:.2g}, top-1 agreement "
-        f"{quality.export.top1_agreement:.1%}, largest difference of logits {quality.export.max_difference:.2g}"
+        "against the quantized checkpoint: KL divergence "
+        f"{with_error(quality.export.kl_divergence, quality.export.kl_divergence_error, 4)}, top-1 agreement "
+        f"{share(quality.export.top1_agreement, quality.export.top1_agreement_error)}, largest difference of logits "
+        f"{quality.export.max_difference:.2g}"
     )

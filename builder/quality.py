@@ -1,12 +1,12 @@
-"""How much a build lost, what is too much, and what to try then. Pure: measuring is the part of stages/verify.py."""
+"""How much a build lost, what is too much, and what to try then. Pure: measuring is the part of stages/verify.py.
+
+Errors are standard errors by blocks of text, as builder/statistics.py tells; NaN where none was measured.
+"""
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from builder.errors import VerificationFailed
 from builder.recipe import ExportTarget, QuantRecipe
@@ -17,9 +17,7 @@ EXPORT_KL_LIMIT = 0.1
 PERPLEXITY_RATIO_LIMIT = 1.5
 # Mean KL divergence of the export from the original, in nats per token, above which the report says what to try.
 LOSS_LIMIT = 0.05
-_VALUES_AT_ONCE = 1 << 20  # bounds the memory that a large vocabulary takes
-
-Logits = NDArray[Any]
+CLAIMED = 2  # standard errors that a difference has to have before it is called one
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +33,11 @@ class Loss:
     perplexity_exported: float
     kl_divergence: float
     top1_agreement: float
+    perplexity_original_error: float = math.nan
+    perplexity_exported_error: float = math.nan
+    perplexity_ratio_error: float = math.nan
+    kl_divergence_error: float = math.nan
+    top1_agreement_error: float = math.nan
 
     @property
     def perplexity_ratio(self) -> float:
@@ -50,6 +53,8 @@ class Difference:
     kl_divergence: float
     top1_agreement: float
     max_difference: float
+    kl_divergence_error: float = math.nan
+    top1_agreement_error: float = math.nan
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +84,12 @@ class Quality:
     def kl_divergence(self) -> float:
         """From the original, in nats per token: the worst kind of text; NaN where none was measured."""
         return max((loss.kl_divergence for loss in self.losses.values()), default=math.nan)
+
+    @property
+    def kl_divergence_error(self) -> float:
+        """That of `kl_divergence`."""
+        worst = max(self.losses.values(), key=lambda loss: loss.kl_divergence, default=None)
+        return worst.kl_divergence_error if worst else math.nan
 
 
 def judge(quality: Quality) -> None:
@@ -130,9 +141,10 @@ def summary(quality: Quality, recipe: QuantRecipe, target: ExportTarget, tried: 
     tried: how many recipes this one is the best of.
     """
     lines = [
-        f"{name}: perplexity {loss.perplexity_original:.3f} before, {loss.perplexity_exported:.3f} after "
-        f"(x{loss.perplexity_ratio:.3f}), KL divergence {loss.kl_divergence:.4f}, top-1 agreement "
-        f"{loss.top1_agreement:.1%}, on {loss.tokens} held-out tokens"
+        f"{name}: perplexity {with_error(loss.perplexity_original, loss.perplexity_original_error, 3)} before, "
+        f"{with_error(loss.perplexity_exported, loss.perplexity_exported_error, 3)} after ({_ratio(loss)}), "
+        f"KL divergence {with_error(loss.kl_divergence, loss.kl_divergence_error, 4)}, top-1 agreement "
+        f"{share(loss.top1_agreement, loss.top1_agreement_error)}, on {loss.tokens} held-out tokens"
         for name, loss in quality.losses.items()
     ]
     if target.execution_provider != "cpu":
@@ -147,64 +159,22 @@ def summary(quality: Quality, recipe: QuantRecipe, target: ExportTarget, tried: 
     return "\n".join(lines)
 
 
-class Comparison:
-    """Running sums over pairs of reference and candidate logits."""
-
-    def __init__(self) -> None:
-        self.tokens = 0
-        self.max_difference = 0.0
-        self._nll_reference = self._nll_candidate = self._kl = 0.0
-        self._agree = 0
-
-    def add(self, reference: Logits, candidate: Logits, token_ids: NDArray[np.int64]) -> None:
-        """Compare logits, or log probabilities, [n, vocab] of one sequence; position i predicts token i + 1."""
-        rows, vocabulary = token_ids.size - 1, reference.shape[1]
-        step = max(1, _VALUES_AT_ONCE // vocabulary)
-        for begin in range(0, rows, step):
-            part = slice(begin, min(begin + step, rows))
-            expected = reference[part].astype(np.float64)
-            found = candidate[part, :vocabulary].astype(np.float64)
-            p, q = _log_softmax(expected), _log_softmax(found)
-            following = token_ids[part.start + 1 : part.stop + 1, None]
-            self._nll_reference -= float(np.take_along_axis(p, following, axis=1).sum())
-            self._nll_candidate -= float(np.take_along_axis(q, following, axis=1).sum())
-            self._kl += float((np.exp(p) * (p - q)).sum())
-            self._agree += int((p.argmax(axis=1) == q.argmax(axis=1)).sum())
-            self.max_difference = max(self.max_difference, float(np.abs(expected - found).max()))
-        self.tokens += token_ids.size - 1
-
-    @property
-    def perplexity_reference(self) -> float:
-        """exp of the mean negative log-likelihood, of the reference."""
-        return float(np.exp(self._nll_reference / self.tokens))
-
-    @property
-    def perplexity_candidate(self) -> float:
-        """exp of the mean negative log-likelihood, of the candidate."""
-        return float(np.exp(self._nll_candidate / self.tokens))
-
-    @property
-    def kl_divergence(self) -> float:
-        """Mean KL(reference || candidate), in nats per token."""
-        return self._kl / self.tokens
-
-    @property
-    def top1_agreement(self) -> float:
-        """Share of positions whose most likely token is the same."""
-        return self._agree / self.tokens
-
-    def loss(self) -> Loss:
-        """The candidate as the export and the reference as the original."""
-        return Loss(
-            self.tokens, self.perplexity_reference, self.perplexity_candidate, self.kl_divergence, self.top1_agreement
-        )
-
-    def difference(self) -> Difference:
-        """The candidate as the export and the reference as the quantized model."""
-        return Difference(self.tokens, self.kl_divergence, self.top1_agreement, self.max_difference)
+def with_error(value: float, error: float, decimals: int) -> str:
+    """A figure with its standard error, in as many decimals as the error has two digits, and no fewer than given."""
+    if not math.isfinite(error):
+        return f"{value:.{decimals}f}"
+    if error > 0:
+        decimals = max(decimals, 1 - math.floor(math.log10(error)))
+    return f"{value:.{decimals}f} \N{PLUS-MINUS SIGN} {error:.{decimals}f}"
 
 
-def _log_softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
-    shifted = logits - logits.max(axis=1, keepdims=True)
-    log_probabilities: NDArray[np.float64] = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-    return log_probabilities
+def share(value: float, error: float) -> str:
+    """A share of 1 with its standard error, in per cent."""
+    return f"{with_error(100 * value, 100 * error, 1)}%"
+
+
+def _ratio(loss: Loss) -> str:
+    """How the perplexity changed; said to be within its error where it may as well not have."""
+    ratio = f"x{with_error(loss.perplexity_ratio, loss.perplexity_ratio_error, 3)}"
+    within = abs(loss.perplexity_ratio - 1) <= CLAIMED * loss.perplexity_ratio_error
+    return f"{ratio}, which may be chance" if within else ratio

@@ -15,7 +15,7 @@ TokenIds = NDArray[np.int32]
 Role = Literal["system", "user", "assistant", "tool"]
 FinishReason = Literal["stop", "length", "cancelled"]
 GrammarKind = Literal["json_object", "json_schema", "regex", "lark"]
-Kind = Literal["answer", "reasoning"]
+Kind = Literal["answer", "reasoning", "prompt"]
 Policy = Literal["error", "trim"]
 Provider = Literal["auto", "cpu", "cuda", "dml", "webgpu", "openvino"]
 
@@ -83,7 +83,7 @@ class SamplingOptions:
     min_p: keep tokens at least min_p times as likely as the most likely one (arXiv:2407.01082).
     repetition_penalty: divide (or multiply) the logits of tokens seen in prompt or answer (arXiv:1909.05858).
     seed: same seed, same logits, same tokens; None draws a fresh one.
-    max_tokens: at most this many new tokens; None goes on to the end of the context window.
+    max_tokens: at most this many new tokens; None goes on to the end of the context window. 0 only reads the prompt.
     stop: strings that end the answer; they are not part of it.
     typical_p: keep the tokens whose surprise is closest to the expected one until their probability reaches typical_p
         (locally typical sampling, arXiv:2202.00666).
@@ -91,6 +91,7 @@ class SamplingOptions:
         (OpenAI's definition; the prompt does not count).
     logit_bias: pairs of a token id and what is added to its logit.
     logprobs: also give the log-probability of each token and of this many of the likeliest; None gives none.
+    prompt_logprobs: the same for the prompt's own tokens, for which nothing that is cached can be used.
     grammar: what the answer must be.
     """
 
@@ -108,6 +109,7 @@ class SamplingOptions:
     logit_bias: tuple[tuple[int, float], ...] = ()
     logprobs: int | None = None
     grammar: Grammar | None = None
+    prompt_logprobs: int | None = None
 
     def __post_init__(self) -> None:
         _require("temperature", self.temperature, 0.0 <= self.temperature <= 100.0, "between 0 (greedy) and 100")
@@ -124,9 +126,11 @@ class SamplingOptions:
             _require("logit_bias", pair, pair[0] >= 0 and -100.0 <= pair[1] <= 100.0, wanted)
         repeated = [token for token, times in Counter(token for token, _ in self.logit_bias).items() if times > 1]
         _require("logit_bias", repeated, not repeated, "pairs that name each token once")
-        _require("logprobs", self.logprobs, self.logprobs is None or 0 <= self.logprobs <= 20, "from 0 to 20")
+        for name in ("logprobs", "prompt_logprobs"):
+            count = getattr(self, name)
+            _require(name, count, count is None or 0 <= count <= 20, "from 0 to 20")
         _require("seed", self.seed, self.seed is None or 0 <= self.seed < 2**63, "0 or more, below 2**63")
-        _require("max_tokens", self.max_tokens, self.max_tokens is None or self.max_tokens >= 1, "1 or more")
+        _require("max_tokens", self.max_tokens, self.max_tokens is None or self.max_tokens >= 0, "0 or more")
         _require("stop", self.stop, all(self.stop), "non-empty strings")
 
 
@@ -191,7 +195,7 @@ def _require(name: str, value: object, holds: bool, want: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A chosen token. logprob and top are what `SamplingOptions.logprobs` asked for: None and () where it is None.
+    """A chosen token, or one of the prompt's. logprob and top are what SamplingOptions asked for; else None and ().
 
     logprob: natural logarithm of the token's probability under the model itself, before any option has its say.
     top: the likeliest tokens with theirs, most likely first. The chosen one need not be among them.
@@ -210,7 +214,8 @@ class Chunk:
     `prefilled_tokens` are there now. completion_tokens: sampled so far, the end-of-turn token included.
     prefill_seconds, decode_seconds: time from the start of the request to the first logits, and from there on.
     finish_reason: set on the last chunk only. logprob, top: as in Choice.
-    kind: whether `text` is the model's reasoning or its answer.
+    kind: whether `text` is the model's reasoning or its answer. A chunk of the prompt has one of its tokens, in order,
+    and no text; the first token of all has no logprob.
     dropped_messages: of the conversation, so that it fits the window.
     """
 
@@ -259,12 +264,12 @@ class Completion:
 
 def complete(chunks: Iterable[Chunk]) -> Completion:
     """Join a stream into one Completion."""
-    texts: dict[Kind, str] = {"answer": "", "reasoning": ""}
+    texts: dict[Kind, str] = {"answer": "", "reasoning": "", "prompt": ""}
     token_ids: list[int] = []
     last: Chunk | None = None
     for last in chunks:
         texts[last.kind] += last.text
-        if last.token_id is not None:
+        if last.token_id is not None and last.kind != "prompt":
             token_ids.append(last.token_id)
     if last is None:
         raise InvalidRequest("the stream ended without a single chunk.")

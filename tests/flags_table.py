@@ -4,12 +4,12 @@ import argparse
 import textwrap
 
 import app
-from builder.commands import build_parser, export_parser, quantize_parser
+from builder.commands import build_parser, export_parser, measure_parser, quantize_parser
 from builder.kept.artifact import default_models_dir
 from tests.marks import Part
 
 PART = Part("flags.md", "python -m tests.flags_table")
-TITLE = {"options": "in general"}
+TITLE = {"options": "in general", "positional arguments": "what is measured"}
 
 
 def parsers() -> dict[str, argparse.ArgumentParser]:
@@ -19,6 +19,7 @@ def parsers() -> dict[str, argparse.ArgumentParser]:
         "python -m builder": build_parser(),
         "python -m builder quantize": quantize_parser(),
         "python -m builder export": export_parser(),
+        "python -m builder measure": measure_parser(),
     }
 
 
@@ -46,6 +47,8 @@ def table() -> str:
 def flag(action: argparse.Action) -> str:
     """How it is written, with its value."""
     names = ", ".join(f"`{name}`" for name in action.option_strings)
+    if not names:
+        return action.dest.upper()
     if action.nargs == 0:
         return names
     value = "\\|".join(map(str, action.choices)) if action.choices else action.metavar or action.dest.upper()

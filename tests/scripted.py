@@ -87,7 +87,7 @@ class ScriptedGenerator:
         self._forward(tokens.tolist())
 
     def rewind_to(self, length: int) -> None:
-        assert self._runtime.continues and 0 < length < len(self._tokens)
+        assert self._runtime.continues and 0 <= length < len(self._tokens)
         del self._tokens[length:]
         self._last = 0
 

@@ -12,6 +12,7 @@ ROOT = Path(__file__).parent.parent
 MAY_SERVE = {
     "builder/stages/prompts.py",
     "builder/stages/verify.py",
+    "builder/stages/measure.py",
     "builder/demo/training/score.py",
     "builder/checkpoint/preflight.py",
     "builder/checkpoint/weights.py",
@@ -20,6 +21,7 @@ MAY_SERVE = {
 ONE_ROOM = {
     "onnxruntime_genai": {"serving/engine/oga.py"},
     "onnxruntime": {"serving/engine/ort.py"},
+    "llama_cpp": {"builder/stages/gguf.py"},
     "llguidance": {"serving/text/grammar.py"},
     "gradio": {"serving/page/ui.py", "serving/page/mount.py"},
     "prometheus_client": {"serving/http/metrics.py"},
@@ -36,10 +38,20 @@ ONE_ROOM = {
 ROOMS = {"serving": ("text", "engine", "http", "page"), "builder": ("kept", "checkpoint", "stages")}
 LEAVES = {
     "serving": {"types", "errors", "hardware", "processes", "genai_config", "folder"},
-    "builder": {"errors", "progress", "recipe", "quality", "console", "commandline"},
+    "builder": {
+        "errors",
+        "progress",
+        "recipe",
+        "statistics",
+        "quality",
+        "comparison",
+        "measurement",
+        "console",
+        "commandline",
+    },
 }
 # And what puts the rooms together.
-ABOVE = {"serving": {"flags"}, "builder": {"build", "steps", "launch", "flags", "commands", "__main__"}}
+ABOVE = {"serving": {"flags"}, "builder": {"build", "steps", "launch", "measure", "flags", "commands", "__main__"}}
 
 
 def imports(file: Path) -> set[str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from builder.checkpoint import told
 from builder.checkpoint.checkpoint import Checkpoint
 from builder.checkpoint.model import Shape
-from builder.checkpoint.resources import disk, export_memory, peak_memory, verify_memory
+from builder.checkpoint.resources import disk, export_memory, measure_memory, peak_memory, verify_memory
 from builder.errors import BuildError, SourceError, UnsupportedModel
 from builder.recipe import ExportTarget, QuantRecipe
 from serving.hardware import available_memory
@@ -95,6 +95,16 @@ def check_export_memory(shape: Shape, group_size: int, target: ExportTarget) -> 
                 f"{stage} needs about {needed >> 20} MiB of memory and {free >> 20} MiB are free: close other "
                 "programs, or build on another machine and copy the finished folder here."
             )
+
+
+def check_measure_memory(checkpoint: Checkpoint, data_type: str, tokens: int, candidate: int) -> None:
+    """Measuring a model of `candidate` bytes on so many tokens fits into what memory is free now. Raises BuildError."""
+    needed, free = measure_memory(checkpoint, data_type, tokens, candidate), available_memory()
+    if free < needed:
+        raise BuildError(
+            f"measuring on {tokens} tokens needs about {needed >> 20} MiB of memory and {free >> 20} MiB are free: "
+            "close other programs, or take fewer --tokens or --data-type bfloat16."
+        )
 
 
 def check_disk(checkpoint: Checkpoint, recipe: QuantRecipe, target: ExportTarget, output: Path) -> None:

@@ -90,6 +90,19 @@ def verify_memory(shape: Shape, group_size: int, target: ExportTarget) -> int:
     return _VERIFIER + model + cache + logits
 
 
+def measure_memory(checkpoint: Checkpoint, data_type: str, tokens: int, candidate: int) -> int:
+    """Bytes that measuring a model of `candidate` bytes on so many tokens holds at its peak.
+
+    What goes through the original, and with it first one of its layers, then its two ends beside the model that is
+    measured, as float32 where it has 16 bits, and the logits of both.
+    """
+    shape, size = checkpoint.model.shape, _BYTES[checkpoint.weights.loaded_type(data_type)]
+    states = 2 * tokens * shape.hidden * size
+    layer = (checkpoint.weights.parameters - shape.tables) // shape.layers * size + _activations(shape)
+    logits = 5 * 4 * shape.vocabulary * HELDOUT[1]
+    return _PROGRAM + states + max(layer, shape.tables * size + candidate * 5 // 4 + logits)
+
+
 def disk(checkpoint: Checkpoint, recipe: QuantRecipe, target: ExportTarget) -> dict[str, int]:
     """Bytes that each stage needs on the disk, all of which are there at once before a model is published.
 

@@ -40,12 +40,15 @@ class Located:
     revision: str
 
 
-def parse_source(model: str, revision: str | None = None) -> Source:
-    """Tell demo, folder and Hub id apart, without touching the network. Raises SourceError for anything else."""
+def parse_source(model: str, revision: str | None = None, flag: str = "--model") -> Source:
+    """Tell demo, folder and Hub id apart, without touching the network. Raises SourceError for anything else.
+
+    flag: what the user gave it by.
+    """
     path = Path(model).expanduser()
     is_folder = bool(model) and path.is_dir()  # an empty path is the working directory
     if revision and (model == "demo" or is_folder):
-        raise SourceError(f"--revision {revision!r} is for models on the Hub, and --model {model!r} is on this disk.")
+        raise SourceError(f"--revision {revision!r} is for models on the Hub, and {flag} {model!r} is on this disk.")
     if model == "demo":
         return Source("demo", "demo", "demo")
     if is_folder:
@@ -56,7 +59,7 @@ def parse_source(model: str, revision: str | None = None) -> Source:
         slug = model.replace("/", "--") + (f"@{revision.replace('/', '--')}" if revision else "")
         return Source("hub", model, slug, revision)
     raise SourceError(
-        f"--model {model!r} is neither 'demo', nor a folder that exists, nor a Hub id such as "
+        f"{flag} {model!r} is neither 'demo', nor a folder that exists, nor a Hub id such as "
         "meta-llama/Llama-2-7b-chat-hf."
     )
 

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
+from builder.comparison import Comparison
 from builder.errors import VerificationFailed
 from builder.progress import Report, Step
-from builder.quality import Comparison, Difference, Loss, Quality
+from builder.quality import Difference, Loss, Quality
 from builder.stages.stage import Job, stage_main
 from serving.engine.oga import OgaRuntime
 from serving.errors import ServingError

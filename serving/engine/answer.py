@@ -43,22 +43,32 @@ class Answering:
     def passes(self, request: Request, slot: Slot, keep: int) -> Generator[Pass]:
         """The passes of one answer, in a slot of which the first `keep` tokens are those of the prompt."""
         token_ids, window = request.token_ids, self.runtime.context_length
-        limit = min(window - token_ids.size, request.options.max_tokens or window)
+        most = request.options.max_tokens
+        limit = min(window - token_ids.size, window if most is None else most)
         try:
             # 1. Continue the cached conversation, or start over where the device or the cache's size asks for that.
+            scored = request.options.prompt_logprobs is not None
             slot.rewind(keep)
             self.memory.make_room(slot, token_ids.size + min(limit, ANSWER_ROOM))
-            self.memory.share(slot, token_ids)
+            if not scored:
+                self.memory.share(slot, token_ids)
+            slot.keeps_all = scored
             request.cached_tokens = len(slot.tokens)
 
             # 2. Prefill.
             for wanted in self._prefill(slot, token_ids):
                 yield wanted
-                cancelled = request.is_cancelled()
+                finish: FinishReason | None = "cancelled" if request.is_cancelled() else None
                 request.prefill_seconds = time.perf_counter() - request.started
-                request.emit(finish_reason="cancelled" if cancelled else None)
-                if cancelled:
+                if scored and not finish:
+                    held, new = len(slot.tokens), wanted.tokens.size
+                    request.score(slot.logits(new), held - new, held)
+                if limit == 0 and len(slot.tokens) == token_ids.size:
+                    finish = finish or "length"
+                request.emit(finish_reason=finish)
+                if finish:
                     return
+            slot.keeps_all = False
 
             # 3. Decode, up to the end of the turn, a stop string or the limit.
             yield from self._decode(request, slot, limit)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from serving.engine.prefix import SlotView, longest_prefix, plan
+from serving.engine.prefix import Plan, SlotView, least_used, longest_prefix, plan
 from serving.engine.runtime import Runtime, Slot
 from serving.errors import OutOfMemory
 from serving.hardware import available_memory
@@ -72,9 +72,13 @@ class KvMemory:
         """Bytes of all KV caches."""
         return self._runtime.kv_bytes_per_token * sum(slot.kv_tokens for slot in list(self.slots))
 
-    def take(self, prompt: TokenIds) -> tuple[Slot, int]:
-        """An idle slot, of at least one, for a prompt [n]; and how many of its tokens to keep."""
-        chosen = plan(prompt, [_view(slot) for slot in self.slots if not slot.busy], self._runtime.copies)
+    def take(self, prompt: TokenIds, anew: bool = False) -> tuple[Slot, int]:
+        """An idle slot, of at least one, for a prompt [n]; and how many of its tokens to keep.
+
+        anew: none are to be kept, as every token is to be computed.
+        """
+        idle = [_view(slot) for slot in self.slots if not slot.busy]
+        chosen = Plan(least_used(idle).index, 0) if anew else plan(prompt, idle, self._runtime.copies)
         slot = self.slots[chosen.index]
         slot.busy = True
         return slot, chosen.keep

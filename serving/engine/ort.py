@@ -187,8 +187,9 @@ class Row(Slot):
         """These tokens [n] are in the KV cache now; logits [n or more, vocab] came out."""
         self.tokens.extend(tokens.tolist())
         logits = logits[: tokens.size]
-        # Those of a whole chunk of prefill are 39 MB for a vocabulary of 152,000, and nobody asks for them.
-        self._logits = logits if tokens.size <= KEPT_LOGITS else logits[-KEPT_LOGITS:].copy()
+        # Those of a whole chunk of prefill are 39 MB for a vocabulary of 152,000, and hardly anybody asks for them.
+        whole = self.keeps_all or tokens.size <= KEPT_LOGITS
+        self._logits = logits if whole else logits[-KEPT_LOGITS:].copy()
 
 
 class _KVRows:

@@ -42,12 +42,17 @@ def plan(prompt: TokenIds, idle: Sequence[SlotView], copies: bool = False) -> Pl
     saves, as where two have nothing but a system prompt in common; then it is the least recently used one. Where a
     slot can copy what another holds, nothing needs to be thrown away but an answer that is to be made again.
     """
-    best, oldest = longest_prefix(prompt, idle), min(idle, key=lambda slot: slot.last_used)
+    best, oldest = longest_prefix(prompt, idle), least_used(idle)
     otherwise = longest_prefix(prompt, [oldest])
     lost = sum(slot.tokens.size - best.keep for slot in idle if slot.index == best.index)
     if copies:
         return best if lost == 0 or best.keep == prompt.size - 1 else otherwise
     return best if best.keep - otherwise.keep >= RETURN_PROBABILITY * lost else otherwise
+
+
+def least_used(idle: Sequence[SlotView]) -> SlotView:
+    """The slot, of at least one, that has not been used for the longest time."""
+    return min(idle, key=lambda slot: slot.last_used)
 
 
 def longest_prefix(prompt: TokenIds, slots: Sequence[SlotView]) -> Plan:

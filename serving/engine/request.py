@@ -4,8 +4,9 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from serving.engine.runtime import Slot
-from serving.engine.sampler import Sampler
+from serving.engine.runtime import Logits, Slot
+from serving.engine.sampler import Sampler, check_numbers, scored
+from serving.errors import InvalidRequest
 from serving.text.output import Pieces
 from serving.text.prompt import Prompt
 from serving.types import Cancelled, Choice, Chunk, FinishReason, SamplingOptions, TokenIds
@@ -41,6 +42,23 @@ class Request:
         """Whether nobody wants this answer any more; once true, it stays so."""
         self._cancelled = self._cancelled or self.cancelled()
         return self._cancelled
+
+    def score(self, logits: Logits, begin: int, end: int) -> None:
+        """Add a chunk for each token of the prompt that is known now: the first one, and those that logits predict.
+
+        logits [end - begin, vocab]: after each of these tokens of the prompt. Raises InvalidRequest for a graph that
+        gives fewer.
+        """
+        if len(logits) < end - begin:
+            raise InvalidRequest(
+                "this model was exported with the logits of the last token only (prune_lm_head), so there are no "
+                "log-probabilities of a prompt: leave out echo, or export it without that option."
+            )
+        check_numbers(logits)
+        if begin == 0:
+            self.emit([("prompt", "")], Choice(int(self.token_ids[0])))
+        for token, row in zip(self.token_ids[begin + 1 : end + 1].tolist(), logits, strict=False):
+            self.emit([("prompt", "")], scored(token, row, self.options.prompt_logprobs or 0))
 
     def emit(
         self, pieces: Pieces | None = None, choice: Choice | None = None, finish_reason: FinishReason | None = None

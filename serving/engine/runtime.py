@@ -24,6 +24,7 @@ class Slot(ABC):
         self.tokens: list[int] = []
         self.busy = False
         self.last_used = 0
+        self.keeps_all = False  # logits of a whole pass are asked for, and not those of its end only
 
     @property
     @abstractmethod
@@ -48,7 +49,10 @@ class Slot(ABC):
 
     @abstractmethod
     def logits(self, last: int = 1) -> Logits:
-        """Logits [last, vocab] after each of the last tokens of the last forward pass; read-only."""
+        """Logits [last, vocab] after each of the last tokens of the last forward pass; read-only.
+
+        Up to 16 of them, or all where `keeps_all` was set before it.
+        """
 
     def take(self, other: "Slot", tokens: int) -> None:
         """Hold the first `tokens` of another slot of the same runtime too; there is room. Where `copies` is true."""
@@ -56,7 +60,7 @@ class Slot(ABC):
 
     def release(self) -> None:
         """Let another request have this slot."""
-        self.busy = False
+        self.busy = self.keeps_all = False
         self.last_used = time.monotonic_ns()
 
 

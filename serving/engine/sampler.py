@@ -62,12 +62,7 @@ class Sampler:
         seed and of n alone. Ties of greedy decoding go to the lowest token id.
         Raises ServingError where no token is left to choose, or the logits are not numbers.
         """
-        largest = logits.max()  # NaN, if there is one
-        if not np.isfinite(largest):
-            raise ServingError(
-                f"the model's largest logit is {largest}, so no token can be chosen. The export may be broken: "
-                "build the model again with --rebuild."
-            )
+        check_numbers(logits)
         draw = self._rng.random()
         tokens, left = self._all, adjusted(logits, self._options, self._seen, self._counts)
         if self._matcher is not None:
@@ -99,12 +94,27 @@ class Sampler:
     def _choice(self, token: int, logits: Logits) -> Choice:
         if self._options.logprobs is None:
             return Choice(token)
-        top = likeliest(logits, self._options.logprobs)
-        # The sum is taken over logits that begin at 0, so it neither overflows nor loses digits.
-        shifted = logits.astype(np.float64) - float(logits.max())
-        logprobs = shifted[[token, *top]] - np.log(np.exp(shifted).sum())
-        pairs = zip(top.tolist(), logprobs[1:].tolist(), strict=True)
-        return Choice(token, float(logprobs[0]), tuple(pairs))
+        return scored(token, logits, self._options.logprobs)
+
+
+def check_numbers(logits: Logits) -> None:
+    """Raises ServingError where logits, of any shape, are not numbers."""
+    largest = logits.max()  # NaN, if there is one
+    if not np.isfinite(largest):
+        raise ServingError(
+            f"the model's largest logit is {largest}, so no token can be chosen. The export may be broken: "
+            "build the model again with --rebuild."
+        )
+
+
+def scored(token: int, logits: Logits, count: int) -> Choice:
+    """A token with its log-probability under logits [vocab], and those of the `count` likeliest."""
+    top = likeliest(logits, count)
+    # The sum is taken over logits that begin at 0, so it neither overflows nor loses digits.
+    shifted = logits.astype(np.float64) - float(logits.max())
+    logprobs = shifted[[token, *top]] - np.log(np.exp(shifted).sum())
+    pairs = zip(top.tolist(), logprobs[1:].tolist(), strict=True)
+    return Choice(token, float(logprobs[0]), tuple(pairs))
 
 
 def adjusted(logits: Logits, options: SamplingOptions, seen: NDArray[np.bool_], counts: NDArray[np.float32]) -> Logits:

@@ -112,7 +112,7 @@ class Scheduler:
         return next_of(asking, answered, self._parallel, several)
 
     def _begin(self, request: Request, turn: int) -> _Active:
-        slot, keep = self._memory.take(request.token_ids)
+        slot, keep = self._memory.take(request.token_ids, anew=request.options.prompt_logprobs is not None)
         request.slot = slot
         # Its turn is before one that has just had it, not before one that waits longer.
         begun = _Active(request, slot, self._answering.passes(request, slot, keep), turn - 2)

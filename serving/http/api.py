@@ -32,6 +32,8 @@ from serving.http.shapes.responses import ResponsesShape
 from serving.http.shapes.shape import Event, Gathered, Json, Shape
 from serving.http.shapes.text import TextShape
 from serving.text.lane import Limits
+from serving.text.process import TextProcess
+from serving.text.prompt import Prompt
 from serving.text.tools import CallFormat
 from serving.types import Chunk, SamplingOptions, TokenIds
 
@@ -98,8 +100,9 @@ class Api:
             ]
         )
         spelling = await self._in_turn(lambda: prompt.spelling) if wire.logprobs is not None else None
+        echoed = await self._in_turn(_texts, prompt, wire.prompts()) if wire.echo else None
         wanted = [each for ids in encoded for each in _choices(ids, options, wire.n or 1)]
-        shape = TextShape(self.name, len(encoded), wire.include_usage, spelling)
+        shape = TextShape(self.name, len(encoded), wire.include_usage, spelling, echoed=echoed, answers=wire.n or 1)
         return Reply(self, wanted, shape, bool(wire.stream))
 
     async def responses(self, request: Request) -> Response:
@@ -205,6 +208,11 @@ def _choices(token_ids: TokenIds, options: SamplingOptions, n: int) -> list[tupl
     """n answers to one prompt: they differ by their seed."""
     seed = options.seed
     return [(token_ids, options if seed is None else replace(options, seed=seed + i)) for i in range(n)]
+
+
+def _texts(writer: TextProcess | Prompt, prompts: Sequence[str | list[int]]) -> list[str]:
+    """What each prompt says."""
+    return [prompt if isinstance(prompt, str) else writer.decoded(prompt) for prompt in prompts]
 
 
 class Reply(Response):

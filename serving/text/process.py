@@ -116,6 +116,10 @@ class TextProcess:
         """What Prompt.checked_ids gives. Raises what it raises."""
         return checked(token_ids, self._facts.result()["vocabulary"], context_length)
 
+    def decoded(self, token_ids: Sequence[int]) -> str:
+        """What Prompt.decoded gives. Raises what Lane.ask does."""
+        return str(self._ask({"decoded": list(token_ids)}, "text", "decoding this prompt")["text"])
+
     def check(self, grammar: Grammar) -> None:
         """Compile a grammar where it can do no harm; once, for all who ask for it at the same time or later.
 

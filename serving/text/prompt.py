@@ -199,6 +199,10 @@ class Prompt:
         """
         return checked(token_ids, self.vocabulary, context_length)
 
+    def decoded(self, token_ids: Sequence[int]) -> str:
+        """The text of a prompt that came encoded, its special tokens spelled out."""
+        return str(self.tokenizer.decode(list(token_ids), skip_special_tokens=False))
+
     @cached_property
     def spelling(self) -> Spelling:
         """What each token spells."""

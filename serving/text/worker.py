@@ -60,6 +60,8 @@ class Texts:
             case {"grammar": fields}:
                 self._grammars.check(Grammar(**fields))
                 return {"compiled": True}
+            case {"decoded": token_ids}:
+                return {"text": self._prompt.decoded(token_ids)}
             case {"spelled": True}:
                 return {"texts": self._prompt.spelling.texts}
         raise InvalidRequest("this is not a request that a text process knows.")

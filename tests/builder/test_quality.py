@@ -8,18 +8,20 @@ import pytest
 import torch
 from torch.nn import functional
 
+from builder.comparison import Comparison
 from builder.errors import VerificationFailed
 from builder.quality import (
     EXPORT_KL_LIMIT,
     LOSS_LIMIT,
     PERPLEXITY_RATIO_LIMIT,
-    Comparison,
     Difference,
     Loss,
     Quality,
     improvements,
     judge,
+    share,
     summary,
+    with_error,
 )
 from builder.recipe import ExportTarget, QuantRecipe
 
@@ -61,11 +63,29 @@ def test_perplexity_divergence_and_agreement_are_torchs_own() -> None:
     assert comparison.difference().max_difference == pytest.approx(everywhere)
 
 
+def test_errors_are_those_of_figures_over_other_text_of_the_kind() -> None:
+    """Against the spread of the figures over many texts, each of four sequences."""
+
+    def measured(seed: int) -> Loss:
+        rng, comparison = np.random.default_rng(seed), Comparison()
+        for _ in range(4):
+            reference = rng.normal(scale=3, size=(129, VOCABULARY))
+            candidate = reference + rng.normal(scale=1, size=reference.shape)
+            comparison.add(reference, candidate, rng.integers(VOCABULARY, size=129))
+        return comparison.loss()
+
+    losses = [measured(seed) for seed in range(40)]
+    for name in ("perplexity_original", "perplexity_exported", "perplexity_ratio", "kl_divergence", "top1_agreement"):
+        spread = float(np.std([getattr(loss, name) for loss in losses], ddof=1))
+        told = float(np.median([getattr(loss, f"{name}_error") for loss in losses]))
+        assert 0.8 * spread < told < 1.9 * spread, name
+
+
 def test_a_large_vocabulary_is_compared_in_parts_that_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     [(reference, candidate, token_ids)] = sequences(20)
     whole, parts = Comparison(), Comparison()
     whole.add(reference, candidate, token_ids)
-    monkeypatch.setattr("builder.quality._VALUES_AT_ONCE", 3 * VOCABULARY)
+    monkeypatch.setattr("builder.comparison._VALUES_AT_ONCE", 3 * VOCABULARY)
     parts.add(reference, candidate, token_ids)
     assert parts.tokens == whole.tokens
     assert parts.kl_divergence == pytest.approx(whole.kl_divergence)
@@ -182,6 +202,32 @@ def test_the_summary_has_a_line_for_each_kind_and_no_advice_within_the_limit() -
         "chats: perplexity 2.000 before, 2.100 after (x1.050), KL divergence 0.0200, top-1 agreement 90.0%, "
         "on 100 held-out tokens",
     ]
+
+
+def test_the_summary_gives_errors_and_calls_no_difference_that_is_within_its_own() -> None:
+    text = replace(
+        TEXT,
+        perplexity_original_error=0.2,
+        perplexity_exported_error=0.21,
+        perplexity_ratio_error=0.026,
+        kl_divergence_error=0.00042,
+        top1_agreement_error=0.006,
+    )
+    [line] = summary(Quality(text), QuantRecipe(), ExportTarget()).splitlines()
+    assert line == (
+        "text: perplexity 4.000 ± 0.200 before, 4.200 ± 0.210 after (x1.050 ± 0.026, which may be chance), "
+        "KL divergence 0.03000 ± 0.00042, top-1 agreement 90.00 ± 0.60%, on 100 held-out tokens"
+    )
+    [line] = summary(Quality(replace(text, perplexity_ratio_error=0.024)), QuantRecipe(), ExportTarget()).splitlines()
+    assert "(x1.050 ± 0.024)" in line
+
+
+def test_a_figure_has_the_decimals_that_its_error_needs() -> None:
+    assert with_error(0.0137, 0.00061, 4) == "0.01370 ± 0.00061"
+    assert with_error(12.3456, 3.2, 3) == "12.346 ± 3.200"
+    assert with_error(1.0, 0.0, 3) == "1.000 ± 0.000"
+    assert with_error(0.5, math.nan, 2) == "0.50"
+    assert share(0.951, 0.0048) == "95.10 ± 0.48%"
 
 
 def test_the_summary_says_what_to_try_when_either_kind_lost_too_much() -> None:

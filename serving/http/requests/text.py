@@ -4,8 +4,9 @@ from typing import Annotated
 
 from pydantic import Field
 
+from serving.http.problems import Problem
 from serving.http.requests.sampled import Sampled
-from serving.http.requests.wire import WHOLE, Off
+from serving.http.requests.wire import WHOLE
 from serving.types import SamplingOptions
 
 TokenIds = Annotated[list[Annotated[int, WHOLE]], Field(min_length=1, fail_fast=True)]
@@ -23,7 +24,14 @@ class CompletionRequest(Sampled):
     logprobs: Annotated[int, Field(ge=0, le=20), WHOLE] | None = Field(
         None, description="also give the log-probability of each token and of so many of the likeliest"
     )
-    echo: Off | None = Field(None, description="only false")
+    echo: bool | None = Field(
+        None,
+        description="give the prompt before the answer, and with `logprobs` those of its tokens too; what ends the "
+        "answer is then listed as a token of it",
+    )
+    max_tokens: Annotated[int, Field(ge=0, lt=2**31), WHOLE] | None = Field(
+        None, description="at most so many new tokens; the window's end without it; 0 only with `echo`"
+    )
     best_of: Annotated[int, Field(ge=1, le=1), WHOLE] | None = Field(None, description="only 1")
 
     def prompts(self) -> list[str | list[int]]:
@@ -36,4 +44,6 @@ class CompletionRequest(Sampled):
 
     def sampling(self, defaults: SamplingOptions) -> SamplingOptions:
         """The sampling options. Raises Problem, InvalidRequest."""
-        return self.options(defaults, logprobs=self.logprobs)
+        if self.max_tokens == 0 and not self.echo:
+            raise Problem.invalid("max_tokens of 0 needs echo: without it there is nothing to give.", "max_tokens")
+        return self.options(defaults, logprobs=self.logprobs, prompt_logprobs=self.logprobs if self.echo else None)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, get_args
 
 from serving.http.problems import Problem
 from serving.types import Chunk, Kind
@@ -35,7 +35,7 @@ class Gathered:
     """What there is of one answer."""
 
     text: str = ""
-    texts: dict[Kind, str] = field(default_factory=lambda: {"answer": "", "reasoning": ""})  # the same, apart
+    texts: dict[Kind, str] = field(default_factory=lambda: dict.fromkeys(get_args(Kind), ""))  # the same, apart
     chunks: list[Chunk] = field(default_factory=list)  # those with a token
     reasoning_tokens: int = 0
     last: Chunk | None = None

@@ -86,8 +86,8 @@ def add_quantization_flags(parser: argparse.ArgumentParser) -> None:
         help=f"calibration text: {', '.join(map(repr, DATASETS))}, or a file: .txt, or .jsonl with 'text' or chat "
         "'messages'; 'offline' needs no download (default: pileval_for_awq_benchmark; demo: demo)",
     )
-    group.add_argument("--num-calib-data", type=int, help="calibration sequences (default: 128; demo: 16)")
-    group.add_argument("--seq-len", type=int, help="tokens per calibration sequence (default: 512; demo: 256)")
+    group.add_argument("--num-calib-data", type=int, help="calibration sequences (default: 128; demo: 32)")
+    group.add_argument("--seq-len", type=int, default=512, help="tokens per calibration sequence")
     group.add_argument(
         "--fallback-dataset",
         metavar="DATASET",
@@ -137,7 +137,7 @@ def recipe_from(flags: argparse.Namespace, source: Source) -> QuantRecipe:
 
     Raises BuildError for a value out of range, and CalibrationError for a data set file that cannot be read.
     """
-    dataset, sequences, length = ("demo", 16, 256) if source.kind == "demo" else ("pileval_for_awq_benchmark", 128, 512)
+    dataset, sequences = ("demo", 32) if source.kind == "demo" else ("pileval_for_awq_benchmark", 128)
     dataset = flags.dataset or dataset
     algorithm, group = QUALITIES[flags.quality] if "quality" in flags else SEED
     if flags.custom_mode == "awq":  # the format of one algorithm
@@ -149,7 +149,7 @@ def recipe_from(flags: argparse.Namespace, source: Source) -> QuantRecipe:
         data_type=flags.data_type,
         dataset=dataset,
         num_calib_data=sequences if flags.num_calib_data is None else flags.num_calib_data,
-        seq_len=length if flags.seq_len is None else flags.seq_len,
+        seq_len=flags.seq_len,
         exclude_layers=tuple(flags.exclude_layers),
         custom_mode=flags.custom_mode,
         dataset_sha256=file_digest(dataset) or (file_digest(fallback) if fallback else ""),

@@ -30,7 +30,7 @@ ONE_ROOM = {
         for name in ("wire", "calls", "formats", "sampled", "chat", "text", "responses", "endpoints")
     },
     "uvicorn": {"serving/http/server.py", "serving/http/connections.py"},
-    "quark": {"builder/stages/quark.py", "builder/stages/awq_search.py"},
+    "quark": {"builder/stages/quark.py", "builder/stages/awq_search.py", "builder/stages/gptaq.py"},
 }
 
 

@@ -19,6 +19,8 @@ from builder.stages.quark_settings import replaced
 # Quark matches with the ends of names. Its own lists lack linears of some families, which it then rounds to nearest.
 LINEARS = ("attn.[qkv]*_proj", "attn.o_proj", "mlp.[gu]*_proj", "mlp.down_proj", "input_linear", "output_linear")
 
+DRIFT_DAMPING = 0.1  # ten times that of rounding: what few tokens say of drift is mostly of these tokens
+
 _BITS = {"uint4": 4, "uint8": 8}
 
 
@@ -109,7 +111,7 @@ def _quantize(algorithm: Any, _blocksize: int, damping: float, _alpha: float, gr
     unused = gram.diagonal() == 0
     gram[unused, unused] = 1
     weight[:, unused] = 0
-    weight = towards_original(weight, gram, algorithm.delta_X_Xt, damping)
+    weight = towards_original(weight, gram, algorithm.delta_X_Xt, DRIFT_DAMPING)
     rounded = round_weight(weight, gram, group, _BITS[quantizer.dtype.name], damping)
     algorithm._set_weight(rounded.values, linear.weight.dtype)
     quantizer.scale, quantizer.zero_point = rounded.scales, rounded.zero_points.to(torch.int32)

@@ -38,6 +38,9 @@ def config_of(family: Family, knobs: Mapping[str, Any], algorithm: bool = True) 
         algorithm=named if named in ("awq", "gptq") else None,
         exclude_layers=list(knobs["exclude_layers"]),
     )
+    for algorithm in config.algo_config or []:
+        if algorithm.name == "gptq":
+            algorithm.inside_layer_modules = [*gptaq.LINEARS]
     if named == "gptaq":
         config.algo_config = [GPTAQConfig(inside_layer_modules=[*gptaq.LINEARS], model_decoder_layers="model.layers")]
     config.algo_config = scaling_what_it_can(config.algo_config, family.unscaled)

@@ -25,8 +25,8 @@ _MARK = "what is said"
 # Put before a template that takes content as a list of parts only, so that it takes text.
 _INTO_PARTS = """\
 {%- set told = namespace(messages=[]) %}{% for message in messages %}
-    {%- set content = message.content or [] %}
-    {%- set parts = [{'type': 'text', 'text': content}] if content is string else content %}
+    {%- set content = message.content %}
+    {%- set parts = [{'type': 'text', 'text': content}] if content is string else content or [] %}
     {%- set told.messages = told.messages + [dict(message, content=parts)] %}{% endfor %}
 {%- set messages = told.messages %}
 """

@@ -40,11 +40,13 @@ def cut(text: str, rng: random.Random) -> list[str]:
         ("Yes.", [("answer", "Yes.")]),
         ("\n\nYes.\n", [("answer", "\n\nYes.\n")]),
         ("<think>\n\n</think>\n\n Yes.", [("answer", " Yes.")]),
-        ("a<think>b</think>c<think>d</think>e", [*zip(["answer", "reasoning"] * 3, "abcde", strict=False)]),
-        ("<thin</think>king <think", [("answer", "<thinking <think")]),
+        ("\n<think>b</think>c<think>d</think>e", [("reasoning", "b"), ("answer", "c<think>d</think>e")]),
+        ("a<think>b</think>", [("answer", "a<think>b</think>")]),
+        ("<think>a<think>b</think>c", [("reasoning", "a<think>b"), ("answer", "c")]),
+        ("<thin</think>king <think", [("answer", "<thin</think>king <think")]),
         ("<think>cut off </thi", [("reasoning", "cut off </thi")]),
-        ("a</think>b<think>c", [("answer", "ab"), ("reasoning", "c")]),
-        ("<<think>a<</think>b", [("answer", "<"), ("reasoning", "a<"), ("answer", "b")]),
+        ("a</think>b<think>c", [("answer", "a</think>b<think>c")]),
+        ("<think>a<</think>b", [("reasoning", "a<"), ("answer", "b")]),
     ],
 )
 def test_any_cut_of_the_text_gives_the_same_parts(text: str, runs: list[tuple[str, str]]) -> None:
@@ -131,3 +133,36 @@ def test_a_streamed_answer_comes_apart(tmp_path: Path) -> None:
         for kind, text in splitter.feed(detokenizer.feed(id), id):
             shown[kind] += text
     assert shown == {"reasoning": "H\u00e9, \u9f98?\n", "answer": "\U0001f44d about <think>"}
+
+
+def test_a_marker_that_is_a_token_does_not_reopen_the_reasoning() -> None:
+    splitter = ReasoningSplitter(AS_TOKENS)
+    assert splitter.feed("<think>", 1) == []
+    assert splitter.feed("Easy.", 7) == [("reasoning", "Easy.")]
+    assert splitter.feed("</think>", 2) == []
+    assert splitter.feed("The ", 8) == [("answer", "The ")]
+    assert splitter.feed("<think>", 1) == [("answer", "<think>")]
+    assert splitter.feed("</think>", 2) == [("answer", "</think>")]
+    assert not splitter.inside
+
+
+WRAPPED = Markers("<think>", "</think>", None, ("<response>", "</response>"))
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("<response>Sunny.</response>", "Sunny."),
+        ("<response>\nSunny.\n</response>\n", "Sunny."),
+        ("<response>a </response> b</response>", "a </response> b"),
+        ("<response>cut <", "cut <"),
+        ("Plain </response>", "Plain </response>"),
+        ("<resp", "<resp"),
+    ],
+)
+def test_the_answer_comes_without_the_markers_around_it(text: str, answer: str) -> None:
+    rng = random.Random(2)
+    for before, runs in (("", []), ("<think>Easy.</think>", [("reasoning", "Easy.")])):
+        for pieces in [[before + text], *(cut(before + text, rng) for _ in range(100))]:
+            assert split(WRAPPED, pieces) == [*runs, ("answer", answer)]
+    assert find_markers({}, "<think></think> and <response></response>") == WRAPPED

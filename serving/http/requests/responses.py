@@ -9,6 +9,7 @@ from serving.http.problems import Problem
 from serving.http.requests.calls import Calls, ChosenName, Function, call_of
 from serving.http.requests.formats import JsonObjectFormat, SchemaFormat, TextFormat, grammar_of
 from serving.http.requests.sampled import with_given
+from serving.http.requests.unasked import REQUEST
 from serving.http.requests.wire import (
     Count,
     Off,
@@ -16,6 +17,7 @@ from serving.http.requests.wire import (
     ServiceTier,
     Temperature,
     TopP,
+    Verbosity,
     Wire,
     few,
     text_of,
@@ -136,7 +138,7 @@ class TextConfig(Wire):
     """What the text must be."""
 
     format: Annotated[TextFormat | JsonObjectFormat | SchemaFormat, Field(discriminator="type")] | None = None
-    verbosity: Literal["medium"] | None = None
+    verbosity: Verbosity | None = None
 
 
 class Reasoning(Wire):
@@ -155,6 +157,7 @@ class ResponseStreamOptions(Wire):
 class ResponsesRequest(Wire):
     """POST /v1/responses."""
 
+    unasked = REQUEST
     model: str = Field(description="the name that /v1/models gives")
     input: str | Annotated[list[InputItem], Field(min_length=1, fail_fast=True)] = Field(
         description="a question, or the conversation so far; text only"
@@ -173,11 +176,13 @@ class ResponsesRequest(Wire):
         None, description="`auto`, `none`, `required`, or one function by name; the last two always give one valid call"
     )
     parallel_tool_calls: bool | None = Field(None, description="false: at most one call in an answer")
-    include: Annotated[list[str], Field(max_length=0, fail_fast=True)] | None = Field(None, description="only empty")
-    service_tier: ServiceTier | None = Field(None, description="only `auto` or `default`: there is one")
+    include: list[Literal["reasoning.encrypted_content"]] | None = Field(
+        None, description="only `reasoning.encrypted_content`: the reasoning is there as it is"
+    )
+    service_tier: ServiceTier | None = Field(None, description="there is one, whatever it says")
     reasoning: Reasoning | None = Field(None, description="`effort`, where the model's chat template knows of it")
     metadata: Annotated[dict[str, str], few(16)] | None = Field(None, description="given back as it came")
-    store: Off | None = Field(None, description="only false: nothing is stored, without it either")
+    store: bool | None = Field(None, description="nothing is stored, whatever it says")
     truncation: Literal["disabled"] | None = Field(None, description="only `disabled`; see --on-overflow")
     user: str | None = Field(None, description="whom a request is made for; nothing is done with it")
 

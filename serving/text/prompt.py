@@ -22,7 +22,7 @@ from serving.text.context import AtLeast, fit
 from serving.text.control_tokens import CONTROL_SHAPE, ControlTokens, Inputs
 from serving.text.detokenizer import Detokenizer
 from serving.text.encoder import Encoder, Weights
-from serving.text.reasoning import Markers, ReasoningSplitter, find_markers
+from serving.text.reasoning import Budget, Markers, ReasoningSplitter, find_markers
 from serving.text.template import knows, read_templates, takes_tools, with_fitting_ids, with_tools
 from serving.text.tools import CallFormat, format_of
 from serving.types import Message, Policy, TemplateOptions, TokenIds
@@ -218,6 +218,14 @@ class Prompt:
         """A fresh stream decoder for one answer."""
         shown = set(self.calls.tokens.values()) if self.calls else set()  # the reader of calls looks for them
         return Detokenizer(self.tokenizer, self.controls.special_ids - shown)
+
+    def budget(self, most: int | None) -> Budget:
+        """What ends an answer's reasoning after so many tokens."""
+        if most is None or self.markers is None:
+            return Budget(None, ())
+        if self.markers.ids:
+            return Budget(most, (*self._encoder.ids("\n"), self.markers.ids[1]))
+        return Budget(most, self._encoder.ids(f"\n{self.markers.closing}"))
 
     def splitter(self, token_ids: TokenIds) -> ReasoningSplitter:
         """A fresh splitter for the answer to an encoded prompt [n]."""

@@ -1,6 +1,6 @@
 """What an answer holds before the answer: sections of reasoning, between markers that are never shown."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from serving.text.stops import overlap
@@ -141,6 +141,33 @@ class ReasoningSplitter:
         self._begun = True
         text = self._wrapped.feed(text)
         return [("answer", text)] if text else []
+
+
+class Budget:
+    """Ends a reasoning that has gone on for `most` tokens: from then on its closing marker is written.
+
+    closing: the tokens of that marker.
+
+    >>> budget = Budget(2, (7,))
+    >>> [budget.next(inside=True, whole=True) for _ in range(3)]
+    [None, None, 7]
+    """
+
+    def __init__(self, most: int | None, closing: Sequence[int]) -> None:
+        self._most, self._closing = most, list(closing)
+        self._used = 0
+
+    def next(self, inside: bool, whole: bool) -> int | None:
+        """The token that must come next; None where the model has its choice.
+
+        inside: whether the answer is in its reasoning. whole: no character is half written.
+        """
+        if self._most is None or not inside or not self._closing:
+            return None
+        if self._used < self._most or not whole:
+            self._used += 1
+            return None
+        return self._closing.pop(0)
 
 
 class _Wrapped:

@@ -3,11 +3,14 @@
 import random
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from serving.engine.sampler import Sampler
+from serving.text.output import Output
 from serving.text.prompt import Prompt
 from serving.text.reasoning import Markers, ReasoningSplitter, find_markers
-from serving.types import Message, TemplateOptions
+from serving.types import Message, SamplingOptions, TemplateOptions
 from tests.small_models import KINDS, chatml, write_folder
 
 THINK = Markers("<think>", "</think>")
@@ -166,3 +169,31 @@ def test_the_answer_comes_without_the_markers_around_it(text: str, answer: str) 
         for pieces in [[before + text], *(cut(before + text, rng) for _ in range(100))]:
             assert split(WRAPPED, pieces) == [*runs, ("answer", answer)]
     assert find_markers({}, "<think></think> and <response></response>") == WRAPPED
+
+
+def test_a_budget_ends_the_reasoning_with_its_marker_between_characters(tmp_path: Path) -> None:
+    prompt = Prompt.load(write_folder(chatml(), tmp_path))
+    options = TemplateOptions(arguments={"enable_thinking": True})
+    token_ids = prompt.conversation_ids([Message("user", "hi")], options)
+    thought = prompt.encode("Well, \u9f98 and \U0001f44d and so on, and on, and on").tolist()
+    for most in (0, 1, 3, 5, 7):
+        output = Output(prompt.detokenizer(), prompt.splitter(token_ids), ())
+        budget, wished, written = prompt.budget(most), iter([*thought, *thought]), 0
+        shown = {"reasoning": "", "answer": ""}
+        while output.reasoning:
+            forced = budget.next(output.reasoning, output.whole)
+            written += 1
+            for kind, text in output.feed(next(wished) if forced is None else forced)[0]:
+                shown[kind] += text
+        assert "\ufffd" not in shown["reasoning"] and not shown["answer"]
+        assert most < written <= most + 8
+    free = prompt.budget(None)
+    assert all(free.next(inside=True, whole=True) is None for _ in range(100))
+
+
+def test_a_forced_token_is_taken_and_draws_as_any_other() -> None:
+    logits = np.linspace(0, 1, 50, dtype=np.float32)
+    free, forced = (Sampler(SamplingOptions(seed=1), np.asarray([0], np.int32), 50) for _ in range(2))
+    free.choose(logits)
+    assert forced.choose(logits, forced=3).token == 3
+    assert [free.choose(logits).token for _ in range(5)] == [forced.choose(logits).token for _ in range(5)]

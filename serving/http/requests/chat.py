@@ -9,7 +9,7 @@ from serving.http.requests.calls import Calls, ChosenName, Function, call_of
 from serving.http.requests.formats import JsonObjectFormat, JsonSchemaFormat, TextFormat, grammar_of
 from serving.http.requests.sampled import Sampled
 from serving.http.requests.unasked import MESSAGE, NOTE
-from serving.http.requests.wire import WHOLE, Count, Parsed, ServiceTier, Verbosity, Wire, few, text_of
+from serving.http.requests.wire import WHOLE, Count, Parsed, ServiceTier, Thought, Verbosity, Wire, few, text_of
 from serving.types import Message, SamplingOptions, TemplateOptions
 
 
@@ -124,6 +124,13 @@ class ChosenTool(Wire):
 ResponseFormat = Annotated[TextFormat | JsonObjectFormat | JsonSchemaFormat, Field(discriminator="type")]
 
 
+class ThinkingBudget(Wire):
+    """How much to think."""
+
+    effort: str | None = None
+    max_tokens: Thought | None = None
+
+
 class ChatRequest(Sampled):
     """POST /v1/chat/completions."""
 
@@ -141,6 +148,10 @@ class ChatRequest(Sampled):
     )
     reasoning_effort: str | None = Field(None, description="where the model's chat template knows of it")
     enable_thinking: bool | None = Field(None, description="where the model's chat template knows of it")
+    reasoning: ThinkingBudget | None = Field(
+        None, description="`effort` is `reasoning_effort`; a reasoning of `max_tokens` is ended"
+    )
+    thinking_token_budget: Thought | None = Field(None, description="another name of `reasoning.max_tokens`")
     tools: Annotated[list[Tool], Field(min_length=1, max_length=128, fail_fast=True)] | None = Field(
         None, description="functions that the model may call, where its chat template knows of tools"
     )
@@ -175,11 +186,16 @@ class ChatRequest(Sampled):
             raise Problem.invalid("top_logprobs needs logprobs to be true.", "top_logprobs")
         logprobs = (self.top_logprobs or 0) if self.logprobs else None
         more = {"max_tokens": self.max_completion_tokens} if self.max_completion_tokens else {}
-        return self.options(defaults, logprobs=logprobs, grammar=grammar_of(self.response_format), **more)
+        if (thought := self.reasoning.max_tokens if self.reasoning else None) is None:
+            thought = self.thinking_token_budget
+        return self.options(
+            defaults, logprobs=logprobs, grammar=grammar_of(self.response_format), reasoning_tokens=thought, **more
+        )
 
     def template(self) -> TemplateOptions:
         """What the chat template is given besides the messages."""
-        named = {"reasoning_effort": self.reasoning_effort, "enable_thinking": self.enable_thinking}
+        effort = self.reasoning_effort or (self.reasoning.effort if self.reasoning else None)
+        named = {"reasoning_effort": effort, "enable_thinking": self.enable_thinking}
         given = {name: value for name, value in named.items() if value is not None}
         return TemplateOptions(self.calls().template(), {**(self.chat_template_kwargs or {}), **given})
 

@@ -16,6 +16,7 @@ from serving.http.requests.wire import (
     Parsed,
     ServiceTier,
     Temperature,
+    Thought,
     TopP,
     Verbosity,
     Wire,
@@ -146,6 +147,7 @@ class Reasoning(Wire):
 
     effort: str | None = None
     summary: None = None
+    max_tokens: Thought | None = None
 
 
 class ResponseStreamOptions(Wire):
@@ -180,7 +182,9 @@ class ResponsesRequest(Wire):
         None, description="only `reasoning.encrypted_content`: the reasoning is there as it is"
     )
     service_tier: ServiceTier | None = Field(None, description="there is one, whatever it says")
-    reasoning: Reasoning | None = Field(None, description="`effort`, where the model's chat template knows of it")
+    reasoning: Reasoning | None = Field(
+        None, description="`effort`, where the model's chat template knows of it; one of `max_tokens` is ended"
+    )
     metadata: Annotated[dict[str, str], few(16)] | None = Field(None, description="given back as it came")
     store: bool | None = Field(None, description="nothing is stored, whatever it says")
     truncation: Literal["disabled"] | None = Field(None, description="only `disabled`; see --on-overflow")
@@ -232,6 +236,7 @@ class ResponsesRequest(Wire):
             "temperature": self.temperature,
             "top_p": self.top_p,
             "max_tokens": self.max_output_tokens,
+            "reasoning_tokens": self.reasoning.max_tokens if self.reasoning else None,
             "grammar": grammar_of(self.text.format if self.text else None),
         }
         return with_given(defaults, given)

@@ -68,6 +68,7 @@ Parsed = Annotated[JsonValue, Field(description="nothing is done with it")]
 Temperature = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
 TopP = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1, lt=2**31), WHOLE]
+Thought = Annotated[int, Field(ge=0, lt=2**31), WHOLE]
 ServiceTier = Literal["auto", "default", "flex", "scale", "priority"]
 Verbosity = Literal["low", "medium", "high"]
 Model = TypeVar("Model", bound=Wire)

@@ -93,6 +93,7 @@ class SamplingOptions:
     logprobs: also give the log-probability of each token and of this many of the likeliest; None gives none.
     prompt_logprobs: the same for the prompt's own tokens, for which nothing that is cached can be used.
     grammar: what the answer must be.
+    reasoning_tokens: a reasoning that has taken so many is ended; None lets it go on.
     """
 
     temperature: float = 1.0
@@ -109,9 +110,12 @@ class SamplingOptions:
     logit_bias: tuple[tuple[int, float], ...] = ()
     logprobs: int | None = None
     grammar: Grammar | None = None
+    reasoning_tokens: int | None = None
     prompt_logprobs: int | None = None
 
     def __post_init__(self) -> None:
+        thought = self.reasoning_tokens
+        _require("reasoning_tokens", thought, thought is None or thought >= 0, "0 or more")
         _require("temperature", self.temperature, 0.0 <= self.temperature <= 100.0, "between 0 (greedy) and 100")
         _require("top_k", self.top_k, self.top_k >= 0, "0 (off) or more")
         _require("top_p", self.top_p, 0.0 < self.top_p <= 1.0, "above 0 and at most 1 (off)")

@@ -90,12 +90,14 @@ class Answering:
         """Logits -> token -> text -> back into the KV cache, and with it a guess at what follows."""
         prompt, before = request.prompt, request.token_ids.size
         output = Output(prompt.detokenizer(), prompt.splitter(request.token_ids), request.options.stop)
+        budget = prompt.budget(request.options.reasoning_tokens)
         drafter = Drafter(request.token_ids) if self.guess else None
         draft: list[int] = []
         while True:
             # As long as the guess is what is chosen, the logits after it count too.
             for logits, guess in zip(slot.logits(len(draft) + 1), [*draft, None], strict=True):
-                choice = request.sampler.choose(logits, output.reasoning)
+                forced = budget.next(output.reasoning, output.whole)
+                choice = request.sampler.choose(logits, output.reasoning, forced)
                 token = choice.token
                 request.completion_tokens += 1
                 finish: FinishReason | None = None

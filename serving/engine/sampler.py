@@ -53,17 +53,20 @@ class Sampler:
         self._seen[prompt[prompt < vocab_size]] = True  # a few models embed more tokens than they can answer with
         self._counts = np.zeros(vocab_size, dtype=np.float32)
 
-    def choose(self, logits: Logits, reasoning: bool = False) -> Choice:
+    def choose(self, logits: Logits, reasoning: bool = False, forced: int | None = None) -> Choice:
         """The next token, which from here on counts as part of the answer.
 
         logits: float32 [vocab], not modified. -inf rules a token out.
-        reasoning: the answer proper has not begun, nor has its grammar.
+        reasoning: the answer proper has not begun, nor has its grammar. forced: the token, where it is not chosen.
         One uniform number is drawn per call, for greedy decoding too: the n-th draw of an answer is a function of the
         seed and of n alone. Ties of greedy decoding go to the lowest token id.
         Raises ServingError where no token is left to choose, or the logits are not numbers.
         """
         check_numbers(logits)
         draw = self._rng.random()
+        if forced is not None:
+            self._record(forced, reasoning)
+            return self._choice(forced, logits)
         tokens, left = self._all, adjusted(logits, self._options, self._seen, self._counts)
         if self._matcher is not None:
             tokens = self._matcher.before() if reasoning else self._matcher.allowed()

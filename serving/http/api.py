@@ -34,14 +34,14 @@ from serving.http.shapes.text import TextShape
 from serving.text.lane import Limits
 from serving.text.process import TextProcess
 from serving.text.prompt import Prompt
-from serving.text.tools import CallFormat
+from serving.text.tools import CallFormat, Functions
 from serving.types import Chunk, SamplingOptions, TokenIds
 
 HEARTBEAT_SECONDS = 5.0  # without a sign of life, proxies and clients give up after 30 to 100
 # An error that comes this soon still has a status of its own: after it the stream has begun.
 GRACE_SECONDS = 1.0
 # How calls are written, and whom an answer may call; None for no calls.
-Calling = tuple[CallFormat, set[str]] | None
+Calling = tuple[CallFormat, Functions] | None
 Result = TypeVar("Result")
 # Proxies are told not to hold the stream back, nor to compress it.
 STREAM_HEADERS = {"cache-control": "no-cache, no-transform", "x-accel-buffering": "no"}
@@ -169,7 +169,7 @@ class Api:
             form = self.engine.prompt.calls
             if form is None:
                 raise Problem.invalid("how this model writes tool calls is not known here: leave tools out.", "tools")
-            calling = form, {function.name for function in calls.functions}
+            calling = form, {function.name: function.parameters for function in calls.functions}
             options = replace(options, grammar=calls.grammar(form, options.grammar))
         token_ids, _ = self.engine.tokens(wire.conversation(), options, wire.template())
         return token_ids, options, calling

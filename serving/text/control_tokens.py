@@ -20,9 +20,14 @@ from tokenizers import Tokenizer
 from serving.errors import ModelFolderError
 from serving.text.reasoning import Markers
 
-# A token that is not "special" may be vocabulary, as Gemma's "<b>" is. It controls the model if the template writes
-# it, or if it looks like this.
-_CONTROL_SHAPE = re.compile(r"<[|\uff5c].+[|\uff5c]>", re.DOTALL)
+# Whatever looks like markup controls the model, special or not, but for the elements of HTML: Gemma has them in its
+# vocabulary. Not <s>, which begins a text for most models.
+CONTROL_SHAPE = re.compile(r"<[|\uff5c].+[|\uff5c]>", re.DOTALL)
+_HTML = re.compile(
+    r"</?(?:a|b|i|u|p|h[1-6]|br|hr|em|strong|code|pre|sub|sup|strike|blockquote|table|caption|thead|tbody|tfoot|tr|th|td"
+    r"|ul|ol|li|div|span|img|html|head|body|title|script|style|link|meta|form|input|button|label|select|option|svg)/?>"
+)
+_SENTENCE = re.compile(r"</?(?:s|pad|unk|bos|eos|mask|cls|sep)>", re.IGNORECASE)
 _MARKUP = re.compile(r"[<\[\u25c1].*[>\]\u25b7]", re.DOTALL)
 
 
@@ -38,18 +43,22 @@ class Inputs:
 class ControlTokens:
     """Which tokens of a model control it, and how to keep them out of what others write.
 
+    markers, calls: what the model itself writes around its reasoning and its calls.
     special_ids: the tokens that are never text in an answer.
     """
 
-    def __init__(self, tokenizer: Tokenizer, template: str, markers: Markers | None) -> None:
+    def __init__(
+        self, tokenizer: Tokenizer, template: str, markers: Markers | None, calls: Collection[str] = ()
+    ) -> None:
         added = tokenizer.get_added_tokens_decoder()
         self.special_ids = frozenset(id for id, token in added.items() if token.special)
         special = {token.content for token in added.values() if token.special and not token.content.isspace()}
         others = {token.content for token in added.values() if _MARKUP.fullmatch(token.content)} - special
-        texts = special | {text for text in others if text in template or _CONTROL_SHAPE.fullmatch(text)}
+        texts = special | {text for text in others if text in template or not _HTML.fullmatch(text)}
         # An answer in the history is the model's own: its reasoning and its tool calls are read as it wrote them. But
         # it may repeat what a user asked it to, so the tokens that end and begin turns are text there too.
-        own = {text for text in texts - special if not _CONTROL_SHAPE.fullmatch(text)}
+        own = {text for text in texts - special if not (CONTROL_SHAPE.fullmatch(text) or _SENTENCE.fullmatch(text))}
+        own |= set(calls)
         if markers is not None:
             own |= {markers.opening, markers.closing}
         self._tokenizer = tokenizer

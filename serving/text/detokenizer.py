@@ -42,6 +42,11 @@ class Detokenizer:
         token = None if token_id in self._skipped else self._tokenizer.id_to_token(token_id)
         return "" if token is None else self._utf8.decode(self._bytes(token_id, token))
 
+    @property
+    def whole(self) -> bool:
+        """Whether no character waits for the rest of it."""
+        return not self._utf8.getstate()[0]
+
     def flush(self) -> str:
         """What is left when the answer ends: U+FFFD for a character that was never completed."""
         return self._utf8.decode(b"", final=True)

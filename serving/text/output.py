@@ -19,6 +19,11 @@ class Output:
         """Whether the answer is in its reasoning."""
         return self._splitter.inside
 
+    @property
+    def whole(self) -> bool:
+        """Whether no character is half written."""
+        return self._detokenizer.whole
+
     def feed(self, token_id: int) -> tuple[Pieces, bool]:
         """The text that this token completes, and whether a stop string was met: then the rest is dropped."""
         return self._stopped(self._splitter.feed(self._detokenizer.feed(token_id), token_id))

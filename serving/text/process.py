@@ -69,7 +69,7 @@ class TextProcess:
     def calls(self) -> CallFormat | None:
         """How the model writes tool calls; None for none, or a way that cannot be read. Waits as `end_ids` does."""
         form = self._facts.result()["calls"]
-        return CallFormat(**form) if form else None
+        return CallFormat.of(form) if form else None
 
     def wait(self, cancelled: Cancelled = never) -> None:
         """Until the model is loaded, or nobody waits for it any more. Then the other lane is started as well.

@@ -6,7 +6,6 @@ first conversation is rendered, and a process that renders none never does.
 """
 
 import json
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -14,15 +13,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tokenizers import Tokenizer
+from tokenizers import AddedToken, Tokenizer
 
 from serving.errors import ContextOverflow, InvalidRequest, ModelFolderError
 from serving.folder import read_json
+from serving.text.calls import history
 from serving.text.context import AtLeast, fit
-from serving.text.control_tokens import ControlTokens, Inputs
+from serving.text.control_tokens import CONTROL_SHAPE, ControlTokens, Inputs
 from serving.text.detokenizer import Detokenizer
 from serving.text.encoder import Encoder, Weights
-from serving.text.reasoning import Markers, ReasoningSplitter, find_markers
+from serving.text.reasoning import Budget, Markers, ReasoningSplitter, find_markers
+from serving.text.template import knows, read_templates, takes_tools, with_fitting_ids, with_tools
 from serving.text.tools import CallFormat, format_of
 from serving.types import Message, Policy, TemplateOptions, TokenIds
 
@@ -64,6 +65,7 @@ class Prompt:
 
     declared_end_ids: what its files say ends an assistant turn.
     markers: what the model writes around its reasoning, if it writes any.
+    tool_template: the chat template for conversations with tools, where that is another one.
     fixed_end_ids: what ends a turn, whatever files and template say.
     """
 
@@ -73,6 +75,7 @@ class Prompt:
     declared_end_ids: frozenset[int]
     controls: ControlTokens
     markers: Markers | None
+    tool_template: str | None = None
     fixed_end_ids: frozenset[int] | None = None
 
     @classmethod
@@ -92,7 +95,7 @@ class Prompt:
     def _read(cls, folder: Path) -> "Prompt":
         tokenizer = _load_tokenizer(folder / "tokenizer.json")
         config = read_json(folder / "tokenizer_config.json")
-        template = _chat_template(folder, config)
+        template, tool_template = read_templates(folder, config)
         special_tokens = {
             name: value["content"] if isinstance(value, dict) else value
             for name, value in config.items()
@@ -101,13 +104,15 @@ class Prompt:
         declared = _declared_end_ids(folder, tokenizer, special_tokens)
         added = {token.content: id for id, token in tokenizer.get_added_tokens_decoder().items()}
         markers = find_markers(added, template)
-        controls = ControlTokens(tokenizer, template, markers)
-        return cls(tokenizer, template, special_tokens, frozenset(declared), controls, markers)
+        calls = format_of(tool_template or template, tokenizer)
+        written = template + (tool_template or "")
+        controls = ControlTokens(tokenizer, written, markers, calls.tokens if calls else ())
+        return cls(tokenizer, template, special_tokens, frozenset(declared), controls, markers, tool_template)
 
     @cached_property
     def calls(self) -> CallFormat | None:
         """How the model writes tool calls; None for none, or a way that cannot be read."""
-        return format_of(self.template, self.tokenizer)
+        return format_of(self.tool_template or self.template, self.tokenizer)
 
     @property
     def vocabulary(self) -> int:
@@ -214,6 +219,14 @@ class Prompt:
         shown = set(self.calls.tokens.values()) if self.calls else set()  # the reader of calls looks for them
         return Detokenizer(self.tokenizer, self.controls.special_ids - shown)
 
+    def budget(self, most: int | None) -> Budget:
+        """What ends an answer's reasoning after so many tokens."""
+        if most is None or self.markers is None:
+            return Budget(None, ())
+        if self.markers.ids:
+            return Budget(most, (*self._encoder.ids("\n"), self.markers.ids[1]))
+        return Budget(most, self._encoder.ids(f"\n{self.markers.closing}"))
+
     def splitter(self, token_ids: TokenIds) -> ReasoningSplitter:
         """A fresh splitter for the answer to an encoded prompt [n]."""
         return ReasoningSplitter(self.markers, self.starts_in_reasoning(token_ids))
@@ -258,19 +271,47 @@ class Prompt:
         for name in options.arguments:
             if name in _RESERVED or name in self.special_tokens or name.endswith("_token"):
                 raise InvalidRequest(f"the template argument {name!r} is set by the server: leave it out.")
-        for name in (*options.arguments, *(("tools",) if options.tools else ())):
-            if not re.search(rf"\b{re.escape(name)}\b", self.template):
-                raise InvalidRequest(f"this model's chat template knows nothing of {name!r}: leave it out.")
+        tools = None if options.tools is None else list(options.tools)
+        template = self._template(tools)
+        unknown = [name for name in options.arguments if not knows(template, name)]
+        if unknown := [*unknown, *(["tools"] if tools and not takes_tools(template) else [])]:
+            raise InvalidRequest(f"this model's chat template knows nothing of {unknown[0]!r}: leave it out.")
         conversation = [
             {name: value for name in _FIELDS if (value := getattr(message, name)) is not None} for message in messages
         ]
-        tools = None if options.tools is None else list(options.tools)
         inputs = Inputs(conversation, tools, dict(options.arguments))
         try:
             json.dumps([conversation, tools, inputs.arguments], ensure_ascii=False).encode()
         except (TypeError, ValueError, RecursionError) as error:  # half of a surrogate pair among them
             raise InvalidRequest(f"the conversation cannot be written as JSON in UTF-8: {error}.") from error
-        return inputs
+        if any(message.tool_calls or message.role == "tool" for message in messages):
+            conversation = history.as_the_template_reads(conversation, self._shown(tools), self.calls)
+            conversation = with_fitting_ids(template, conversation)
+        if tools:
+            conversation = with_tools(template, conversation, tools)
+        return Inputs(conversation, tools, inputs.arguments)
+
+    def _template(self, tools: list[Any] | None) -> str:
+        return self.tool_template if tools and self.tool_template else self.template
+
+    def _shown(self, tools: list[Any] | None) -> history.Shown:
+        """What the template writes of calls and their results, told from how it writes one."""
+        template = self._template(tools)
+        if template not in self._known:
+            given = history.PROBE_TOOLS if tools else None
+            for as_text in (False, True):
+                said = history.probe(as_text)
+                try:
+                    text = self._render(Inputs(with_tools(template, said, given) if given else said, given, {}))
+                except InvalidRequest:  # it says itself what is wrong
+                    continue
+                self._known[template] = history.shown(text, given is None, as_text)
+                break
+        return self._known.setdefault(template, history.Shown())
+
+    @cached_property
+    def _known(self) -> dict[str, history.Shown]:
+        return {}
 
     def _render(self, inputs: Inputs, add_generation_prompt: bool = True) -> str:
         from transformers.utils.chat_template_utils import render_jinja_template
@@ -279,7 +320,7 @@ class Prompt:
             rendered, _ = render_jinja_template(
                 [inputs.conversation],
                 tools=inputs.tools,
-                chat_template=self.template,
+                chat_template=self._template(inputs.tools),
                 add_generation_prompt=add_generation_prompt,
                 **self.special_tokens,
                 **inputs.arguments,
@@ -294,18 +335,26 @@ class Prompt:
         return str(rendered[0])
 
     def _end_of_turn_ids(self) -> set[int]:
-        """The special token that the template itself writes after an assistant's turn, if it writes one.
+        """The first control token that the template itself writes after an assistant's turn, if it writes one.
 
-        Base models' configurations often name only the end-of-text token, and then an answer never ends.
+        Base models' configurations often name only the end-of-text token, and then an answer never ends. Some
+        templates write it before the next turn only, or after a line break.
         """
-        conversation = [Message("user", "hi"), Message("assistant", _MARK)]
-        try:
-            after = self.render(conversation, add_generation_prompt=False).rpartition(_MARK)[2]
-        except InvalidRequest:
-            return set()
-        special = {id for id, token in self.tokenizer.get_added_tokens_decoder().items() if token.special}
-        following = [int(id) for id in self.encode(after)[:2]]
-        return {id for id in following[:1] if id in special}
+        said = [Message("user", "hi"), Message("assistant", _MARK)]
+        added = self.tokenizer.get_added_tokens_decoder()
+        ends: set[int] = set()
+        for conversation in (said, [*said, Message("user", _MARK)]):
+            try:
+                after = self.render(conversation, add_generation_prompt=False).split(_MARK)[1]
+            except (InvalidRequest, IndexError):
+                continue
+            controls = (id for id in map(int, self.encode(after)) if id in added and _controls(added[id]))
+            ends.update(list(controls)[:1])
+        return ends
+
+
+def _controls(token: AddedToken) -> bool:
+    return bool(token.special or CONTROL_SHAPE.fullmatch(token.content))
 
 
 def checked(token_ids: Sequence[int], vocabulary: int, context_length: int) -> TokenIds:
@@ -337,21 +386,6 @@ def _load_tokenizer(path: Path) -> Tokenizer:
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return tokenizer
-
-
-def _chat_template(folder: Path, tokenizer_config: dict[str, Any]) -> str:
-    file = folder / "chat_template.jinja"
-    if file.is_file():
-        return file.read_text(encoding="utf-8")
-    template = tokenizer_config.get("chat_template")
-    if isinstance(template, list):
-        template = {entry["name"]: entry["template"] for entry in template}.get("default")
-    if not isinstance(template, str):
-        raise ModelFolderError(
-            f"{folder} has no chat template: this looks like a base model. Use its chat or instruct version, or put a "
-            "chat_template.jinja beside the tokenizer."
-        )
-    return template
 
 
 def _declared_end_ids(folder: Path, tokenizer: Tokenizer, special_tokens: dict[str, str]) -> set[int]:

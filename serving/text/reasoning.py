@@ -1,12 +1,12 @@
 """What an answer holds before the answer: sections of reasoning, between markers that are never shown."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from serving.text.stops import overlap
 from serving.types import Kind
 
-# As Qwen, DeepSeek and most others write them; Mistral; Cohere; Seed-OSS; Kimi; EXAONE.
+# As Qwen, DeepSeek and most others write them; Mistral; Cohere; Seed-OSS; Kimi; EXAONE; Granite 3.2; Apriel.
 _PAIRS = (
     ("<think>", "</think>"),
     ("[THINK]", "[/THINK]"),
@@ -15,16 +15,29 @@ _PAIRS = (
     ("\N{WHITE LEFT-POINTING TRIANGLE}think\N{WHITE RIGHT-POINTING TRIANGLE}",
      "\N{WHITE LEFT-POINTING TRIANGLE}/think\N{WHITE RIGHT-POINTING TRIANGLE}"),
     ("<thought>", "</thought>"),
+    ("Here is my thought process:", "Here is my response:"),
+    ("Here are my reasoning steps:", "[BEGIN FINAL RESPONSE]"),
 )  # fmt: skip
+# What some put around the answer itself: Granite 3.3, Hunyuan, Cohere, Apriel.
+_ANSWERS = (
+    ("<response>", "</response>"),
+    ("<answer>", "</answer>"),
+    ("<|START_RESPONSE|>", "<|END_RESPONSE|>"),
+    ("[BEGIN FINAL RESPONSE]", "[END FINAL RESPONSE]"),
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Markers:
-    """What a model writes around its reasoning; ids: the tokens of the two, where the tokenizer has such tokens."""
+    """What a model writes around its reasoning; ids: the tokens of the two, where the tokenizer has such tokens.
+
+    answer: what it writes around what comes after it, if anything.
+    """
 
     opening: str
     closing: str
     ids: tuple[int, int] | None = None
+    answer: tuple[str, str] | None = None
 
 
 def find_markers(added_tokens: Mapping[str, int], template: str) -> Markers | None:
@@ -32,17 +45,20 @@ def find_markers(added_tokens: Mapping[str, int], template: str) -> Markers | No
 
     Any other model has none, and "<think>" in its answers is text.
     """
+    answer = next((pair for pair in _ANSWERS if pair[0] in template and pair[1] in template), None)
     for opening, closing in _PAIRS:
         if opening in added_tokens and closing in added_tokens:
-            return Markers(opening, closing, (added_tokens[opening], added_tokens[closing]))
-    return next((Markers(*pair) for pair in _PAIRS if pair[0] in template or pair[1] in template), None)
+            return Markers(opening, closing, (added_tokens[opening], added_tokens[closing]), answer)
+    named = (Markers(*pair, None, answer) for pair in _PAIRS if pair[0] in template or pair[1] in template)
+    return next(named, None)
 
 
 class ReasoningSplitter:
     """Splits the text of one answer. Markers, and the line breaks right after one, belong to neither part.
 
-    Where markers are tokens, only those tokens count: the same text spelled in other tokens is text. Elsewhere the
-    text counts, and what may turn out to be a marker is held back.
+    There is one section of reasoning, before the answer: a marker in the answer's own text is text. Where markers are
+    tokens, only those tokens count: the same text spelled in other tokens is text. Elsewhere the text counts, and what
+    may turn out to be a marker is held back.
 
     inside: whether the answer is in its reasoning; at its beginning, whether the prompt has opened it already.
 
@@ -53,36 +69,59 @@ class ReasoningSplitter:
 
     def __init__(self, markers: Markers | None, inside: bool = False) -> None:
         self._markers, self.inside = markers, inside
+        self._begun = self._over = False  # the answer; the only section of reasoning
         self._after_marker = inside
-        self._held = ""
+        self._held = self._blanks = ""  # what may be a marker; what stands before the reasoning or the answer
+        self._wrapped = _Wrapped(markers.answer if markers else None)
 
     def feed(self, text: str, token_id: int | None = None) -> list[tuple[Kind, str]]:
         """The text that may be shown now, by kind. `text` is what the detokenizer gave for this token."""
-        if self._markers is None:
+        markers = self._markers
+        if markers is None:
             return self._shown(text)
-        if self._markers.ids is None:
-            return self._split(text, self._markers)
-        if token_id not in self._markers.ids:
+        if markers.ids is None:
+            return self._split(text, markers)
+        if token_id not in markers.ids:
             return self._shown(text)
-        opens = token_id == self._markers.ids[0]
-        shown = self._shown(text.removesuffix(self._markers.opening if opens else self._markers.closing))
-        self.inside, self._after_marker = opens, True
+        marker = markers.opening if token_id == markers.ids[0] else markers.closing
+        if marker != self._awaited(markers):
+            # A special token that means nothing here is no text, and the detokenizer has given none.
+            return [] if self._void(text, marker) else self._shown(text)
+        shown = self._shown(text.removesuffix(marker))
+        self._met()
         return shown
 
     def flush(self) -> list[tuple[Kind, str]]:
         """What was held back, when the answer ends."""
         held, self._held = self._held, ""
-        return self._shown(held)
+        shown = self._shown(held)
+        left = self._blanks + self._wrapped.flush()
+        return [*shown, ("answer", left)] if left else shown
+
+    def _awaited(self, markers: Markers) -> str | None:
+        """The marker that would mean something now."""
+        if self.inside:
+            return markers.closing
+        return None if self._begun or self._over else markers.opening
+
+    def _void(self, text: str, marker: str) -> bool:
+        """Whether a marker stands where the other one is awaited: opened twice, or closed before it was opened."""
+        return text == marker and not self._begun and not self._over
+
+    def _met(self) -> None:
+        self._over, self._blanks = self._over or self.inside, ""
+        self.inside, self._after_marker = not self.inside, True
 
     def _split(self, text: str, markers: Markers) -> list[tuple[Kind, str]]:
-        text, shown = self._held + text, []
-        pair = (markers.opening, markers.closing)
-        while found := [(text.find(marker), marker) for marker in pair if marker in text]:
-            start, marker = min(found)
-            shown += self._shown(text[:start])
-            text = text[start + len(marker) :]
-            self.inside, self._after_marker = marker == markers.opening, True
-        held = max(overlap(text, marker) for marker in pair)
+        text, shown = self._held + text, list[tuple[Kind, str]]()
+        while (marker := self._awaited(markers)) and marker in text:
+            before, _, rest = text.partition(marker)
+            if not self.inside and before.strip():
+                break
+            shown += self._shown(before) if self.inside else []
+            text = rest
+            self._met()
+        held = overlap(text, marker) if marker else 0
         self._held = text[len(text) - held :]
         return shown + self._shown(text[: len(text) - held])
 
@@ -92,4 +131,83 @@ class ReasoningSplitter:
         if not text:
             return []
         self._after_marker = False
-        return [("reasoning" if self.inside else "answer", text)]
+        if self.inside:
+            return [("reasoning", text)]
+        if self._markers and not self._begun and not self._over:
+            text, self._blanks = self._blanks + text, ""
+            if not text.strip():
+                self._blanks = text
+                return []
+        self._begun = True
+        text = self._wrapped.feed(text)
+        return [("answer", text)] if text else []
+
+
+class Budget:
+    """Ends a reasoning that has gone on for `most` tokens: from then on its closing marker is written.
+
+    closing: the tokens of that marker.
+
+    >>> budget = Budget(2, (7,))
+    >>> [budget.next(inside=True, whole=True) for _ in range(3)]
+    [None, None, 7]
+    """
+
+    def __init__(self, most: int | None, closing: Sequence[int]) -> None:
+        self._most, self._closing = most, list(closing)
+        self._used = 0
+
+    def next(self, inside: bool, whole: bool) -> int | None:
+        """The token that must come next; None where the model has its choice.
+
+        inside: whether the answer is in its reasoning. whole: no character is half written.
+        """
+        if self._most is None or not inside or not self._closing:
+            return None
+        if self._used < self._most or not whole:
+            self._used += 1
+            return None
+        return self._closing.pop(0)
+
+
+class _Wrapped:
+    """The text of an answer without the markers around it."""
+
+    def __init__(self, pair: tuple[str, str] | None) -> None:
+        self._opening, self._closing = pair or ("", "")
+        self._begun = self._open = self._shown = False
+        self._held = ""
+
+    def feed(self, text: str) -> str:
+        """The text that may be shown now."""
+        if not self._opening:
+            return text
+        self._held += text
+        if not self._begun:
+            begin = self._held.lstrip()
+            if self._opening.startswith(begin) and begin != self._opening:
+                return ""
+            self._begun, self._open = True, begin.startswith(self._opening)
+            if self._open:
+                self._held = begin.removeprefix(self._opening)
+        if not self._open:
+            text, self._held = self._held, ""
+            return text
+        # It ends with the last of these: the same text before it is the answer's own.
+        before, found, after = self._held.rpartition(self._closing)
+        kept = len(before.rstrip("\n")) if found and not after.strip() else self._plain()
+        text, self._held = self._held[:kept], self._held[kept:]
+        if not self._shown:
+            text = text.lstrip("\n")
+        self._shown = self._shown or bool(text)
+        return text
+
+    def flush(self) -> str:
+        """What was held back, when the answer ends."""
+        held, self._held = self._held, ""
+        return held.rstrip().removesuffix(self._closing).rstrip("\n") if self._open else held
+
+    def _plain(self) -> int:
+        """How much cannot be the closing marker, nor line breaks before it."""
+        held = self._held
+        return len(held[: len(held) - overlap(held, self._closing)].rstrip("\n"))

@@ -168,6 +168,7 @@ def test_what_may_be_called_is_chosen(demo_model: Path) -> None:
 def test_what_clients_send_unasked_asks_for_nothing(puppet: Puppet, url: str) -> None:
     puppet.immediately = [[piece("so", "stop")]]
     for unasked in (
+        {"include": ["reasoning.encrypted_content"], "store": True, "background": False, "prompt_cache_key": "k"},
         {"include": [], "tools": [], "tool_choice": "auto", "parallel_tool_calls": False},
         {"service_tier": "auto", "text": {"verbosity": "medium"}, "metadata": {}, "stream_options": None},
     ):
@@ -192,14 +193,12 @@ def test_an_error_within_the_stream(puppet: Puppet, url: str) -> None:
     ("change", "param"),
     [
         ({"previous_response_id": "resp_1"}, "previous_response_id"),
-        ({"store": True}, "store"),
         ({"tools": [{"type": "web_search"}]}, "tools.0.type"),
         ({"tools": [*FUNCTIONS, FUNCTIONS[0]]}, "tools"),
         ({"tool_choice": "required"}, "tool_choice"),
         ({"tools": FUNCTIONS, "tool_choice": {"type": "function", "name": "x"}}, "tool_choice"),
-        ({"include": ["reasoning.encrypted_content"]}, "include"),
-        ({"service_tier": "flex"}, "service_tier"),
-        ({"text": {"verbosity": "low"}}, "text.verbosity"),
+        ({"include": ["file_search_call.results"]}, "include.0"),
+        ({"background": True}, "background"),
         ({"input": []}, "input"),
         ({"input": [{"type": "item_reference", "id": "x"}]}, "input.0"),
         ({"input": [{"type": "function_call", "name": "time", "arguments": "{}"}]}, "input.0.call_id"),

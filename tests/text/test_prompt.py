@@ -361,6 +361,7 @@ def test_a_token_that_the_normalizer_hides_leaves_no_secret_name(tmp_path: Path)
 def test_a_field_that_is_not_set_is_not_defined_in_the_template(tmp_path: Path) -> None:
     names = ("reasoning_content", "tool_calls", "tool_call_id", "name")
     template = "".join(f"{{{{ messages[0].{name} is defined }}}} " for name in names)
+    template += "{% for m in messages[1:] %}{{ m.tool_calls }}{{ m.content }}{% endfor %}"
     prompt = case_of(replace(chatml(), template=template), tmp_path).prompt
     assert prompt.render([Message("assistant", "x")]) == "False False False False "
     assert prompt.render([Message("assistant", "x", "why", ({},), "1", "f")]) == "True True True True "

@@ -3,11 +3,14 @@
 import random
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from serving.engine.sampler import Sampler
+from serving.text.output import Output
 from serving.text.prompt import Prompt
 from serving.text.reasoning import Markers, ReasoningSplitter, find_markers
-from serving.types import Message, TemplateOptions
+from serving.types import Message, SamplingOptions, TemplateOptions
 from tests.small_models import KINDS, chatml, write_folder
 
 THINK = Markers("<think>", "</think>")
@@ -40,11 +43,13 @@ def cut(text: str, rng: random.Random) -> list[str]:
         ("Yes.", [("answer", "Yes.")]),
         ("\n\nYes.\n", [("answer", "\n\nYes.\n")]),
         ("<think>\n\n</think>\n\n Yes.", [("answer", " Yes.")]),
-        ("a<think>b</think>c<think>d</think>e", [*zip(["answer", "reasoning"] * 3, "abcde", strict=False)]),
-        ("<thin</think>king <think", [("answer", "<thinking <think")]),
+        ("\n<think>b</think>c<think>d</think>e", [("reasoning", "b"), ("answer", "c<think>d</think>e")]),
+        ("a<think>b</think>", [("answer", "a<think>b</think>")]),
+        ("<think>a<think>b</think>c", [("reasoning", "a<think>b"), ("answer", "c")]),
+        ("<thin</think>king <think", [("answer", "<thin</think>king <think")]),
         ("<think>cut off </thi", [("reasoning", "cut off </thi")]),
-        ("a</think>b<think>c", [("answer", "ab"), ("reasoning", "c")]),
-        ("<<think>a<</think>b", [("answer", "<"), ("reasoning", "a<"), ("answer", "b")]),
+        ("a</think>b<think>c", [("answer", "a</think>b<think>c")]),
+        ("<think>a<</think>b", [("reasoning", "a<"), ("answer", "b")]),
     ],
 )
 def test_any_cut_of_the_text_gives_the_same_parts(text: str, runs: list[tuple[str, str]]) -> None:
@@ -131,3 +136,64 @@ def test_a_streamed_answer_comes_apart(tmp_path: Path) -> None:
         for kind, text in splitter.feed(detokenizer.feed(id), id):
             shown[kind] += text
     assert shown == {"reasoning": "H\u00e9, \u9f98?\n", "answer": "\U0001f44d about <think>"}
+
+
+def test_a_marker_that_is_a_token_does_not_reopen_the_reasoning() -> None:
+    splitter = ReasoningSplitter(AS_TOKENS)
+    assert splitter.feed("<think>", 1) == []
+    assert splitter.feed("Easy.", 7) == [("reasoning", "Easy.")]
+    assert splitter.feed("</think>", 2) == []
+    assert splitter.feed("The ", 8) == [("answer", "The ")]
+    assert splitter.feed("<think>", 1) == [("answer", "<think>")]
+    assert splitter.feed("</think>", 2) == [("answer", "</think>")]
+    assert not splitter.inside
+
+
+WRAPPED = Markers("<think>", "</think>", None, ("<response>", "</response>"))
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("<response>Sunny.</response>", "Sunny."),
+        ("<response>\nSunny.\n</response>\n", "Sunny."),
+        ("<response>a </response> b</response>", "a </response> b"),
+        ("<response>cut <", "cut <"),
+        ("Plain </response>", "Plain </response>"),
+        ("<resp", "<resp"),
+    ],
+)
+def test_the_answer_comes_without_the_markers_around_it(text: str, answer: str) -> None:
+    rng = random.Random(2)
+    for before, runs in (("", []), ("<think>Easy.</think>", [("reasoning", "Easy.")])):
+        for pieces in [[before + text], *(cut(before + text, rng) for _ in range(100))]:
+            assert split(WRAPPED, pieces) == [*runs, ("answer", answer)]
+    assert find_markers({}, "<think></think> and <response></response>") == WRAPPED
+
+
+def test_a_budget_ends_the_reasoning_with_its_marker_between_characters(tmp_path: Path) -> None:
+    prompt = Prompt.load(write_folder(chatml(), tmp_path))
+    options = TemplateOptions(arguments={"enable_thinking": True})
+    token_ids = prompt.conversation_ids([Message("user", "hi")], options)
+    thought = prompt.encode("Well, \u9f98 and \U0001f44d and so on, and on, and on").tolist()
+    for most in (0, 1, 3, 5, 7):
+        output = Output(prompt.detokenizer(), prompt.splitter(token_ids), ())
+        budget, wished, written = prompt.budget(most), iter([*thought, *thought]), 0
+        shown = {"reasoning": "", "answer": ""}
+        while output.reasoning:
+            forced = budget.next(output.reasoning, output.whole)
+            written += 1
+            for kind, text in output.feed(next(wished) if forced is None else forced)[0]:
+                shown[kind] += text
+        assert "\ufffd" not in shown["reasoning"] and not shown["answer"]
+        assert most < written <= most + 8
+    free = prompt.budget(None)
+    assert all(free.next(inside=True, whole=True) is None for _ in range(100))
+
+
+def test_a_forced_token_is_taken_and_draws_as_any_other() -> None:
+    logits = np.linspace(0, 1, 50, dtype=np.float32)
+    free, forced = (Sampler(SamplingOptions(seed=1), np.asarray([0], np.int32), 50) for _ in range(2))
+    free.choose(logits)
+    assert forced.choose(logits, forced=3).token == 3
+    assert [free.choose(logits).token for _ in range(5)] == [forced.choose(logits).token for _ in range(5)]

@@ -1,12 +1,14 @@
 """Tool calls: found in text, and made by force."""
 
-from dataclasses import replace
+import json
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tokenizers import Tokenizer
 
+from serving.text.calls import form as forms
 from serving.text.control_tokens import ControlTokens
 from serving.text.grammar import GrammarCompiler
 from serving.text.prompt import Prompt
@@ -26,10 +28,10 @@ TOOLS: Any = [
 ]
 
 
-TAGGED = CallFormat("<tool_call>", "</tool_call>")
+TAGGED = CallFormat("<tool_call>", "</tool_call>", padding="\n")
 LISTED = CallFormat("<TOOLCALL>", "</TOOLCALL>", listed=True)
 TO_THE_END = CallFormat("[TOOL_CALLS]", listed=True)
-NAMED = CallFormat("[TOOL_CALLS]", between="[ARGS]")
+NAMED = CallFormat("[TOOL_CALLS]", syntax="named", between="[ARGS]")
 BARE = CallFormat(arguments="parameters")
 ONE = CALL.arguments
 TWO = f'[{{"name": "add", "arguments": {ONE}}}, {{"name": "add", "arguments": {ONE}}}]'
@@ -56,11 +58,12 @@ TWO = f'[{{"name": "add", "arguments": {ONE}}}, {{"name": "add", "arguments": {O
         (LISTED, '<TOOLCALL>[{"name": "add"}, 1]</TOOLCALL>', '<TOOLCALL>[{"name": "add"}, 1]</TOOLCALL>', []),
         (TO_THE_END, f"[TOOL_CALLS]{TWO}", "", [CALL, CALL]),
         (TO_THE_END, f"Well.\n[TOOL_CALLS] {TWO}\n", "Well.", [CALL, CALL]),
-        (TO_THE_END, f"[TOOL_CALLS]{TWO} and so on", f"[TOOL_CALLS]{TWO} and so on", []),
+        (TO_THE_END, f"[TOOL_CALLS]{TWO} and so on", " and so on", [CALL, CALL]),
+        (TO_THE_END, f"[TOOL_CALLS] {TWO}\nI will see.", "I will see.", [CALL, CALL]),
         (TO_THE_END, "see [TOOL_", "see [TOOL_", []),
         (NAMED, f"Well.[TOOL_CALLS]add[ARGS]{ONE}[TOOL_CALLS]add[ARGS]{ONE}", "Well.", [CALL, CALL]),
         (NAMED, f"[TOOL_CALLS]rm[ARGS]{ONE}", f"[TOOL_CALLS]rm[ARGS]{ONE}", []),
-        (NAMED, f"[TOOL_CALLS]add{ONE}", f"[TOOL_CALLS]add{ONE}", []),
+        (NAMED, f"[TOOL_CALLS]add{ONE}", "", [CALL]),
         (BARE, ' {"name": "add", "parameters": {"a": 1}}', "", [Call("add", '{"a": 1}')]),
         (BARE, "hello {", "hello {", []),
         (BARE, '{"name": "rm", "parameters": {}}', '{"name": "rm", "parameters": {}}', []),
@@ -172,18 +175,27 @@ def test_text_before_a_call_does_not_wait_for_it() -> None:
     ("template", "form"),
     [
         ("a chat", None),
-        ("<tool_call>{{ call }}</tool_call>", TAGGED),
+        ("<tool_call>{{ call }}</tool_call>", forms.QWEN),
         ("<TOOLCALL>[{{ call }}]</TOOLCALL>", LISTED),
         ("[TOOL_CALLS][{{ call }}]", TO_THE_END),
-        ('{"name": function name, "parameters": dictionary}', BARE),
-        (r"{\"name\": \"f\", \"parameters\": {}}", BARE),
-        ("<tool_call><function=f>", None),
+        ('{"name": function name, "parameters": dictionary}', forms.LLAMA),
+        (r"{\"name\": \"f\", \"parameters\": {}}", forms.LLAMA),
+        ("<tool_call><function=f>", forms.QWEN_CODER),
         ("[TOOL_CALLS]{{ name }}[ARGS]{{ arguments }}", NAMED),
-        ("[TOOL_CALLS]{{ name }}[CALL_ID]{{ id }}[ARGS]{{ arguments }}", None),
+        ("[TOOL_CALLS]{{ name }}[CALL_ID]{{ id }}[ARGS]{{ arguments }}", forms.MISTRAL_ID),
+        ("<|tool_call|> and a list", forms.GRANITE),
+        ("<tool_call></tool_call> tags: <tool_calls>[{{ calls }}]</tool_calls>", forms.LISTED),
+        ("<tool_call>{{ name }}<arg_key>", forms.GLM),
+        ("<seed:tool_call><function=f>", forms.SEED),
+        ("{{ '<|tool|>' + message['tools'] + '<|/tool|>' }}", forms.PHI),
+        ("<function_calls>{{ calls }}</function_calls>", forms.OLMO),
+        ("<extra_id_1>Tool {{ '<tool> ' + tool + ' </tool>' }}", forms.NEMOTRON_MINI),
     ],
 )
 def test_the_template_says_how_calls_are_written(template: str, form: CallFormat | None, tokenizer: Tokenizer) -> None:
-    assert format_of(template, tokenizer) == (form and special(form, tokenizer))
+    found = format_of(template, tokenizer)
+    assert found == (form and form.with_tokens(tokenizer))
+    assert found is None or found == CallFormat.of(json.loads(json.dumps(asdict(found))))
 
 
 def test_marks_that_are_special_tokens_are_shown(demo_model: Path, tokenizer: Tokenizer) -> None:

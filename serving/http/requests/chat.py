@@ -8,13 +8,15 @@ from serving.http.problems import Problem
 from serving.http.requests.calls import Calls, ChosenName, Function, call_of
 from serving.http.requests.formats import JsonObjectFormat, JsonSchemaFormat, TextFormat, grammar_of
 from serving.http.requests.sampled import Sampled
-from serving.http.requests.wire import WHOLE, Count, Off, Parsed, ServiceTier, Wire, text_of
+from serving.http.requests.unasked import MESSAGE, NOTE
+from serving.http.requests.wire import WHOLE, Count, Parsed, ServiceTier, Thought, Verbosity, Wire, few, text_of
 from serving.types import Message, SamplingOptions, TemplateOptions
 
 
 class TextPart(Wire):
     """A piece of a message; only text can be read."""
 
+    unasked = NOTE
     type: Literal["text"]
     text: str
 
@@ -25,6 +27,7 @@ Content = str | Annotated[list[TextPart], Field(min_length=1, fail_fast=True)]
 class SystemMessage(Wire):
     """How the model should behave. `developer` is another word for it."""
 
+    unasked = MESSAGE
     role: Literal["system", "developer"]
     content: Content
     name: str | None = Field(None, description="who said it, for chat templates that tell the model")
@@ -33,6 +36,7 @@ class SystemMessage(Wire):
 class UserMessage(Wire):
     """What the user said."""
 
+    unasked = MESSAGE
     role: Literal["user"]
     content: Content
     name: str | None = Field(None, description="who said it, for chat templates that tell the model")
@@ -58,6 +62,7 @@ class ToolCall(Wire):
 class ToolMessage(Wire):
     """What a tool gave."""
 
+    unasked = MESSAGE
     role: Literal["tool"]
     content: Content
     tool_call_id: str
@@ -74,11 +79,13 @@ class ProviderFields(Wire):
 class AssistantMessage(Wire):
     """What the model said before. The fields that can only be null are those that OpenAI's own answers carry."""
 
+    unasked = MESSAGE
     role: Literal["assistant"]
     content: Content | None = None
     name: str | None = Field(None, description="who said it, for chat templates that tell the model")
     reasoning_content: str | None = None
-    refusal: None = None
+    reasoning: str | None = Field(None, description="another name of `reasoning_content`")
+    refusal: str | None = None
     audio: None = None
     function_call: None = None
     annotations: Annotated[list[JsonValue], Field(max_length=0, fail_fast=True)] | None = None
@@ -91,8 +98,9 @@ class AssistantMessage(Wire):
         calls = [
             call_of(call.id, call.function.name, call.function.arguments, "messages") for call in self.tool_calls or ()
         ]
-        text = "" if self.content is None else text_of(self.content)
-        return Message("assistant", text, self.reasoning_content, tuple(calls) or None, name=self.name)
+        text = (self.refusal or "") if self.content is None else text_of(self.content)
+        thought = self.reasoning if self.reasoning_content is None else self.reasoning_content
+        return Message("assistant", text, thought, tuple(calls) or None, name=self.name)
 
 
 ChatMessage = Annotated[SystemMessage | UserMessage | AssistantMessage | ToolMessage, Field(discriminator="role")]
@@ -101,6 +109,7 @@ ChatMessage = Annotated[SystemMessage | UserMessage | AssistantMessage | ToolMes
 class Tool(Wire):
     """Only functions."""
 
+    unasked = NOTE
     type: Literal["function"]
     function: Function
 
@@ -113,6 +122,13 @@ class ChosenTool(Wire):
 
 
 ResponseFormat = Annotated[TextFormat | JsonObjectFormat | JsonSchemaFormat, Field(discriminator="type")]
+
+
+class ThinkingBudget(Wire):
+    """How much to think."""
+
+    effort: str | None = None
+    max_tokens: Thought | None = None
 
 
 class ChatRequest(Sampled):
@@ -131,6 +147,11 @@ class ChatRequest(Sampled):
         None, description="variables of the model's own chat template, such as enable_thinking"
     )
     reasoning_effort: str | None = Field(None, description="where the model's chat template knows of it")
+    enable_thinking: bool | None = Field(None, description="where the model's chat template knows of it")
+    reasoning: ThinkingBudget | None = Field(
+        None, description="`effort` is `reasoning_effort`; a reasoning of `max_tokens` is ended"
+    )
+    thinking_token_budget: Thought | None = Field(None, description="another name of `reasoning.max_tokens`")
     tools: Annotated[list[Tool], Field(min_length=1, max_length=128, fail_fast=True)] | None = Field(
         None, description="functions that the model may call, where its chat template knows of tools"
     )
@@ -141,12 +162,10 @@ class ChatRequest(Sampled):
     modalities: Annotated[list[Literal["text"]], Field(min_length=1, max_length=1, fail_fast=True)] | None = Field(
         None, description="only `text`"
     )
-    store: Off | None = Field(None, description="only false: nothing is stored")
-    metadata: Annotated[dict[str, str], Field(max_length=0)] | None = Field(
-        None, description="only empty: nothing is stored that it could be kept with"
-    )
-    service_tier: ServiceTier | None = Field(None, description="only `auto` or `default`: there is one")
-    verbosity: Literal["medium"] | None = Field(None, description="only `medium`, which is OpenAI's default")
+    store: bool | None = Field(None, description="nothing is stored, whatever it says")
+    metadata: Annotated[dict[str, str], few(16)] | None = Field(None, description="nothing is done with it")
+    service_tier: ServiceTier | None = Field(None, description="there is one, whatever it says")
+    verbosity: Verbosity | None = Field(None, description="nothing is done with it")
 
     def conversation(self) -> list[Message]:
         """The messages for the engine. Raises Problem."""
@@ -154,7 +173,7 @@ class ChatRequest(Sampled):
 
     def calls(self) -> Calls:
         """What the answer may call. Raises Problem."""
-        if self.tool_choice is not None and not self.tools:
+        if self.tool_choice not in (None, "none", "auto") and not self.tools:
             raise Problem.invalid("tool_choice needs tools.", "tool_choice")
         choice = self.tool_choice.function if isinstance(self.tool_choice, ChosenTool) else self.tool_choice
         return Calls.chosen([tool.function for tool in self.tools or ()], choice, self.parallel_tool_calls)
@@ -163,16 +182,22 @@ class ChatRequest(Sampled):
         """The sampling options. Raises Problem, InvalidRequest."""
         if self.max_tokens is not None and self.max_completion_tokens is not None:
             raise Problem.invalid("max_tokens and max_completion_tokens mean the same: send one.", "max_tokens")
-        if self.top_logprobs is not None and not self.logprobs:
+        if self.top_logprobs and not self.logprobs:
             raise Problem.invalid("top_logprobs needs logprobs to be true.", "top_logprobs")
         logprobs = (self.top_logprobs or 0) if self.logprobs else None
         more = {"max_tokens": self.max_completion_tokens} if self.max_completion_tokens else {}
-        return self.options(defaults, logprobs=logprobs, grammar=grammar_of(self.response_format), **more)
+        if (thought := self.reasoning.max_tokens if self.reasoning else None) is None:
+            thought = self.thinking_token_budget
+        return self.options(
+            defaults, logprobs=logprobs, grammar=grammar_of(self.response_format), reasoning_tokens=thought, **more
+        )
 
     def template(self) -> TemplateOptions:
         """What the chat template is given besides the messages."""
-        effort = {} if self.reasoning_effort is None else {"reasoning_effort": self.reasoning_effort}
-        return TemplateOptions(self.calls().template(), {**(self.chat_template_kwargs or {}), **effort})
+        effort = self.reasoning_effort or (self.reasoning.effort if self.reasoning else None)
+        named = {"reasoning_effort": effort, "enable_thinking": self.enable_thinking}
+        given = {name: value for name, value in named.items() if value is not None}
+        return TemplateOptions(self.calls().template(), {**(self.chat_template_kwargs or {}), **given})
 
 
 def _message(said: SystemMessage | UserMessage | AssistantMessage | ToolMessage) -> Message:

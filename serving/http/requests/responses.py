@@ -9,13 +9,16 @@ from serving.http.problems import Problem
 from serving.http.requests.calls import Calls, ChosenName, Function, call_of
 from serving.http.requests.formats import JsonObjectFormat, SchemaFormat, TextFormat, grammar_of
 from serving.http.requests.sampled import with_given
+from serving.http.requests.unasked import REQUEST
 from serving.http.requests.wire import (
     Count,
     Off,
     Parsed,
     ServiceTier,
     Temperature,
+    Thought,
     TopP,
+    Verbosity,
     Wire,
     few,
     text_of,
@@ -136,7 +139,7 @@ class TextConfig(Wire):
     """What the text must be."""
 
     format: Annotated[TextFormat | JsonObjectFormat | SchemaFormat, Field(discriminator="type")] | None = None
-    verbosity: Literal["medium"] | None = None
+    verbosity: Verbosity | None = None
 
 
 class Reasoning(Wire):
@@ -144,6 +147,7 @@ class Reasoning(Wire):
 
     effort: str | None = None
     summary: None = None
+    max_tokens: Thought | None = None
 
 
 class ResponseStreamOptions(Wire):
@@ -155,6 +159,7 @@ class ResponseStreamOptions(Wire):
 class ResponsesRequest(Wire):
     """POST /v1/responses."""
 
+    unasked = REQUEST
     model: str = Field(description="the name that /v1/models gives")
     input: str | Annotated[list[InputItem], Field(min_length=1, fail_fast=True)] = Field(
         description="a question, or the conversation so far; text only"
@@ -173,11 +178,15 @@ class ResponsesRequest(Wire):
         None, description="`auto`, `none`, `required`, or one function by name; the last two always give one valid call"
     )
     parallel_tool_calls: bool | None = Field(None, description="false: at most one call in an answer")
-    include: Annotated[list[str], Field(max_length=0, fail_fast=True)] | None = Field(None, description="only empty")
-    service_tier: ServiceTier | None = Field(None, description="only `auto` or `default`: there is one")
-    reasoning: Reasoning | None = Field(None, description="`effort`, where the model's chat template knows of it")
+    include: list[Literal["reasoning.encrypted_content"]] | None = Field(
+        None, description="only `reasoning.encrypted_content`: the reasoning is there as it is"
+    )
+    service_tier: ServiceTier | None = Field(None, description="there is one, whatever it says")
+    reasoning: Reasoning | None = Field(
+        None, description="`effort`, where the model's chat template knows of it; one of `max_tokens` is ended"
+    )
     metadata: Annotated[dict[str, str], few(16)] | None = Field(None, description="given back as it came")
-    store: Off | None = Field(None, description="only false: nothing is stored, without it either")
+    store: bool | None = Field(None, description="nothing is stored, whatever it says")
     truncation: Literal["disabled"] | None = Field(None, description="only `disabled`; see --on-overflow")
     user: str | None = Field(None, description="whom a request is made for; nothing is done with it")
 
@@ -227,6 +236,7 @@ class ResponsesRequest(Wire):
             "temperature": self.temperature,
             "top_p": self.top_p,
             "max_tokens": self.max_output_tokens,
+            "reasoning_tokens": self.reasoning.max_tokens if self.reasoning else None,
             "grammar": grammar_of(self.text.format if self.text else None),
         }
         return with_given(defaults, given)

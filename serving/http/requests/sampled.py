@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from serving.errors import InvalidRequest
-from serving.http.problems import Problem
+from serving.http.requests.unasked import REQUEST
 from serving.http.requests.wire import WHOLE, Count, Off, Temperature, TopP, Wire, few
 from serving.types import SamplingOptions
 
@@ -27,17 +27,19 @@ class StreamOptions(Wire):
 class Sampled(Wire):
     """What the two completion endpoints have in common."""
 
+    unasked = REQUEST
     model: str = Field(description="the name that /v1/models gives")
     stream: bool | None = Field(None, description="send the answer as it is made, as server-sent events")
-    stream_options: StreamOptions | None = Field(None, description="only with `stream`")
+    stream_options: StreamOptions | None = Field(None, description="of no effect without `stream`")
     n: Annotated[int, Field(ge=1, le=MOST_CHOICES), WHOLE] | None = Field(
         None, description="answers to make; each takes a place in the queue, and the next seed"
     )
     temperature: Temperature | None = Field(None, description="0 is greedy; the model's own suggestion, else 1")
     top_p: TopP | None = Field(None, description="nucleus sampling; the model's own suggestion, else 1")
-    top_k: Annotated[int, Field(ge=0, lt=2**31), WHOLE] | None = Field(
-        None, description="keep the k likeliest tokens, 0 keeps all; the model's own suggestion, else 0"
+    top_k: Annotated[int, Field(ge=-1, lt=2**31), WHOLE] | None = Field(
+        None, description="keep the k likeliest tokens, 0 or -1 keeps all; the model's own suggestion, else 0"
     )
+    typical_p: TopP | None = Field(None, description="locally typical sampling; 1 is off")
     min_p: Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)] | None = Field(
         None, description="keep tokens at least so many times as likely as the likeliest"
     )
@@ -60,14 +62,13 @@ class Sampled(Wire):
 
     def options(self, defaults: SamplingOptions, **more: Any) -> SamplingOptions:
         """The sampling options: what is given here, over what the model suggests. Raises InvalidRequest."""
-        if self.stream_options and not self.stream:
-            raise Problem.invalid("stream_options needs stream to be true.", "stream_options")
         bias = [(int(token), value) for token, value in (self.logit_bias or {}).items()]
         stop = [self.stop] if isinstance(self.stop, str) else self.stop
         given: dict[str, Any] = {
             "temperature": self.temperature,
             "top_p": self.top_p,
-            "top_k": self.top_k,
+            "top_k": self.top_k and max(self.top_k, 0),
+            "typical_p": self.typical_p,
             "min_p": self.min_p,
             "repetition_penalty": self.repetition_penalty,
             "frequency_penalty": self.frequency_penalty,

@@ -6,7 +6,7 @@ counts as left out.
 
 import reprlib
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal, Protocol, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, Protocol, TypeVar
 
 import numpy as np
 from pydantic import (
@@ -21,6 +21,7 @@ from pydantic import (
 from pydantic_core import ErrorDetails, PydanticCustomError, from_json
 
 from serving.http.problems import Problem
+from serving.http.requests.unasked import Neutral, asking
 
 # Each fault that pydantic finds costs it 50 microseconds and some kilobytes, and one is all that anybody is told.
 MOST_FIELDS = 100  # of an object; no model has as many
@@ -28,14 +29,15 @@ MOST_VALUES = 300_000  # of a body; twice as many as the longest window has toke
 
 
 class Wire(BaseModel):
-    """Strict: no field that is not named, no text for a number."""
+    """Strict: no field that is not named, no text for a number. unasked: values of others that ask for nothing."""
 
+    unasked: ClassVar[Neutral] = {}
     model_config = ConfigDict(extra="forbid", strict=True)
 
     @model_validator(mode="before")
     @classmethod
     def _has_few_fields(cls, fields: Any) -> Any:
-        return _few(fields, MOST_FIELDS)
+        return asking(_few(fields, MOST_FIELDS), cls.unasked)
 
 
 def few(most: int) -> BeforeValidator:
@@ -66,7 +68,9 @@ Parsed = Annotated[JsonValue, Field(description="nothing is done with it")]
 Temperature = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
 TopP = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1, lt=2**31), WHOLE]
-ServiceTier = Literal["auto", "default"]
+Thought = Annotated[int, Field(ge=0, lt=2**31), WHOLE]
+ServiceTier = Literal["auto", "default", "flex", "scale", "priority"]
+Verbosity = Literal["low", "medium", "high"]
 Model = TypeVar("Model", bound=Wire)
 
 

@@ -8,7 +8,7 @@ from itertools import groupby
 
 from serving.http.shapes.completions import CompletionsShape
 from serving.http.shapes.shape import Event, Gathered, Json, finish_of
-from serving.text.tools import Call, CallFormat, CallReader, read_calls
+from serving.text.tools import Call, CallFormat, CallReader, Functions, read_calls
 from serving.types import Chunk, Kind
 
 
@@ -16,7 +16,7 @@ from serving.types import Chunk, Kind
 class ChatShape(CompletionsShape):
     """/v1/chat/completions. calls: how the model writes them, and the functions that there are."""
 
-    calls: tuple[CallFormat, set[str]] | None = None
+    calls: tuple[CallFormat, Functions] | None = None
     prefix = "chatcmpl"
     stream_object = "chat.completion.chunk"
     object = "chat.completion"

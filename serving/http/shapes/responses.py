@@ -10,7 +10,7 @@ from typing import Literal
 from serving.http.problems import Problem
 from serving.http.requests.responses import ChosenFunction, ResponsesRequest
 from serving.http.shapes.shape import Event, Gathered, Json, finish_of, usage_of
-from serving.text.tools import Call, CallFormat, CallReader
+from serving.text.tools import Call, CallFormat, CallReader, Functions
 from serving.types import Chunk, Kind
 
 ItemKind = Kind | Literal["call"]
@@ -55,7 +55,7 @@ class ResponsesShape:
         asked: ResponsesRequest,
         temperature: float,
         top_p: float,
-        calls: tuple[CallFormat, set[str]] | None = None,
+        calls: tuple[CallFormat, Functions] | None = None,
     ) -> None:
         self._model, self._asked, self._temperature, self._top_p = model, asked, temperature, top_p
         self._id = f"resp_{secrets.token_hex(16)}"

@@ -1,0 +1,85 @@
+"""What clients send without asking for anything, read by one rule.
+
+A field that asks for nothing that is not done anyway is accepted: those of these tables, with such a value. Any other
+field that is not known is an error.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+_ANY = None  # whatever its value
+Neutral = Mapping[str, tuple[Any, ...] | None]
+
+# What no answer depends on: who asks, and where things are kept.
+_NOTES: Neutral = {
+    "prompt_cache_key": _ANY,
+    "prompt_cache_retention": _ANY,
+    "safety_identifier": _ANY,
+    "cache_prompt": _ANY,
+    "keep_alive": _ANY,
+    "request_id": _ANY,
+    "cache_control": _ANY,
+}
+# Rules of sampling that are switched off, and what is left out.
+_OFF: Neutral = {
+    "max_tokens": (-1,),
+    "max_completion_tokens": (-1,),
+    "max_output_tokens": (-1,),
+    "seed": (-1,),
+    "min_tokens": (0,),
+    "top_a": (0,),
+    "tfs_z": (1,),
+    "top_n_sigma": (0, -1),
+    "mirostat": (0,),
+    "mirostat_mode": (0,),
+    "repeat_penalty": (1,),
+    "length_penalty": (1,),
+    "no_repeat_ngram_size": (0,),
+    "dynatemp_range": (0,),
+    "xtc_probability": (0,),
+    "dry_multiplier": (0,),
+    "epsilon_cutoff": (0,),
+    "eta_cutoff": (0,),
+    "ignore_eos": (False,),
+    "stop_token_ids": ([],),
+    "bad_words": ([],),
+    "include_stop_str_in_output": (False,),
+    "use_beam_search": (False,),
+    "early_stopping": (False,),
+    "skip_special_tokens": (True,),
+    "spaces_between_special_tokens": (True, False),
+    "add_generation_prompt": (True,),
+    "continue_final_message": (False,),
+    "detokenize": (True,),
+    "return_tokens_as_token_ids": (False,),
+    "background": (False,),
+    "tools": ([],),
+    "functions": ([],),
+    "function_call": ("none", "auto"),
+    "stop": ("",),
+    "top_logprobs": (0,),
+}
+NOTE: Neutral = {"cache_control": _ANY}
+REQUEST: Neutral = {**_NOTES, **_OFF}
+# What comes with a message that is sent back, or with a part of one.
+MESSAGE: Neutral = {
+    "cache_control": _ANY,
+    "id": _ANY,
+    "created": _ANY,
+    "created_at": _ANY,
+    "timestamp": _ANY,
+    "tool_calls": ([],),
+    "reasoning_details": _ANY,
+}
+
+
+def asking(fields: Any, neutral: Neutral) -> Any:
+    """The fields of an object that ask for something; what is no object as it is."""
+    if not isinstance(fields, dict):
+        return fields
+    return {name: value for name, value in fields.items() if not (name in neutral and _is_off(value, neutral[name]))}
+
+
+def _is_off(value: Any, off: tuple[Any, ...] | None) -> bool:
+    # Neither is True a 1 here, nor False a 0.
+    return off is None or any(isinstance(value, bool) == isinstance(each, bool) and value == each for each in off)

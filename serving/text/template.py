@@ -1,0 +1,89 @@
+"""A model's chat templates: which of them is used, which variables it reads, and what it wants of a conversation."""
+
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from serving.errors import ModelFolderError
+
+_NINE = re.compile(r"length\s*[!=]=\s*9\b|\{9\}")  # Mistral's: a call's id has nine letters and digits
+_SHORT_ID = re.compile(r"[a-zA-Z0-9]{9}")
+_OF_A_MESSAGE = re.compile(r"""\w+(?:\.tools\b|\[['"]tools['"]\])""")
+_LISTED = re.compile(rf"\bin\s+{_OF_A_MESSAGE.pattern}")
+Json = dict[str, Any]
+
+
+def read_templates(folder: Path, tokenizer_config: Json) -> tuple[str, str | None]:
+    """The chat template, and the one that is meant for tools, where there are two. Raises ModelFolderError."""
+    file = folder / "chat_template.jinja"
+    for_tools = folder / "additional_chat_templates" / "tool_use.jinja"
+    template = file.read_text(encoding="utf-8") if file.is_file() else tokenizer_config.get("chat_template")
+    named = {"tool_use": for_tools.read_text(encoding="utf-8")} if for_tools.is_file() else {}
+    if isinstance(template, list):
+        named |= {entry["name"]: entry["template"] for entry in template}
+        template = named.get("default")
+    if not isinstance(template, str):
+        raise ModelFolderError(
+            f"{folder} has no chat template: this looks like a base model. Use its chat or instruct version, or put a "
+            "chat_template.jinja beside the tokenizer."
+        )
+    return template, named.get("tool_use")
+
+
+@lru_cache(maxsize=8)
+def variables_of(template: str) -> frozenset[str] | None:
+    """The variables that a template reads and does not set itself; None for one that is no Jinja."""
+    from jinja2 import TemplateSyntaxError, meta
+    from transformers.utils.chat_template_utils import _compile_jinja_template
+
+    try:
+        environment = _compile_jinja_template(template).environment
+        return frozenset(meta.find_undeclared_variables(environment.parse(template)))
+    except (TemplateSyntaxError, RecursionError):
+        return None
+
+
+def knows(template: str, name: str) -> bool:
+    """Whether a template reads a variable of that name. One that cannot be read is told so when it is rendered."""
+    variables = variables_of(template)
+    return variables is None or name in variables
+
+
+def takes_tools(template: str) -> bool:
+    """Whether a template reads tools: as a variable, or of a message (Phi-4-mini, GLM-4)."""
+    return knows(template, "tools") or bool(_OF_A_MESSAGE.search(template))
+
+
+def with_tools(template: str, conversation: list[Json], tools: Sequence[Any]) -> list[Json]:
+    """The conversation with the tools in its system message, where the template looks for them there."""
+    if knows(template, "tools"):
+        return conversation
+    written = list(tools) if _LISTED.search(template) else json.dumps(list(tools), ensure_ascii=False)
+    head: Json = {"role": "system", "content": ""}
+    rest = conversation
+    if conversation[0]["role"] == "system":
+        head, *rest = conversation
+    return [{**head, "tools": written}, *rest]
+
+
+def with_fitting_ids(template: str, conversation: list[Json]) -> list[Json]:
+    """The conversation with ids of calls that the template takes: those of every other kind are renamed."""
+    if not _NINE.search(template):
+        return conversation
+    renamed = []
+    for message in conversation:
+        message = dict(message)
+        if "tool_call_id" in message:
+            message["tool_call_id"] = _short(message["tool_call_id"])
+        if "tool_calls" in message:
+            message["tool_calls"] = [{**call, "id": _short(call.get("id", ""))} for call in message["tool_calls"]]
+        renamed.append(message)
+    return renamed
+
+
+def _short(id: str) -> str:
+    return id if _SHORT_ID.fullmatch(id) else hashlib.sha256(id.encode(errors="replace")).hexdigest()[:9]

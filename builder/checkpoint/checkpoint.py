@@ -7,6 +7,7 @@ what is known of a family are functions, which no JSON can carry.
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from builder.checkpoint import told
 from builder.checkpoint.files import read_object
 from builder.checkpoint.model import Model
 from builder.checkpoint.quantization import Quantization
@@ -60,7 +61,7 @@ def with_weights(checkpoint: Checkpoint) -> Checkpoint:
     model = checkpoint.model
     weights = read_weights(checkpoint.path, lambda name: model.tensor(name) is not None)
     if model.part_of:
-        model = model.with_head(any(model.tensor(name) == "lm_head.weight" for name in weights.tensors))
+        model = told.with_head(model, any(model.tensor(name) == "lm_head.weight" for name in weights.tensors))
     return replace(checkpoint, model=model, weights=weights)
 
 

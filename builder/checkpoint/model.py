@@ -1,7 +1,7 @@
 """What config.json says of a language model, as data."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from builder.checkpoint.families import Family, family_of
@@ -97,13 +97,6 @@ class Model:
     def tensor(self, name: str) -> str | None:
         """What this model calls a tensor of its checkpoint; None for one of another part."""
         return text_name(name) if self.part_of else name
-
-    def with_head(self, own: bool) -> "Model":
-        """The same with an output layer of its own, or one that shares the embeddings' weights.
-
-        Of whole models the configurations disagree, and the weights tell.
-        """
-        return replace(self, shape=replace(self.shape, tied=not own), raw={**self.raw, "tie_word_embeddings": not own})
 
 
 def _shape(config: Mapping[str, Any], family: Family, rope: Mapping[str, Any]) -> Shape:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import cast
 
 from builder.checkpoint.families import LLAMA, MISTRAL
@@ -46,6 +47,14 @@ def architecture(model: Model) -> str:
 def own_config(model: Model) -> Config:
     """The configuration of the text part of a larger model, for transformers."""
     return dict(model.raw)
+
+
+def with_head(model: Model, own: bool) -> Model:
+    """The same with an output layer of its own, or one that shares the embeddings' weights.
+
+    Of larger models the configurations disagree, and the weights tell.
+    """
+    return replace(model, shape=replace(model.shape, tied=not own), raw={**model.raw, "tie_word_embeddings": not own})
 
 
 def builder_config(model: Model) -> Config:

@@ -406,7 +406,7 @@ def test_equal_alternatives_come_in_the_order_of_their_ids_and_impossible_ones_n
         ("logprobs", -1),
         ("logprobs", 21),
         ("seed", -1),
-        ("max_tokens", 0),
+        ("max_tokens", -1),
         ("stop", ("",)),
     ],
 )

@@ -22,7 +22,7 @@ import quark.torch.algorithm.awq.awq as awq  # noqa: E402
 import quark.torch.algorithm.common as common  # noqa: E402
 import quark.torch.export.main_export.model_post_process as packing  # noqa: E402
 from quark.torch import LLMTemplate, ModelQuantizer, export_safetensors  # noqa: E402
-from quark.torch.quantization.config.config import GPTAQConfig  # noqa: E402
+from quark.torch.quantization.config.config import GPTAQConfig, GPTQConfig  # noqa: E402
 
 from builder.checkpoint.families import Family  # noqa: E402
 from builder.recipe import AwqSearch  # noqa: E402
@@ -35,12 +35,11 @@ def config_of(family: Family, knobs: Mapping[str, Any], algorithm: bool = True) 
     named = knobs["quant_algo"] if algorithm else "none"
     config = LLMTemplate.get(family.awq_template).get_config(
         scheme=f"uint4_wo_{knobs['group_size']}",
-        algorithm=named if named in ("awq", "gptq") else None,
+        algorithm="awq" if named == "awq" else None,
         exclude_layers=list(knobs["exclude_layers"]),
     )
-    for algorithm in config.algo_config or []:
-        if algorithm.name == "gptq":
-            algorithm.inside_layer_modules = [*gptaq.LINEARS]
+    if named == "gptq":
+        config.algo_config = [GPTQConfig(inside_layer_modules=[*gptaq.LINEARS], model_decoder_layers="model.layers")]
     if named == "gptaq":
         config.algo_config = [GPTAQConfig(inside_layer_modules=[*gptaq.LINEARS], model_decoder_layers="model.layers")]
     config.algo_config = scaling_what_it_can(config.algo_config, family.unscaled)

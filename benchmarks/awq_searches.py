@@ -20,13 +20,12 @@ from torch import Tensor
 
 from builder import demo
 from builder.checkpoint.checkpoint import read_folder
-from builder.progress import silent
 from builder.recipe import QuantRecipe
 from builder.stages import calibration
 from builder.stages.awq_clip import best_clips
 from builder.stages.awq_inputs import Features, Inputs
 from builder.stages.awq_search import searches
-from builder.stages.quantize import CLIP_TOKENS, _adapted, _leave_out_unused_modules, _load, scaling_what_it_can
+from builder.stages.quark_settings import leave_out_unused_modules, scaling_what_it_can
 
 WAYS = ("quark", "clips", "inputs", "fast")
 
@@ -36,11 +35,13 @@ def replaced(way: str) -> Iterator[None]:
     """Quark with this much of it replaced."""
     from quark.torch.algorithm.awq.awq import AwqProcessor
 
+    from builder.stages import quark
+
     gather, clip_all = AwqProcessor._get_input_feat, AwqProcessor._search_best_clip
 
     def clip(_processor: Any, linear: Any, x: Tensor) -> Tensor:
         x = x.flatten(0, -2)
-        x = x[:: len(x) // min(CLIP_TOKENS, len(x))]
+        x = x[:: len(x) // min(quark.CLIP_TOKENS, len(x))]
         inputs = Inputs(x.shape[1], linear._weight_quantizer.group_size, False, len(x))
         inputs.add(x)
         return best_clips(linear.weight.data, Features(inputs, torch.ones(x.shape[1])).grams())
@@ -64,6 +65,13 @@ def replaced(way: str) -> Iterator[None]:
             yield
         finally:
             AwqProcessor._search_best_clip = clip_all
+
+
+def load(checkpoint: Path) -> Any:
+    """The whole model, in float32."""
+    from transformers import AutoModelForCausalLM
+
+    return AutoModelForCausalLM.from_pretrained(checkpoint, dtype="float32").eval()
 
 
 def divergence(original: Any, model: Any, blocks: Any) -> str:
@@ -90,14 +98,14 @@ def main() -> None:
     parser.add_argument("--blocks", type=int, default=12, help="of 512 tokens to measure on, of text and of chats")
     parser.add_argument("--ways", nargs="*", choices=WAYS, default=WAYS)
     flags = parser.parse_args()
-    _leave_out_unused_modules()
-    from quark.torch import LLMTemplate, ModelQuantizer
+    leave_out_unused_modules()
+    from builder.stages.quark import LLMTemplate, ModelQuantizer, _adapted
 
     checkpoint = read_folder(flags.model)
     calibration.HELDOUT = calibration.CHATS = (flags.blocks, 512)  # more than a build measures on
     recipe = QuantRecipe(dataset=flags.dataset, num_calib_data=flags.sequences, seq_len=flags.length)
     blocks = calibration.make_blocks(checkpoint, recipe)
-    original, family = _load(checkpoint.path, "float32"), checkpoint.model.family
+    original, family = load(checkpoint.path), checkpoint.model.family
     left_alone = [f"*.layers.{number}.*" for number in range(flags.layers, original.config.num_hidden_layers)]
     print("| | seconds | text: KL | top-1 | chats: KL | top-1 |\n|---|---|---|---|---|---|")
     for way in flags.ways:
@@ -106,10 +114,9 @@ def main() -> None:
         )
         config.algo_config = scaling_what_it_can(config.algo_config, family.unscaled)
         quantizer, began = ModelQuantizer(config), time.process_time()
-        with _adapted(silent), replaced(way):
-            model = quantizer.quantize_model(
-                _load(checkpoint.path, "float32"), list(torch.split(torch.from_numpy(blocks.calibration), 1))
-            )
+        with _adapted(), replaced(way):
+            samples = list(torch.split(torch.from_numpy(blocks.calibration), 1))
+            model = quantizer.quantize_model(load(checkpoint.path), samples)
         seconds = time.process_time() - began
         model = quantizer.freeze(model)
         measured = [divergence(original, model, some) for some in (blocks.heldout, blocks.chats)]

@@ -30,8 +30,7 @@ def quantize(job: Job, report: Report) -> Job:
 
     job: checkpoint, prompts (a folder with its tokenizer's files), blocks (an .npz of int64 token ids: calibration
     [n, seq_len], text and chats [m, length]), layers (a folder in which what is finished is kept for the next attempt),
-    output, quant_algo, awq_search, group_size, data_type, exclude_layers, custom_mode, quantize_on. The output folder
-    gets
+    output, quant_algo, awq_search, group_size, data_type, exclude_layers, custom_mode, quantize_on. Into output go
 
     - checkpoint/: Quark's safetensors, a file for each layer, config and tokenizer;
     - proof.npz: token ids [t] and the quantized model's float32 logits [t, vocab];
@@ -54,11 +53,10 @@ def quantize(job: Job, report: Report) -> Job:
     decoder = Decoder(checkpoint, data_type, device)
 
     def first() -> layerwise.States:
-        ends = decoder.ends()
-        looked_at = calibrated if job["quant_algo"] != "none" else []  # rounding looks at nothing
-        calibration, measured = [*map(ends.embed, looked_at)], [*map(ends.embed, text + chats)]
-        originals = calibration if job["quant_algo"] == "gptaq" else []
-        return layerwise.States(calibration, measured, ends.embed(proof), [states.clone() for states in originals])
+        embed, algorithm = decoder.ends().embed, job["quant_algo"]
+        calibration = [*map(embed, calibrated if algorithm != "none" else [])]  # rounding looks at nothing
+        originals = [states.clone() for states in calibration] if algorithm == "gptaq" else []
+        return layerwise.States(calibration, [*map(embed, text + chats)], embed(proof), originals)
 
     # 2. One layer: what it makes of the text while it is whole, then quantized, and its weights.
     tokens = sum(block.numel() for block in text + chats)
@@ -69,10 +67,11 @@ def quantize(job: Job, report: Report) -> Job:
         model, began = decoder.layer(number), time.perf_counter()
         with torch.no_grad():
             measured = [model(states).cpu() for states in before.measured]
-            originals = [model(states).cpu() for states in before.originals]
         if not layers_begun:  # from the second on it is known how long one takes
             estimate.tell(report, number, measured_pace(shape, model, tokens, time.perf_counter() - began))
         layers_begun.append(number)
+        with torch.no_grad():
+            originals = [model(states).cpu() for states in before.originals]
         config = quark.config_of(family, job)
         model, calibration = quark.quantize(model, config, before.calibration, job["awq_search"], before.originals)
         with torch.no_grad():
@@ -93,12 +92,17 @@ def quantize(job: Job, report: Report) -> Job:
     model = ends.bare()
     model.quant_config = quark.config_of(family, job)
     quark.write(model, final, job["custom_mode"])
-    rest = (final / layerwise.WEIGHTS).rename(work / "rest.safetensors")
-    join([*files, rest], final)
-    if job["custom_mode"] == "awq":
-        repair_awq_names(final)
-    shutil.copytree(job["prompts"], final, dirs_exist_ok=True)
+    put_together(final, files, work, job)
     return {"data_type": data_type, "device": device, "device_memory": most_held(device)}
+
+
+def put_together(written: Path, layers: Sequence[Path], work: Path, job: Job) -> None:
+    """Of a folder with what is in no layer, and a file for each layer, a checkpoint."""
+    rest = (written / "model.safetensors").rename(work / "rest.safetensors")
+    join([*layers, rest], written)
+    if job["custom_mode"] == "awq":
+        repair_awq_names(written)
+    shutil.copytree(job["prompts"], written, dirs_exist_ok=True)
 
 
 def take_layer(file: Path, number: int) -> None:

@@ -10,7 +10,7 @@ from builder.errors import BuildError
 from builder.kept.artifact import default_models_dir
 from builder.recipe import (
     QUALITIES,
-    SEED,
+    USUAL,
     AccuracyLevel,
     Algorithm,
     AwqSearch,
@@ -41,9 +41,9 @@ def add_build_flags(parser: argparse.ArgumentParser, providers: Sequence[str] = 
         help=f"where built models are kept (default: OGA_CHAT_HOME, else {default_models_dir()})",
     )
     group.add_argument(
-        "--quality", choices=get_args(QualityName), default="balanced",
+        "--quality", choices=get_args(QualityName),
         help="; ".join(f"{name}: {algorithm} with groups of {size}" for name, (algorithm, size) in QUALITIES.items())
-        + "; --quant-algo and --group-size say otherwise",
+        + "; --quant-algo and --group-size say otherwise (default: awq with groups of 128)",
     )  # fmt: skip
     add_quantization_flags(parser)
     add_export_flags(parser, providers)
@@ -65,7 +65,7 @@ def add_quantization_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--quant-algo", choices=get_args(Algorithm),
         help="awq searches scales, gptq rounds with second-order information, gptaq also makes up for what earlier "
-        "layers lost and searches scales, none rounds to nearest (default: what --quality says; of quantize: awq)",
+        "layers lost and searches scales, none rounds to nearest (default: what --quality says, else awq)",
     )  # fmt: skip
     group.add_argument(
         "--awq-search", choices=get_args(AwqSearch), default="fast",
@@ -74,7 +74,7 @@ def add_quantization_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--group-size", type=int, choices=get_args(GroupSize),
         help="inputs that share a scale: smaller is closer to the original, larger is faster (default: what --quality "
-        "says; of quantize: 128)",
+        "says, else 128)",
     )  # fmt: skip
     group.add_argument(
         "--data-type", choices=get_args(DataType), default="auto",
@@ -86,8 +86,8 @@ def add_quantization_flags(parser: argparse.ArgumentParser) -> None:
         help=f"calibration text: {', '.join(map(repr, DATASETS))}, or a file: .txt, or .jsonl with 'text' or chat "
         "'messages'; 'offline' needs no download (default: pileval_for_awq_benchmark; demo: demo)",
     )
-    group.add_argument("--num-calib-data", type=int, help="calibration sequences (default: 128; demo: 32)")
-    group.add_argument("--seq-len", type=int, default=512, help="tokens per calibration sequence")
+    group.add_argument("--num-calib-data", type=int, help="calibration sequences (default: 128; demo: 16)")
+    group.add_argument("--seq-len", type=int, help="tokens per calibration sequence (default: 512; demo: 256)")
     group.add_argument(
         "--fallback-dataset",
         metavar="DATASET",
@@ -137,9 +137,9 @@ def recipe_from(flags: argparse.Namespace, source: Source) -> QuantRecipe:
 
     Raises BuildError for a value out of range, and CalibrationError for a data set file that cannot be read.
     """
-    dataset, sequences = ("demo", 32) if source.kind == "demo" else ("pileval_for_awq_benchmark", 128)
+    dataset, sequences, length = ("demo", 16, 256) if source.kind == "demo" else ("pileval_for_awq_benchmark", 128, 512)
     dataset = flags.dataset or dataset
-    algorithm, group = QUALITIES[flags.quality] if "quality" in flags else SEED
+    algorithm, group = QUALITIES[flags.quality] if getattr(flags, "quality", None) else USUAL
     if flags.custom_mode == "awq":  # the format of one algorithm
         algorithm = "awq"
     fallback = flags.fallback_dataset if dataset in HUB_DATASETS else ""  # only those can be missing
@@ -149,7 +149,7 @@ def recipe_from(flags: argparse.Namespace, source: Source) -> QuantRecipe:
         data_type=flags.data_type,
         dataset=dataset,
         num_calib_data=sequences if flags.num_calib_data is None else flags.num_calib_data,
-        seq_len=flags.seq_len,
+        seq_len=length if flags.seq_len is None else flags.seq_len,
         exclude_layers=tuple(flags.exclude_layers),
         custom_mode=flags.custom_mode,
         dataset_sha256=file_digest(dataset) or (file_digest(fallback) if fallback else ""),

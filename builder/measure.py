@@ -118,7 +118,7 @@ def heldout_blocks(fetched: Fetched, candidate: Path, tokens: int | None, report
     recorded = json.loads(manifest.read_text(encoding="utf-8")).get("recipe", {}) if manifest.is_file() else {}
     knobs = ("dataset", "dataset_sha256", "fallback_dataset", "num_calib_data", "seq_len")
     if fetched.source.kind == "demo":
-        usual = {"dataset": "demo", "num_calib_data": 32}
+        usual = {"dataset": "demo", "num_calib_data": 16, "seq_len": 256}
     else:
         usual = {"fallback_dataset": "offline"}
     of_build = {name: recorded[name] for name in knobs if name in recorded}

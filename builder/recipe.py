@@ -19,13 +19,14 @@ CustomMode = Literal["quark", "awq"]
 Device = Literal["auto", "cpu", "cuda", "xpu", "mps"]
 AwqSearch = Literal["fast", "quark"]
 
-# What --quality stands for, each chosen by what it measured (docs/numbers.md): an algorithm, and channels in a group.
+# What --quality stands for, each chosen by what it lost (docs/numbers.md): an algorithm, and channels in a group.
 QUALITIES: Mapping[QualityName, tuple[Algorithm, GroupSize]] = {
     "fast": ("none", 64),
     "balanced": ("gptaq", 128),
     "best": ("gptaq", 64),
 }
-SEED: tuple[Algorithm, GroupSize] = ("awq", 128)  # of `python -m builder quantize`, as Quark's example has it
+# Without it, as Quark's example has it: no algorithm has won everywhere.
+USUAL: tuple[Algorithm, GroupSize] = ("awq", 128)
 
 # What every recipe is measured on: sequences of text and of conversations, and tokens in each.
 HELDOUT = (4, 512)

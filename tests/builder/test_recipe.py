@@ -8,7 +8,10 @@ from typing import Any
 import pytest
 
 from builder import recipe
+from builder.checkpoint.source import parse_source
+from builder.commands import build_parser, quantize_parser
 from builder.errors import BuildError
+from builder.flags import recipe_from
 from builder.recipe import ExportTarget, QuantRecipe, recipe_hash
 from tests.hub import ROOT
 
@@ -89,3 +92,28 @@ def test_a_target_refuses_a_value_that_cannot_work_and_names_it(knob: str, value
         ExportTarget(**{knob: value})
     assert f"--{knob.replace('_', '-')}" in str(refused.value)
     assert f"not {value!r}." in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        ([], ("awq", 128)),
+        (["--quality", "fast"], ("none", 64)),
+        (["--quality", "balanced"], ("gptaq", 128)),
+        (["--quality", "best"], ("gptaq", 64)),
+        (["--quality", "best", "--group-size", "32"], ("gptaq", 32)),
+        (["--quality", "best", "--quant-algo", "gptq"], ("gptq", 64)),
+        (["--quality", "best", "--custom-mode", "awq"], ("awq", 64)),
+    ],
+)
+def test_a_quality_is_an_algorithm_and_a_group_size_unless_flags_say_otherwise(
+    flags: list[str], expected: tuple[str, int]
+) -> None:
+    made = recipe_from(build_parser().parse_args(flags), parse_source("demo"))
+    assert (made.quant_algo, made.group_size) == expected
+
+
+def test_the_step_by_itself_quantizes_as_quarks_example_does() -> None:
+    flags = quantize_parser().parse_args(["--model-dir", "demo", "--output-dir", "made"])
+    made = recipe_from(flags, parse_source("demo"))
+    assert (made.quant_algo, made.group_size, made.exclude_layers) == ("awq", 128, ("lm_head",))

@@ -190,10 +190,12 @@ def test_answers_go_back_as_client_libraries_keep_them(client: OpenAI) -> None:
     for kept in (
         {**message.model_dump(warnings=False), "name": "bot"},
         {"role": "assistant", "content": message.content, "provider_specific_fields": {"refusal": None}},  # LiteLLM
-        {"role": "assistant", "tool_calls": [{"index": 0, "id": "c1", "type": "function", "function": called}]},
     ):
         history: Any = [city, kept, {"role": "user", "content": "and now?", "name": "anna"}]
         assert client.chat.completions.create(**{**GREEDY, "messages": history}).choices[0].finish_reason
+    calling = {"role": "assistant", "tool_calls": [{"index": 0, "id": "c1", "type": "function", "function": called}]}
+    with pytest.raises(openai.BadRequestError, match="template leaves out what the assistant called"):
+        client.chat.completions.create(**{**GREEDY, "messages": [city, calling, city]})
     parsed = client.responses.parse(model="demo", input="a city", text_format=City, temperature=0)
     assert parsed.output_parsed
     again: Any = [*(item.model_dump(warnings=False) for item in parsed.output), {"role": "user", "content": "and now?"}]

@@ -125,7 +125,7 @@ def test_a_stream_carries_the_same(url: str) -> None:
 def test_what_gives_nothing_or_is_no_switch_is_refused(url: str) -> None:
     for more, param in (
         ({"max_tokens": 0}, "max_tokens"),
-        ({"max_tokens": -1, "echo": True}, "max_tokens"),
+        ({"max_tokens": -2, "echo": True}, "max_tokens"),
         ({"echo": 1}, "echo"),
     ):
         status, error = error_of(url, PATH, {"model": "demo", "prompt": "hi", **more})

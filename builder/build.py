@@ -18,7 +18,7 @@ from builder.kept import artifact
 from builder.kept.results import Facts, Kept, discard, keep, place, sha256
 from builder.progress import Report, Step, silent
 from builder.quality import LOSS_LIMIT, Quality, judge, with_error
-from builder.recipe import FORMAT, Device, ExportTarget, QuantRecipe, recipe_hash
+from builder.recipe import CALIBRATION, FORMAT, Device, ExportTarget, QuantRecipe, recipe_hash
 from builder.stages.calibration import make_blocks
 from builder.stages.quantize import CHECKPOINT, ORIGINAL, PROOF
 from builder.stages.stage import run_stage
@@ -212,8 +212,7 @@ def quantize(
 
 def calibration_inputs(recipe: QuantRecipe) -> dict[str, Any]:
     """The knobs that the calibration text depends on."""
-    knobs = ("dataset", "dataset_sha256", "fallback_dataset", "num_calib_data", "seq_len")
-    return {name: value for name, value in asdict(recipe).items() if name in knobs}
+    return {name: value for name, value in asdict(recipe).items() if name in CALIBRATION}
 
 
 def manifest(fetched: Fetched, best: Proved, plans: Sequence[Plan]) -> Facts:

@@ -23,6 +23,7 @@ from builder.recipe import (
     HeadBits,
     QualityName,
     QuantRecipe,
+    usual_recipe,
 )
 from builder.stages.datasets import DATASETS, HUB_DATASETS, file_digest
 
@@ -137,8 +138,8 @@ def recipe_from(flags: argparse.Namespace, source: Source) -> QuantRecipe:
 
     Raises BuildError for a value out of range, and CalibrationError for a data set file that cannot be read.
     """
-    dataset, sequences, length = ("demo", 16, 256) if source.kind == "demo" else ("pileval_for_awq_benchmark", 128, 512)
-    dataset = flags.dataset or dataset
+    usual = usual_recipe(demo=source.kind == "demo")
+    dataset = flags.dataset or usual.dataset
     algorithm, group = QUALITIES[flags.quality] if getattr(flags, "quality", None) else USUAL
     if flags.custom_mode == "awq":  # the format of one algorithm
         algorithm = "awq"
@@ -148,8 +149,8 @@ def recipe_from(flags: argparse.Namespace, source: Source) -> QuantRecipe:
         group_size=flags.group_size or group,
         data_type=flags.data_type,
         dataset=dataset,
-        num_calib_data=sequences if flags.num_calib_data is None else flags.num_calib_data,
-        seq_len=length if flags.seq_len is None else flags.seq_len,
+        num_calib_data=usual.num_calib_data if flags.num_calib_data is None else flags.num_calib_data,
+        seq_len=usual.seq_len if flags.seq_len is None else flags.seq_len,
         exclude_layers=tuple(flags.exclude_layers),
         custom_mode=flags.custom_mode,
         dataset_sha256=file_digest(dataset) or (file_digest(fallback) if fallback else ""),

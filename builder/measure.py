@@ -4,7 +4,7 @@ import hashlib
 import json
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from builder.checkpoint.source import Source, add_weights, locate_settings
 from builder.errors import CalibrationError, SourceError
 from builder.measurement import Figure, Measurement
 from builder.progress import Report
-from builder.recipe import HELDOUT, QuantRecipe
+from builder.recipe import CALIBRATION, HELDOUT, QuantRecipe, usual_recipe
 from builder.stages.calibration import make_blocks
 from builder.stages.datasets import stream
 from builder.stages.reader import Reader
@@ -116,13 +116,10 @@ def heldout_blocks(fetched: Fetched, candidate: Path, tokens: int | None, report
     """What a build measures with: text, and conversations where the model's template takes them."""
     manifest = candidate / "manifest.json"
     recorded = json.loads(manifest.read_text(encoding="utf-8")).get("recipe", {}) if manifest.is_file() else {}
-    knobs = ("dataset", "dataset_sha256", "fallback_dataset", "num_calib_data", "seq_len")
-    if fetched.source.kind == "demo":
-        usual = {"dataset": "demo", "num_calib_data": 16, "seq_len": 256}
-    else:
-        usual = {"fallback_dataset": "offline"}
-    of_build = {name: recorded[name] for name in knobs if name in recorded}
-    made = make_blocks(fetched.checkpoint, QuantRecipe(**(of_build or usual)), report)
+    of_build = {name: recorded[name] for name in CALIBRATION if name in recorded}
+    demo = fetched.source.kind == "demo"
+    usual = usual_recipe(demo) if demo else replace(usual_recipe(demo), fallback_dataset="offline")
+    made = make_blocks(fetched.checkpoint, QuantRecipe(**of_build) if of_build else usual, report)
     kinds = {"text": made.heldout, "chats": made.chats}
     each = None if tokens is None else max(1, tokens // LENGTH)
     return {kind: blocks[:each] for kind, blocks in kinds.items() if len(blocks)}

@@ -100,6 +100,15 @@ class QuantRecipe:
             raise BuildError(f"--custom-mode awq writes AWQ's format, and --quant-algo is {self.quant_algo}: use awq.")
 
 
+# The knobs that the calibration text depends on, and so what is held out of it.
+CALIBRATION = ("dataset", "dataset_sha256", "fallback_dataset", "num_calib_data", "seq_len")
+
+
+def usual_recipe(demo: bool) -> QuantRecipe:
+    """What is built where nothing is asked for, of the bundled demo or of another model."""
+    return QuantRecipe(dataset="demo", num_calib_data=16, seq_len=256) if demo else QuantRecipe()
+
+
 @dataclass(frozen=True, slots=True)
 class ExportTarget:
     """What OGA's model builder is asked for, always with `-p int4`.

@@ -21,7 +21,7 @@ LINEARS = ("attn.[qkv]*_proj", "attn.o_proj", "mlp.[gu]*_proj", "mlp.down_proj",
 
 DRIFT_DAMPING = 0.1  # ten times that of rounding: what few tokens say of drift is mostly of these tokens
 
-_BITS = {"uint4": 4, "uint8": 8}
+_BITS = 4  # of the one scheme there is
 
 
 @contextmanager
@@ -112,6 +112,6 @@ def _quantize(algorithm: Any, _blocksize: int, damping: float, _alpha: float, gr
     gram[unused, unused] = 1
     weight[:, unused] = 0
     weight = towards_original(weight, gram, algorithm.delta_X_Xt, DRIFT_DAMPING)
-    rounded = round_weight(weight, gram, group, _BITS[quantizer.dtype.name], damping)
+    rounded = round_weight(weight, gram, group, _BITS, damping)
     algorithm._set_weight(rounded.values, linear.weight.dtype)
     quantizer.scale, quantizer.zero_point = rounded.scales, rounded.zero_points.to(torch.int32)

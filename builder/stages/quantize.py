@@ -92,14 +92,14 @@ def quantize(job: Job, report: Report) -> Job:
     model = ends.bare()
     model.quant_config = quark.config_of(family, job)
     quark.write(model, final, job["custom_mode"])
-    put_together(final, files, work, job)
+    rest = (final / layerwise.WEIGHTS).rename(work / "rest.safetensors")
+    put_together(final, [*files, rest], job)
     return {"data_type": data_type, "device": device, "device_memory": most_held(device)}
 
 
-def put_together(written: Path, layers: Sequence[Path], work: Path, job: Job) -> None:
-    """Of a folder with what is in no layer, and a file for each layer, a checkpoint."""
-    rest = (written / "model.safetensors").rename(work / "rest.safetensors")
-    join([*layers, rest], written)
+def put_together(written: Path, weights: Sequence[Path], job: Job) -> None:
+    """Of a folder with a configuration, and files with weights, a checkpoint."""
+    join(weights, written)
     if job["custom_mode"] == "awq":
         repair_awq_names(written)
     shutil.copytree(job["prompts"], written, dirs_exist_ok=True)

@@ -75,18 +75,9 @@ def test_every_supported_family_goes_through_the_chain() -> None:
     assert set(WHOLE_MODELS) == set(WHOLES)
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", [*CASES, *WHOLE_MODELS])
 def test_the_export_is_the_quantized_model(measured: dict[str, Measured], case: str) -> None:
     exact = measured[f"{case}: exact"]
-    assert 1 < exact.std < 5
-    assert exact.max_difference < EXACT
-
-
-@pytest.mark.parametrize("model_type", WHOLE_MODELS)
-def test_the_text_part_of_a_model_that_also_sees_is_exported_exactly(
-    measured: dict[str, Measured], model_type: str
-) -> None:
-    exact = measured[f"{model_type}: exact"]
     assert 1 < exact.std < 5
     assert exact.max_difference < EXACT
 

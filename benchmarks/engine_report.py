@@ -1,31 +1,37 @@
-"""What the engine does for follow-ups, for several users, for copied text, and with how much memory.
+"""What the engine does for follow-ups and copied text, and with how much memory. Speeds: `python app.py bench`.
 
     python -m benchmarks.engine_report                          # all, on a random llama of about 60 M parameters
-    python -m benchmarks.engine_report FOLDER users guesses     # some, on any exported model folder
+    python -m benchmarks.engine_report FOLDER guesses           # some, on any exported model folder
 
-users: tokens/s of all answers together. follow-ups: time to the first token of every turn of a chat, from the KV cache
-and without. guesses: speed with n-gram guesses over without, where much is copied and where nothing is. deterministic:
-what an even number of rows in every pass costs. memory: of a short chat on a window of 131,072 tokens.
+follow-ups: time to the first token of every turn of a chat, up to 8,000 tokens. guesses: speed with n-gram guesses over
+without, where much is copied and where nothing is. deterministic: what an even number of rows in every pass costs.
+memory: of a short chat on a window of 131,072 tokens.
 """
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
-import threading
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
+from queue import SimpleQueue
 from statistics import median
+
+import numpy as np
 
 from benchmarks.engine_speed import random_llama
 from serving.engine.engine import Engine
-from serving.types import Completion, EngineSettings, Message, SamplingOptions, complete
+from serving.hardware import peak_memory
+from serving.types import Chunk, Completion, EngineSettings, Message, SamplingOptions, TokenIds, complete, never
 
 BACKENDS = {"taking turns": EngineSettings(parallel=8, guess=False)}
-BACKENDS["in one batch"] = replace(BACKENDS["taking turns"], batch=True)
+BACKENDS["in one batch"] = replace(BACKENDS["taking turns"], runtime="ort")
 TEXT = (
     "Every morning at seven o'clock Mrs. Hudson opens the small bakery on Baker Street and sells 42 loaves of rye "
     "bread, 17 apple cakes and 9 lemon tarts. Her neighbours say that nobody in the whole town bakes better. On "
@@ -48,68 +54,91 @@ def answer(engine: Engine, messages: list[Message], tokens: int, temperature: fl
     return complete(engine.generate(messages, options))
 
 
-def users(folder: Path, rounds: int) -> None:
-    """Tokens/s of so many answers of 100 tokens at once, the prompts' prefill included."""
-
-    def rate(engine: Engine, people: int, round: int) -> float:
-        def ask(who: int) -> None:
-            answer(engine, [Message("user", f"Tell me story {round}.{who} about a fox.")], 100)
-
-        threads = [threading.Thread(target=ask, args=(who,)) for who in range(people)]
-        begun = time.perf_counter()
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        return 100 * people / (time.perf_counter() - begun)
-
-    print("| users | " + " | ".join(f"{name} | against one" for name in BACKENDS) + " |")
-    print("|---|" + "---|---|" * len(BACKENDS))
-    with ExitStack() as stack:
-        engines = [engine(stack, folder, settings) for settings in BACKENDS.values()]
-        found: dict[tuple[int, int], list[float]] = {}
-        for round in range(rounds + 1):
-            for people in (1, 2, 4, 8):
-                for which, one in enumerate(engines):
-                    found.setdefault((which, people), []).append(rate(one, people, round))
-        for people in (1, 2, 4, 8):
-            cells = []
-            for which in range(len(engines)):
-                ours, alone = found[which, people][1:], found[which, 1][1:]
-                ratio = median(a / b for a, b in zip(ours, alone, strict=True))
-                cells.append(f"{median(ours):.1f} | x{ratio:.2f}")
-            print(f"| {people} | " + " | ".join(cells) + " |", flush=True)
-
-
 def follow_ups(folder: Path, rounds: int) -> None:
-    """Milliseconds to the first token, turn by turn; every turn adds the same number of tokens."""
-    first: dict[tuple[str, int], list[float]] = {}
-    sizes: dict[int, int] = {}
+    """Milliseconds to the first token of every turn, up to 8,000 tokens or the window, and what stands out of them.
+
+    A third engine has memory for two conversations of 8,192 tokens, so that its KV caches begin small and have to grow;
+    somebody reads for a second before each turn of it, as the others' KV caches do not need.
+    """
     with ExitStack() as stack:
         engines = {name: engine(stack, folder, settings) for name, settings in BACKENDS.items()}
-        empty = stack.enter_context(Engine.load(folder, EngineSettings(slots=1)))
+        per_token = engines["in one batch"]._memory.runtime.kv_bytes_per_token
+        narrow = EngineSettings(slots=2, kv_memory=2 * 8192 * per_token, guess=False)
+        engines["growing"] = engine(stack, folder, narrow)
+        fresh = engine(stack, folder, EngineSettings(slots=1))
+        last = min(8000, engines["growing"].context_length - 200)
+        turns: dict[str, list[list[Turn]]] = {name: [] for name in engines}
         for round in range(rounds + 1):
             for name, one in engines.items():
-                history: list[Message] = []
-                for turn in range(1, 21):
-                    history.append(Message("user", f"Round {round}, question {turn:02}: what does the fox do then?"))
-                    made = answer(one, history, 24)
-                    first.setdefault((name, turn), []).append(made.last.prefill_seconds)
-                    if name == "taking turns" and turn in (2, 5, 10, 15, 20):
-                        sizes[turn] = made.last.prompt_tokens
-                        answer(empty, [Message("user", "something else")], 1)  # takes the only slot
-                        fresh = answer(empty, history, 1).last
-                        first.setdefault(("computed anew", turn), []).append(fresh.prefill_seconds)
-                    history.append(Message("assistant", "It runs over the hill and looks for the river, and then on."))
-    names = (*BACKENDS, "computed anew")
-    print("| turn | prompt tokens | " + " | ".join(names) + " |")
-    print("|---|---|" + "---|" * len(names))
-    for turn, size in sizes.items():
-        cells = [f"{1000 * median(first[name, turn][1:]):.1f} ms" for name in names]
-        print(f"| {turn} | {size:,} | " + " | ".join(cells) + " |")
-    for name in names:
-        ratio = median(b / a for a, b in zip(first[name, 2][1:], first[name, 20][1:], strict=True))
-        print(f"turn 20 over turn 2, {name}: {ratio:.2f}")
+                made = conversation(one, round, last, reading=1.0 if name == "growing" else 0.0)
+                turns[name].append(made)
+        at = [turn.tokens for turn in turns["taking turns"][1]]
+        shown = [min(range(len(at)), key=lambda i: abs(at[i] - size)) for size in range(500, last + 1, 500)]
+        anew = {turn: f"{1000 * fresh_start(fresh, at[turn]):.0f}" for turn in shown[1::4]}
+    print("| prompt tokens | " + " | ".join(engines) + " | computed anew |")
+    print("|---|" + "---|" * (len(engines) + 1))
+    for turn in shown:
+        cells = [f"{1000 * median(made[turn].first for made in turns[name][1:]):.0f}" for name in engines]
+        print(f"| {at[turn]:,} | " + " | ".join([*cells, anew.get(turn, "")]) + " |")
+    for name in engines:
+        typical = [median(made[turn].first for made in turns[name][1:]) for turn in range(len(at))]
+        out = [(first / median(typical[max(1, i - 3) : i + 4]), at[i]) for i, first in enumerate(typical)][2:]
+        gaps = [(median(made[turn].gap for made in turns[name][1:]), at[turn]) for turn in range(1, len(at))]
+        again = max(made[turn].computed for made in turns[name][1:] for turn in range(1, len(at)))
+        print(
+            f"{name}: first token over its neighbours' at most x{max(out)[0]:.2f}, at {max(out)[1]:,} tokens; gap "
+            f"between tokens over the turn's median at most x{max(gaps)[0]:.2f}, at {max(gaps)[1]:,}; of no prompt "
+            f"more than {again} tokens computed"
+        )
+
+
+@dataclass(frozen=True)
+class Turn:
+    """tokens: of the prompt, of which so many were computed. first: seconds to the first token. gap: see follow_ups."""
+
+    tokens: int
+    computed: int
+    first: float
+    gap: float
+
+
+def conversation(one: Engine, round: int, last: int, reading: float) -> list[Turn]:
+    """Turns of 76 random tokens and an answer of 24 each, until the prompt has `last` tokens.
+
+    Tokens and not texts: what a random model says does not come back as the same tokens.
+    """
+    rng = np.random.default_rng(round)
+    prompt = np.empty(0, np.int32)
+    turns: list[Turn] = []
+    while prompt.size < last:
+        prompt = np.concatenate([prompt, rng.integers(300, one._memory.runtime.vocab_size, 76).astype(np.int32)])
+        time.sleep(reading if turns else 0.0)
+        chunks = said(one, prompt, 24)
+        times = [chunk.decode_seconds for chunk in chunks if chunk.completion_tokens]
+        gaps, end = [after - before for before, after in pairwise(times)], chunks[-1]
+        computed = end.prompt_tokens - end.cached_tokens
+        turns.append(Turn(prompt.size, computed, end.prefill_seconds, max(gaps) / median(gaps)))
+        answer_ids = [chunk.token_id for chunk in chunks if chunk.token_id is not None]
+        prompt = np.concatenate([prompt, np.asarray(answer_ids, np.int32)])
+    return turns
+
+
+def fresh_start(one: Engine, tokens: int) -> float:
+    """Seconds to the first token of a prompt of so many, nothing of which is cached."""
+    prompt = np.random.default_rng(tokens).integers(300, one._memory.runtime.vocab_size, tokens).astype(np.int32)
+    return said(one, prompt, 1)[-1].prefill_seconds
+
+
+def said(one: Engine, prompt: TokenIds, tokens: int) -> list[Chunk]:
+    """The greedy answer to a prompt [n]."""
+    batches: SimpleQueue[Sequence[Chunk] | Exception] = SimpleQueue()
+    one.submit(prompt, SamplingOptions(temperature=0.0, max_tokens=tokens), never, batches.put)
+    chunks: list[Chunk] = []
+    while not chunks or chunks[-1].finish_reason is None:
+        batch = batches.get()
+        assert not isinstance(batch, Exception), batch
+        chunks += batch
+    return chunks
 
 
 def guesses(folder: Path, rounds: int) -> None:
@@ -174,17 +203,15 @@ def chat_memory(folder: Path, batch: bool) -> None:
 
     before = psutil.Process().memory_info().rss
     with ExitStack() as stack:
-        one = engine(stack, folder, EngineSettings(batch=batch, guess=False))
+        one = engine(stack, folder, EngineSettings(runtime="ort" if batch else "oga", guess=False))
         answer(one, PLAIN, 200)
-        runtime = one._runtime
-    status = Path("/proc/self/status").read_text()  # ru_maxrss would be the parent's, if that had more
-    peak = (int(status.partition("VmHWM:")[2].split()[0]) << 10) - before
-    step = (serving.engine.ort.KV_STEP if batch else serving.engine.oga.CAPACITY_STEP) * runtime.kv_bytes_per_token
+        runtime = one._memory.runtime
+    peak = (peak_memory(os.getpid()) or 0) - before
+    step = (serving.engine.ort.KV_STEP if batch else runtime.first_tokens or 0) * runtime.kv_bytes_per_token
     print(json.dumps({"peak": peak, "step": step, "whole": runtime.context_length * runtime.kv_bytes_per_token}))
 
 
 MEASUREMENTS = {
-    "users": users,
     "follow-ups": follow_ups,
     "guesses": guesses,
     "deterministic": deterministic,

@@ -22,7 +22,8 @@ from statistics import median
 import onnxruntime_genai as og
 
 from builder.demo import CHECKPOINT
-from serving.engine.engine import Engine, load_runtime
+from serving.engine.choosing import load_runtime
+from serving.engine.engine import Engine
 from serving.folder import ModelFolder
 from serving.hardware import usable_cores
 from serving.text.prompt import Prompt
@@ -43,7 +44,7 @@ def main() -> None:
         folder = flags.folder or random_llama(Path(stack.enter_context(tempfile.TemporaryDirectory())))
         # No end-of-turn token: every answer has its 100 tokens.
         prompt = replace(Prompt.load(folder), fixed_end_ids=frozenset())
-        settings = EngineSettings(batch=flags.batch, guess=False)
+        settings = EngineSettings(runtime="ort" if flags.batch else "oga", guess=False)
         engine = stack.enter_context(Engine(load_runtime(ModelFolder.open(folder), settings), prompt, settings))
         model = bare_model(folder)
         token_ids = prompt.conversation_ids(QUESTION)
@@ -86,7 +87,7 @@ def bare_speed(model: og.Model, token_ids: TokenIds) -> float:
     return TOKENS / (time.perf_counter() - begun)
 
 
-def random_llama(work: Path, hidden: int = 512, layers: int = 16, window: int = 2048) -> Path:
+def random_llama(work: Path, hidden: int = 512, layers: int = 16, window: int = 8704) -> Path:
     """An exported llama of random parameters with the recipe's kernels; speed does not depend on the values."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM

@@ -27,7 +27,7 @@ from builder.progress import silent
 from builder.recipe import HELDOUT, ExportTarget
 from builder.stages.quantize import PROOF_LOGITS, PROOF_TOKENS
 from builder.stages.stage import Job, run_stage
-from builder.steps import quantized_by
+from builder.steps import knobs_of
 
 MIB = 1 << 20
 PROMPT = 448  # with the answer, a context of 512 tokens
@@ -90,7 +90,7 @@ def rows(name: str, quantized: Path, work: Path) -> Iterator[str]:
     checkpoint, log = read_folder(quantized), work / "log"
     prompts, exported = work / "prompts", work / "exported"
     run_stage("builder.stages.prompts", {"checkpoint": str(quantized), "output": str(prompts)}, log, silent)
-    knobs = {**quantized_by(checkpoint.quantization), **asdict(ExportTarget()), "prompts": str(prompts)}
+    knobs = {**knobs_of(checkpoint), **asdict(ExportTarget()), "prompts": str(prompts)}
     exporting = ran("builder.stages.export", {**knobs, "quantized": str(quantized), "output": str(exported)}, log)
     yield f"| {name} | export | {exporting} | {export_memory(checkpoint.model.shape, ExportTarget()) // MIB:,} |"
 

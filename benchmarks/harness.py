@@ -94,7 +94,7 @@ def main() -> None:
     original = locate(parse_source(flags.against)).path
     with (
         tempfile.TemporaryDirectory() as name,
-        EngineProcess.load(flags.folder, EngineSettings(batch=flags.batch)) as engine,
+        EngineProcess.load(flags.folder, EngineSettings(runtime="ort" if flags.batch else "oga")) as engine,
     ):
         work = Path(name)
         (work / "task.jsonl").write_text("".join(json.dumps(d) + "\n" for d in islice(documents(), flags.count)))

@@ -88,7 +88,7 @@ def main() -> None:
 
 def measured(flags: argparse.Namespace) -> None:
     """Serve, measure, print."""
-    with EngineProcess.load(flags.folder, EngineSettings(queue=64, batch=flags.batch)) as engine:
+    with EngineProcess.load(flags.folder, EngineSettings(queue=64, runtime="ort" if flags.batch else "oga")) as engine:
         server = Server(make_app(Api(engine, "m").routes(), Access().middleware()), "127.0.0.1", 0)
         body = {
             "model": "m",

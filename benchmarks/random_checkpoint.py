@@ -13,6 +13,7 @@ import json
 import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 LLAMA = {"model_type": "llama", "bos_token_id": 0, "eos_token_id": 2}
+QWEN_MOE = {"model_type": "qwen3_moe", "bos_token_id": 0, "eos_token_id": 2, "norm_topk_prob": True}
 QWEN = {"model_type": "qwen2", "bos_token_id": 0, "eos_token_id": 2, "rope_theta": 1e6}
 
 _FILE = 128 << 20  # bytes, about
@@ -68,6 +70,11 @@ SIZES = {
         **LLAMA, "vocab_size": 32000, "hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32,
         "num_attention_heads": 32, "num_key_value_heads": 32, "tie_word_embeddings": False,
         "max_position_embeddings": 4096,
+    }),
+    "30B-A3B": Size("Qwen3-30B-A3B", {
+        **QWEN_MOE, "vocab_size": 151936, "hidden_size": 2048, "intermediate_size": 6144, "num_hidden_layers": 48,
+        "num_attention_heads": 32, "num_key_value_heads": 4, "head_dim": 128, "tie_word_embeddings": False,
+        "num_experts": 128, "num_experts_per_tok": 8, "moe_intermediate_size": 768, "max_position_embeddings": 40960,
     }),
     "13B": Size("Llama 2 13B", {
         **LLAMA, "vocab_size": 32000, "hidden_size": 5120, "intermediate_size": 13824, "num_hidden_layers": 40,
@@ -130,7 +137,14 @@ def _parameters(size: Size) -> Iterator[tuple[str, bool, tuple[int, ...]]]:
         model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**size.config))
     linears = {f"{name}.weight" for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)}
     for name, parameter in model.named_parameters():
-        yield name, name in linears, tuple(parameter.shape)
+        if parameter.dim() == 3:  # experts, which are published one by one
+            stem, _, fused = name.rpartition(".")
+            experts, outputs, inputs = parameter.shape
+            own = ("gate_proj", "up_proj") if fused == "gate_up_proj" else ("down_proj",)
+            for number, linear in product(range(experts), own):
+                yield f"{stem}.{number}.{linear}.weight", True, (outputs // len(own), inputs)
+        else:
+            yield name, name in linears, tuple(parameter.shape)
 
 
 def _written(folder: Path, size: Size, tensors: Iterable[tuple[str, "Tensor"]], settings: dict[str, Any]) -> Path:

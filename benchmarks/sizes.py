@@ -18,18 +18,15 @@ import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from queue import SimpleQueue
 from typing import Any
-
-import numpy as np
 
 from benchmarks.random_checkpoint import SIZES, random_checkpoint
 from builder.checkpoint.checkpoint import read_folder
 from builder.demo import CHECKPOINT as DEMO
 from builder.kept.artifact import read_manifest
-from serving.engine.process import EngineProcess
-from serving.engine.wire import Batch
-from serving.types import Chunk, EngineSettings, SamplingOptions, TokenIds
+from serving.bench.plan import random_prompt
+from serving.bench.runners import EngineRunner
+from serving.types import EngineSettings
 
 PROMPT, ANSWER = 256, 64
 
@@ -72,7 +69,7 @@ class Served:
     decode: float
 
 
-def held(process: int, kind: str) -> int:
+def held(process: int | None, kind: str) -> int:
     """Bytes of a process that Linux counts as `kind` in /proc/PID/status; 0 once it is gone, or elsewhere."""
     try:
         status = Path(f"/proc/{process}/status").read_text(encoding="utf-8")
@@ -118,31 +115,17 @@ def built(checkpoint: str, models: Path, recipe: list[str]) -> Built:
 
 
 def served(folder: Path, prompt: int = PROMPT) -> Served:
-    """Two answers by an engine in a process of its own, as `python app.py` has it, to `prompt` tokens each."""
-    token_ids = np.random.default_rng(0).integers(300, 1800, prompt).astype(np.int32)
+    """Two answers by an engine in a process of its own, as `python app.py bench` has it, to `prompt` tokens each."""
     begun = time.perf_counter()
-    with EngineProcess.load(folder, EngineSettings(guess=False)) as engine:
+    engine = EngineRunner("oga", folder, EngineSettings(guess=False))
+    try:
         loading = time.perf_counter() - begun
-        engine.prompt.end_ids = frozenset()  # every answer has its 64 tokens
-        for first in (301, 302):  # nothing of the second prompt is cached
-            token_ids[0] = first
-            last = last_chunk(engine, token_ids)
+        for seed in (0, 1):  # nothing of the second prompt is cached
+            (answer,) = engine.answers([random_prompt(prompt, engine.vocab_size, seed)], ANSWER)
         memory, peak, anonymous = (held(engine.pid, kind) for kind in ("VmRSS", "VmHWM", "RssAnon"))
-    prefill, decode = prompt / last.prefill_seconds, (ANSWER - 1) / last.decode_seconds
-    return Served(loading, memory, peak, anonymous, prefill, decode)
-
-
-def last_chunk(engine: EngineProcess, token_ids: TokenIds) -> Chunk:
-    """Of a greedy answer."""
-    batches: SimpleQueue[Batch] = SimpleQueue()
-    options = SamplingOptions(temperature=0.0, max_tokens=ANSWER)
-    engine.start([(token_ids, options)], lambda _, batch: batches.put(batch))
-    while True:
-        batch = batches.get()
-        if not isinstance(batch, list):
-            raise batch
-        if batch[-1].finish_reason is not None:
-            return batch[-1]
+    finally:
+        engine.close()
+    return Served(loading, memory, peak, anonymous, answer.prefill_speed, answer.decode_speed)
 
 
 def row(name: str, work: Path, recipe: list[str]) -> str:

@@ -1,6 +1,5 @@
 """build(): calibrate, quantize, export, verify, publish."""
 
-import hashlib
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -10,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from builder.checkpoint import told
 from builder.checkpoint.checkpoint import Checkpoint, Fetched
 from builder.checkpoint.preflight import check
 from builder.checkpoint.tokenizer import read_tokenizer
@@ -24,6 +24,7 @@ from builder.stages.quantize import CHECKPOINT, ORIGINAL, PROOF
 from builder.stages.stage import run_stage
 
 BLOCKS = "blocks.npz"
+KEPT = 128  # logits of each kind and position of a proof that goes with its export
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +66,8 @@ def build(fetched: Fetched, plans: Sequence[Plan], report: Report = silent) -> P
         )
         report(Step("publish", 0, 1))
         exported = best.stages["export"]
-        artifact.publish(exported.folder, exported.files, best.plan.destination, manifest(fetched, best, plans))
+        files = exported.files | add_proof(best.stages["quantize"].folder / PROOF, exported.folder)
+        artifact.publish(exported.folder, files, best.plan.destination, manifest(fetched, best, plans))
         clear(work, [kept for one in proved for kept in one.stages.values()])
         report(Step("publish", 1, 1))
     return best.plan.destination
@@ -92,12 +94,28 @@ def attempts(work: Path, checkpoint: Checkpoint, plans: Sequence[Plan], report: 
             report(Step("verify", 0, 0, f"attempt {number} of {len(plans)}: {loss}", lasting=True))
 
 
+def add_proof(proof: Path, exported: Path) -> Facts:
+    """Let what is needed of a proof go with its export, for devices that compute otherwise; its size and SHA-256.
+
+    Of each position's logits some hundred: half of them the largest, half from everywhere.
+    """
+    with np.load(proof) as content:
+        token_ids, logits = content["token_ids"], content["logits"]
+    vocabulary = logits.shape[1]
+    largest = np.argpartition(logits, -min(KEPT, vocabulary), axis=1)[:, -min(KEPT, vocabulary) :]
+    anywhere = np.linspace(0, vocabulary - 1, min(KEPT, vocabulary)).astype(np.int64)
+    ids = np.concatenate([largest, np.broadcast_to(anywhere, (len(logits), anywhere.size))], axis=1).astype(np.int32)
+    file = exported / PROOF
+    kept = np.take_along_axis(logits, ids.astype(np.int64), axis=1).astype(np.float16)
+    np.savez_compressed(file, token_ids=token_ids, ids=ids, logits=kept)
+    return {PROOF: {"size": file.stat().st_size, "sha256": sha256(file)}}
+
+
 @contextmanager
 def staging(fetched: Fetched, parent: Path) -> Iterator[Path]:
     """The locked working folder of everything that is built from one checkpoint; a failing disk is a BuildError."""
-    key = hashlib.sha256(f"{fetched.source.name}:{fetched.revision}".encode()).hexdigest()[:12]
     try:
-        with artifact.staging(parent, key) as work:
+        with artifact.staging(parent, artifact.staging_key(fetched.source.name, fetched.revision)) as work:
             yield work
     except OSError as error:
         raise BuildError(
@@ -219,17 +237,29 @@ def manifest(fetched: Fetched, best: Proved, plans: Sequence[Plan]) -> Facts:
     """What is recorded of a build, the best of `plans`."""
     stages, recipe, target = best.stages, best.plan.recipe, best.plan.target
     return {
-        "format": FORMAT,
-        "source": {"kind": fetched.source.kind, "name": fetched.source.name, "revision": fetched.revision},
+        **facts_of(fetched, target, best.quality, stages),
         "recipe_hash": recipe_hash(recipe, target),
         "recipe": asdict(recipe),
-        "target": asdict(target),
-        "note": fetched.checkpoint.model.note,
         "data_type": stages["quantize"].result["data_type"],
         "calibration": stages["calibrate"].result,
-        "matmuls": stages["export"].result["matmuls"],
-        "quality": asdict(best.quality),
         "best_of": [recipe_hash(plan.recipe, plan.target) for plan in plans],
+    }
+
+
+def facts_of(fetched: Fetched, target: ExportTarget, quality: Quality, stages: Mapping[str, Kept]) -> Facts:
+    """What is recorded of every export, wherever its weights were quantized."""
+    return {
+        "format": FORMAT,
+        "source": {"kind": fetched.source.kind, "name": fetched.source.name, "revision": fetched.revision},
+        "target": asdict(target),
+        "note": fetched.checkpoint.model.note,
+        "kv_layers": told.kv_layers(fetched.checkpoint.model),
+        "turn": told.turn(fetched.checkpoint.model),
+        "matmuls": stages["export"].result["matmuls"],
+        "bits_per_weight": stages["export"].result["bits_per_weight"],
+        "quality": asdict(quality),
         "seconds": {name: kept.seconds for name, kept in stages.items()},
-        "peak_memory": {name: kept.result["peak_memory"] for name, kept in stages.items() if name != "calibrate"},
+        "peak_memory": {
+            name: kept.result["peak_memory"] for name, kept in stages.items() if "peak_memory" in kept.result
+        },
     }

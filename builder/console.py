@@ -81,6 +81,21 @@ def end_within(seconds: float) -> None:
     timer.start()
 
 
+def confirmed(question: str, yes: bool) -> bool:
+    """Whether the user agrees. Raises BuildError where nobody can be asked.
+
+    yes: they have said so already.
+    """
+    if yes:
+        return True
+    if not (sys.stdin and sys.stdin.isatty()):
+        raise BuildError("nothing was done: this is no terminal to ask on. Say --yes where you agree.")
+    try:
+        return input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
+    except EOFError:
+        return False
+
+
 def _end(_: int, __: FrameType | None) -> None:
     os.write(2, b"\nstopped.\n")
     os._exit(130)

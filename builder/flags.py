@@ -21,6 +21,7 @@ from builder.recipe import (
     ExportTarget,
     GroupSize,
     HeadBits,
+    Mixture,
     QualityName,
     QuantRecipe,
     usual_recipe,
@@ -43,8 +44,8 @@ def add_build_flags(parser: argparse.ArgumentParser, providers: Sequence[str] = 
     )
     group.add_argument(
         "--quality", choices=get_args(QualityName),
-        help="; ".join(f"{name}: {algorithm} with groups of {size}" for name, (algorithm, size) in QUALITIES.items())
-        + "; --quant-algo and --group-size say otherwise (default: awq with groups of 128)",
+        help="; ".join(f"{name}: {_said(*knobs)}" for name, knobs in QUALITIES.items())
+        + f"; --quant-algo, --group-size and --mixture say otherwise (default: {_said(*USUAL)})",
     )  # fmt: skip
     add_quantization_flags(parser)
     add_export_flags(parser, providers)
@@ -54,6 +55,15 @@ def add_build_flags(parser: argparse.ArgumentParser, providers: Sequence[str] = 
         help="while the loss is above 0.05 nats per token, try an 8-bit output layer, groups of 32, GPTAQ, float32 "
         "activations",
     )
+
+
+def add_original_flag(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
+    """What a checkpoint that came quantized is measured against."""
+    parser.add_argument(
+        "--original", metavar="MODEL",
+        help="of a checkpoint that is quantized already, what it was made from: a folder or a Hugging Face id, to "
+        "measure what it lost",
+    )  # fmt: skip
 
 
 def add_quantization_flags(parser: argparse.ArgumentParser) -> None:
@@ -76,6 +86,11 @@ def add_quantization_flags(parser: argparse.ArgumentParser) -> None:
         "--group-size", type=int, choices=get_args(GroupSize),
         help="inputs that share a scale: smaller is closer to the original, larger is faster (default: what --quality "
         "says, else 128)",
+    )  # fmt: skip
+    group.add_argument(
+        "--mixture", choices=get_args(Mixture),
+        help="q4_k_m: 8 bits instead of 4 for attention's v_proj, then down_proj, in as many layers as llama.cpp's "
+        "Q4_K_M has room for; not with awq or groups of 32 (default: what --quality says, else none)",
     )  # fmt: skip
     group.add_argument(
         "--data-type", choices=get_args(DataType), default="auto",
@@ -133,6 +148,11 @@ def add_export_flags(parser: argparse.ArgumentParser, providers: Sequence[str] =
     )  # fmt: skip
 
 
+def _said(algorithm: Algorithm, group: GroupSize, mixture: Mixture) -> str:
+    mixed = "" if mixture == "none" else f", --mixture {mixture}"
+    return f"{algorithm} with groups of {group}{mixed}"
+
+
 def recipe_from(flags: argparse.Namespace, source: Source) -> QuantRecipe:
     """The recipe; what was not given has the defaults of the source.
 
@@ -140,13 +160,17 @@ def recipe_from(flags: argparse.Namespace, source: Source) -> QuantRecipe:
     """
     usual = usual_recipe(demo=source.kind == "demo")
     dataset = flags.dataset or usual.dataset
-    algorithm, group = QUALITIES[flags.quality] if getattr(flags, "quality", None) else USUAL
+    algorithm, group, mixture = QUALITIES[flags.quality] if getattr(flags, "quality", None) else USUAL
     if flags.custom_mode == "awq":  # the format of one algorithm
         algorithm = "awq"
+    algorithm, group = flags.quant_algo or algorithm, flags.group_size or group
+    if algorithm == "awq" or group == 32:  # which have 4 bits for every linear
+        mixture = "none"
     fallback = flags.fallback_dataset if dataset in HUB_DATASETS else ""  # only those can be missing
     return QuantRecipe(
-        quant_algo=flags.quant_algo or algorithm,
-        group_size=flags.group_size or group,
+        quant_algo=algorithm,
+        group_size=group,
+        mixture=flags.mixture or mixture,
         data_type=flags.data_type,
         dataset=dataset,
         num_calib_data=usual.num_calib_data if flags.num_calib_data is None else flags.num_calib_data,
@@ -157,6 +181,17 @@ def recipe_from(flags: argparse.Namespace, source: Source) -> QuantRecipe:
         fallback_dataset=fallback,
         awq_search=flags.awq_search,
     )
+
+
+def check_no_recipe(flags: argparse.Namespace, what: str) -> None:
+    """No flag says how to quantize. Raises BuildError naming the first that does, for what came quantized."""
+    for name in ("quality", "quant_algo", "group_size", "dataset", "num_calib_data", "seq_len"):
+        if getattr(flags, name) is not None:
+            raise BuildError(f"--{name.replace('_', '-')} is for original checkpoints, and {what}: leave it out.")
+    if flags.mixture not in (None, "none"):
+        raise BuildError(f"--mixture is for original checkpoints, and {what}: leave it out.")
+    if flags.auto_quality:
+        raise BuildError(f"--auto-quality is for original checkpoints, and {what}: leave it out.")
 
 
 def target_from(flags: argparse.Namespace, exclude_layers: tuple[str, ...]) -> ExportTarget:

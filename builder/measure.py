@@ -1,10 +1,13 @@
-"""`python -m builder measure`: a model folder, or a GGUF file, against the checkpoint that it was made from."""
+"""`python -m builder measure`: a model folder, or a GGUF file, against the checkpoint that it was made from.
+
+With another one beside it both are measured on the same tokens, and so is what they differ by.
+"""
 
 import hashlib
 import json
 import tempfile
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -16,7 +19,7 @@ from builder.checkpoint.checkpoint import Checkpoint, Fetched, is_export, read_s
 from builder.checkpoint.preflight import check_measure_memory, check_tokenizer
 from builder.checkpoint.source import Source, add_weights, locate_settings
 from builder.errors import CalibrationError, SourceError
-from builder.measurement import Figure, Measurement
+from builder.measurement import Figure, Measurement, Paired
 from builder.progress import Report
 from builder.recipe import CALIBRATION, HELDOUT, QuantRecipe, usual_recipe
 from builder.stages.calibration import make_blocks
@@ -33,22 +36,36 @@ Blocks = dict[str, NDArray[np.int64]]
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """Measurements by the kind of text. text: a SHA-256 of the tokens: only what has the same can be compared."""
+    """Measurements by the kind of text. text: a SHA-256 of the tokens: only what has the same can be compared.
+
+    beside, paired: of the model beside it, and how the two compare; empty where there is none.
+    """
 
     text: str
     measurements: Mapping[str, Measurement]
+    beside: Mapping[str, Measurement] = field(default_factory=dict)
+    paired: Mapping[str, Paired] = field(default_factory=dict)
 
 
 def measure(
-    candidate: Path, against: Source, text: Path | None, tokens: int | None, data_type: str, report: Report
+    candidate: Path,
+    against: Source,
+    text: Path | None,
+    tokens: int | None,
+    data_type: str,
+    report: Report,
+    beside: Path | None = None,
 ) -> Measured:
     """Measure a model folder or a GGUF file against a checkpoint, on the text of a file.
 
     Without a file: on the held-out text of the build that made the folder, or else of a build with its defaults.
-    tokens: at most so many. data_type: of the original's weights. Raises BuildError.
+    tokens: at most so many. data_type: of the original's weights. beside: another one, measured on the same tokens.
+    Raises BuildError.
     """
     # 1. What can be refused before anything is read.
-    check_candidate(candidate)
+    candidates = [candidate, beside] if beside else [candidate]
+    for each in candidates:
+        check_candidate(each)
     located = locate_settings(against)
     settings = read_settings(located.path)
     if settings.quantization is not None:
@@ -63,21 +80,30 @@ def measure(
     blocks = (
         text_blocks(fetched.checkpoint, text, tokens) if text else heldout_blocks(fetched, candidate, tokens, report)
     )
-    digest = hashlib.sha256(b"".join(each.tobytes() for each in blocks.values())).hexdigest()
-    check_measure_memory(fetched.checkpoint, data_type, sum(each.size for each in blocks.values()), bytes_of(candidate))
+    return compare(fetched.checkpoint, candidates, blocks, data_type, report)
 
-    # 3. Both models, in a process of their own.
+
+def compare(
+    checkpoint: Checkpoint, candidates: Sequence[Path], blocks: Blocks, data_type: str, report: Report
+) -> Measured:
+    """One or two candidates against a checkpoint on the same tokens, in a process of their own. Raises BuildError."""
+    digest = hashlib.sha256(b"".join(each.tobytes() for each in blocks.values())).hexdigest()
+    largest = max(map(bytes_of, candidates))
+    check_measure_memory(checkpoint, data_type, sum(each.size for each in blocks.values()), largest)
     with tempfile.TemporaryDirectory() as name:
         content: dict[str, Any] = dict(blocks)
         np.savez(Path(name) / "blocks.npz", **content)
         job = {
-            "checkpoint": str(fetched.checkpoint.path),
-            "candidate": str(candidate.absolute()),
+            "checkpoint": str(checkpoint.path),
+            "candidates": [str(each.absolute()) for each in candidates],
             "blocks": str(Path(name) / "blocks.npz"),
             "data_type": data_type,
         }
-        found = run_stage("builder.stages.measure", job, Path(name) / "measure.log", report)["measured"]
-    return Measured(digest, {kind: measurement_of(facts) for kind, facts in found.items()})
+        found = run_stage("builder.stages.measure", job, Path(name) / "measure.log", report)
+    first, *others = [{kind: measurement_of(facts) for kind, facts in each.items()} for each in found["measured"]]
+    beside = others[0] if others else {}
+    paired = {kind: paired_of(facts) for each in found["paired"] for kind, facts in each.items()}
+    return Measured(digest, first, beside, paired)
 
 
 def check_candidate(candidate: Path) -> None:
@@ -131,3 +157,8 @@ def measurement_of(facts: Mapping[str, Any]) -> Measurement:
         name: {key: Figure(**figure) for key, figure in facts[name].items()} for name in ("perplexity", "kl", "p")
     }
     return Measurement(facts["tokens"], facts["sequences"], facts["block"], **figures)
+
+
+def paired_of(facts: Mapping[str, Any]) -> Paired:
+    """The reverse of dataclasses.asdict."""
+    return Paired(**{name: Figure(**figure) for name, figure in facts.items()})

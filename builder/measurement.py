@@ -93,6 +93,51 @@ class Measurement:
         return "\n".join(lines)
 
 
+@dataclass(frozen=True, slots=True)
+class Paired:
+    """Q, what is measured, beside R, another model, both against the same base on the same tokens.
+
+    kl_ratio: of the mean KL divergences, Q's over R's. kl_difference: Q's less R's, in nats per token.
+    perplexity_ratio: Q's over R's. same_top: the share of tokens that Q finds most likely as the base does, less R's.
+    What is hard for one is hard for the other as well: errors of these are smaller than those of either figure.
+    """
+
+    kl_ratio: Figure
+    kl_difference: Figure
+    perplexity_ratio: Figure
+    same_top: Figure
+
+    @classmethod
+    def of(cls, found: Comparison, other: Comparison) -> "Paired":
+        """From two comparisons on the same tokens."""
+        q, r = found.kl_divergence, other.kl_divergence
+        pairs = list(zip(found.kl, other.kl, strict=True))
+        ratio = q / r if r else math.nan
+        # To first order a ratio grows by this with each pair of values.
+        ratio_error = error_of_mean([(a - ratio * b) / r for a, b in pairs]) if r else math.nan
+        perplexity = found.perplexity_candidate / other.perplexity_candidate
+        log_ratio = [a - b for a, b in zip(found.nll_candidate, other.nll_candidate, strict=True)]
+        agree = [a - b for a, b in zip(found.agree, other.agree, strict=True)]
+        return cls(
+            Figure(ratio, ratio_error),
+            Figure(q - r, error_of_mean([a - b for a, b in pairs])),
+            Figure(perplexity, perplexity * error_of_mean(log_ratio)),
+            Figure(mean(agree), error_of_mean(agree)),
+        )
+
+    def table(self) -> str:
+        """In the form of the other tables."""
+        return "\n".join(
+            (
+                "====== Q beside R, token by token ======",
+                f"Mean KLD(Q)/KLD(R)            : {_written(self.kl_ratio)}",
+                f"Mean KLD(Q)-KLD(R)            : {_written(self.kl_difference)}",
+                f"Mean PPL(Q)/PPL(R)            : {_written(self.perplexity_ratio)}",
+                f"Same top p, Q-R               : {_percent(self.same_top)}",
+            )
+        )
+
+
 _PERPLEXITY = {
     "q": "Mean PPL(Q)",
     "base": "Mean PPL(base)",

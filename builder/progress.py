@@ -49,6 +49,13 @@ def spoken(seconds: float) -> str:
     return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"
 
 
+def megabytes(count: int) -> str:
+    """Bytes as one says them: 12 kB, 208 MB, 5.9 GB."""
+    if count < 1e6:
+        return f"{count / 1e3:,.0f} kB"
+    return f"{count / 1e6:,.0f} MB" if count < 1e9 else f"{count / 1e9:,.1f} GB"
+
+
 @contextmanager
 def terminal(title: str = "") -> Iterator[Report]:
     """One bar per stage on a terminal, elsewhere lines. The title comes with the first step."""

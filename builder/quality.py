@@ -140,13 +140,7 @@ def summary(quality: Quality, recipe: QuantRecipe, target: ExportTarget, tried: 
 
     tried: how many recipes this one is the best of.
     """
-    lines = [
-        f"{name}: perplexity {with_error(loss.perplexity_original, loss.perplexity_original_error, 3)} before, "
-        f"{with_error(loss.perplexity_exported, loss.perplexity_exported_error, 3)} after ({_ratio(loss)}), "
-        f"KL divergence {with_error(loss.kl_divergence, loss.kl_divergence_error, 4)}, top-1 agreement "
-        f"{share(loss.top1_agreement, loss.top1_agreement_error)}, on {loss.tokens} held-out tokens"
-        for name, loss in quality.losses.items()
-    ]
+    lines = loss_lines(quality)
     if target.execution_provider != "cpu":
         lines.append(f"measured on the CPU: the kernels of {target.execution_provider} were not exercised")
     if quality.kl_divergence > LOSS_LIMIT and tried > 1:
@@ -157,6 +151,32 @@ def summary(quality: Quality, recipe: QuantRecipe, target: ExportTarget, tried: 
         knobs = ", then ".join(flag for flag, _, _ in improvements(recipe, target)) or "a larger model"
         lines.append(f"the loss is above {LOSS_LIMIT} nats per token: try {knobs} (--auto-quality does it for you)")
     return "\n".join(lines)
+
+
+def loss_lines(quality: Quality) -> list[str]:
+    """What was lost, a line for each kind of text."""
+    return [
+        f"{name}: perplexity {with_error(loss.perplexity_original, loss.perplexity_original_error, 3)} before, "
+        f"{with_error(loss.perplexity_exported, loss.perplexity_exported_error, 3)} after ({_ratio(loss)}), "
+        f"KL divergence {with_error(loss.kl_divergence, loss.kl_divergence_error, 4)}, top-1 agreement "
+        f"{share(loss.top1_agreement, loss.top1_agreement_error)}, on {loss.tokens} held-out tokens"
+        for name, loss in quality.losses.items()
+    ]
+
+
+def proof_lines(quality: Quality, provider: str) -> list[str]:
+    """How far an export is from the quantized checkpoint that it was made from, and what was lost before."""
+    lines = loss_lines(quality) or ["what quantizing lost is not known: --original names what to measure it against"]
+    if export := quality.export:
+        lines.append(
+            f"against the quantized checkpoint: KL divergence "
+            f"{with_error(export.kl_divergence, export.kl_divergence_error, 4)}, top-1 agreement "
+            f"{share(export.top1_agreement, export.top1_agreement_error)}, largest difference of logits "
+            f"{export.max_difference:.2g}, on {export.tokens} tokens"
+        )
+    if provider != "cpu":
+        lines.append(f"run on the CPU: the kernels of {provider} were not exercised")
+    return lines
 
 
 def with_error(value: float, error: float, decimals: int) -> str:

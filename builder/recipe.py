@@ -4,11 +4,12 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from builder.errors import BuildError
 
 GroupSize = Literal[32, 64, 128]
+Mixture = Literal["none", "q4_k_m"]
 Algorithm = Literal["awq", "gptq", "gptaq", "none"]
 QualityName = Literal["fast", "balanced", "best"]
 DataType = Literal["auto", "float32", "bfloat16", "float16"]
@@ -19,24 +20,25 @@ CustomMode = Literal["quark", "awq"]
 Device = Literal["auto", "cpu", "cuda", "xpu", "mps"]
 AwqSearch = Literal["fast", "quark"]
 
-# What --quality stands for, each chosen by what it lost (docs/numbers.md): an algorithm, and channels in a group.
-QUALITIES: Mapping[QualityName, tuple[Algorithm, GroupSize]] = {
-    "fast": ("none", 64),
-    "balanced": ("gptaq", 128),
-    "best": ("gptaq", 64),
+# What --quality stands for, each chosen by what it lost (docs/numbers.md): an algorithm, channels in a group, and which
+# linears have 8 bits.
+QUALITIES: Mapping[QualityName, tuple[Algorithm, GroupSize, Mixture]] = {
+    "fast": ("none", 64, "none"),
+    "balanced": ("gptaq", 128, "none"),
+    "best": ("gptaq", 64, "q4_k_m"),
 }
 # Without it, as Quark's example has it: no algorithm has won everywhere.
-USUAL: tuple[Algorithm, GroupSize] = ("awq", 128)
+USUAL: tuple[Algorithm, GroupSize, Mixture] = ("awq", 128, "none")
 
 # What every recipe is measured on: sequences of text and of conversations, and tokens in each.
 HELDOUT = (4, 512)
 CHATS = (4, 512)
 
 # How AWQ's fast search looks: scales it tries; tokens seen by the end of a round, and scales left after it; rows that
-# stand for all tokens where one linear is searched alone.
+# stand for all tokens where one linear is searched alone, and where it is one of many experts'.
 AWQ_RATIOS = 20
 AWQ_ROUNDS = ((512, 5), (4096, 2), (16_384, 1))
-AWQ_SKETCH = 4096
+AWQ_SKETCH, AWQ_EXPERT_SKETCH = 4096, 512
 
 # Changes whenever the same recipe would give another artifact, so that older builds are not taken for current ones.
 FORMAT = 3
@@ -51,6 +53,8 @@ class QuantRecipe:
     searched, "none" rounds to nearest.
     awq_search: "fast" finds AWQ's scales and clippings from samples and Gram matrices, "quark" as Quark does.
     group_size: input channels that share a scale and a zero point.
+    mixture: "q4_k_m" gives 8 bits instead of 4 to as many linears as llama.cpp's Q4_K_M has room for
+    (stages/mixture.py).
     data_type: of the loaded checkpoint and of what stays unquantized; "auto" is float32 below 300 million
     parameters, where its exactness costs little, and on processors that multiply nothing shorter fast; else the
     checkpoint's own type.
@@ -73,12 +77,24 @@ class QuantRecipe:
     dataset_sha256: str = ""
     fallback_dataset: str = ""
     awq_search: AwqSearch = "fast"
+    mixture: Mixture = "none"
 
     def __post_init__(self) -> None:
         if self.quant_algo not in get_args(Algorithm):
             raise BuildError(f"--quant-algo must be one of {', '.join(get_args(Algorithm))}, not {self.quant_algo!r}.")
         if self.awq_search not in get_args(AwqSearch):
             raise BuildError(f"--awq-search must be one of {', '.join(get_args(AwqSearch))}, not {self.awq_search!r}.")
+        if self.mixture not in get_args(Mixture):
+            raise BuildError(f"--mixture must be one of {', '.join(get_args(Mixture))}, not {self.mixture!r}.")
+        if self.mixture != "none" and self.quant_algo == "awq":
+            raise BuildError(
+                f"--mixture {self.mixture} needs an algorithm that rounds to 8 bits as well, and --quant-algo is awq: "
+                "use gptaq, gptq or none."
+            )
+        if self.mixture != "none" and self.group_size == 32:
+            raise BuildError(
+                f"--mixture {self.mixture} has no room for 8 bits where --group-size is 32: use 64 or 128."
+            )
         if self.group_size not in get_args(GroupSize):
             raise BuildError(f"--group-size must be 32, 64 or 128, not {self.group_size}.")
         if self.data_type not in get_args(DataType):
@@ -137,5 +153,9 @@ class ExportTarget:
 
 def recipe_hash(recipe: QuantRecipe, target: ExportTarget) -> str:
     """Twelve hexadecimal digits that change with every knob."""
-    content = {"format": FORMAT, "recipe": asdict(recipe), "target": asdict(target)}
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
+    return content_hash({"recipe": asdict(recipe), "target": asdict(target)})
+
+
+def content_hash(content: Mapping[str, Any]) -> str:
+    """Twelve hexadecimal digits that change with every value of it."""
+    return hashlib.sha256(json.dumps({"format": FORMAT, **content}, sort_keys=True).encode()).hexdigest()[:12]

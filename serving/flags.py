@@ -9,14 +9,20 @@ import os
 import re
 import secrets
 import socket
+import ssl
+from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
+from typing import get_args
 from urllib.parse import urlsplit
 
+from serving.bench.plan import CONTEXTS, RUNTIMES, Plan
 from serving.errors import InvalidRequest
 from serving.http.access import Access, hosts_of
 from serving.http.addresses import networks_in
 from serving.http.crowd import Limits, descriptors, limits_for
-from serving.types import EngineSettings
+from serving.http.tls import tls_context
+from serving.types import EngineSettings, Replicas, RuntimeName
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?) ?(?:([KMGT]?)(B?)|([KMGT])IB?)", re.IGNORECASE | re.ASCII)
 _MOST_BYTES = 1 << 60
@@ -28,7 +34,12 @@ def add_chat_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--context-length", type=int, help="serve a shorter window than the model has, in tokens")
     group.add_argument("--threads", type=int, help="to compute with (default: the usable physical cores, at most 16)")
     group.add_argument("--parallel", type=int, default=4, help="answers made at the same time (default: 4)")
-    group.add_argument("--batch", action="store_true", help="make them in one forward pass, on the CPU")
+    group.add_argument(
+        "--runtime", choices=get_args(RuntimeName), default="auto",
+        help="oga: answers take turns, on any device; ort: they are made in one forward pass, on the CPU; auto: ort, "
+        "where the export allows it, once two were wanted at a time, or if others can reach the server (default: auto)",
+    )  # fmt: skip
+    group.add_argument("--batch", action="store_const", const="ort", dest="runtime", help="the same as --runtime ort")
     group.add_argument("--queue", type=int, default=32, help="requests that may wait beyond them (default: 32)")
     group.add_argument(
         "--kv-memory", type=size, metavar="SIZE",
@@ -38,6 +49,15 @@ def add_chat_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--on-overflow", choices=("error", "trim"), default="error",
         help="a conversation longer than the window is refused, or loses its oldest turns (default: error)",
+    )  # fmt: skip
+    group.add_argument(
+        "--idle-unload", type=float, metavar="MINUTES",
+        help="give the model's memory back after so long without a request; the next one has it loaded again",
+    )  # fmt: skip
+    group.add_argument(
+        "--replicas", metavar="N|LEAST-MOST",
+        help="engines in processes of their own that Ray Serve keeps alive, more of them under load; --parallel, "
+        "--queue and --kv-memory are of each (default: one engine, without Ray)",
     )  # fmt: skip
     group.add_argument("--no-guess", action="store_true", help="do not check n-gram guesses at the next tokens")
     group.add_argument(
@@ -58,6 +78,8 @@ def add_access_flags(parser: argparse.ArgumentParser) -> None:
         help="ask for this key; may be repeated, or come from OGA_CHAT_API_KEYS, divided by spaces",
     )  # fmt: skip
     group.add_argument("--api-key-file", metavar="FILE", help="keys, one on a line")
+    group.add_argument("--ssl-certfile", metavar="FILE", help="serve HTTPS with this certificate (PEM, with its chain)")
+    group.add_argument("--ssl-keyfile", metavar="FILE", help="its key, where that is in another file")
     group.add_argument("--insecure", action="store_true", help="ask nobody for anything, wherever it listens")
     group.add_argument(
         "--allow-origin", action="append", metavar="ORIGIN", help="web pages of https://this.host may use the API"
@@ -76,6 +98,68 @@ def add_access_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--max-connections-per-client", type=int, metavar="N", help="from one address (default: a quarter of all)"
     )
+
+
+def add_bench_flags(parser: argparse.ArgumentParser) -> None:
+    """What `bench` measures, and where it writes it."""
+    usual = Plan()
+    group = parser.add_argument_group("the measurement")
+    group.add_argument(
+        "--context", type=int, nargs="+", metavar="TOKENS",
+        help=f"lengths of prompts (default: those of {', '.join(map(str, CONTEXTS))} that fit the model's window)",
+    )  # fmt: skip
+    group.add_argument(
+        "--n-gen", type=int, default=usual.answer, metavar="TOKENS", help=f"of each answer (default: {usual.answer})"
+    )
+    group.add_argument(
+        "--users", type=int, nargs="*", default=list(usual.users), metavar="N",
+        help=f"answers at once, of prompts of the shortest length (default: {' '.join(map(str, usual.users))}; without "
+        "a number: none)",
+    )  # fmt: skip
+    group.add_argument(
+        "--repetitions", type=int, default=usual.rounds, metavar="N", help=f"of all of it (default: {usual.rounds})"
+    )
+    group.add_argument(
+        "--runtime", nargs="+", choices=RUNTIMES,
+        help="oga: answers take turns; ort: they are made in one forward pass (default: both; on other devices than "
+        "the CPU oga alone)",
+    )  # fmt: skip
+    group.add_argument("--threads", type=int, help="to compute with (default: the usable physical cores, at most 16)")
+    group.add_argument(
+        "--against", type=Path, metavar="FILE.gguf",
+        help="also measure this file by llama.cpp, where llama-cpp-python is installed",
+    )  # fmt: skip
+    group.add_argument("--json", type=Path, metavar="FILE", help="a file to write the figures into")
+    group.add_argument("--svg", type=Path, metavar="FILE", help="a file to draw them into")
+
+
+def plan_from(flags: argparse.Namespace) -> Plan:
+    """What `bench` is to measure. Raises InvalidRequest, also for a file that could not be written in the end."""
+    for name, file in (("--json", flags.json), ("--svg", flags.svg)):
+        if file and (file.is_dir() or not os.access(file.absolute().parent, os.W_OK)):
+            raise InvalidRequest(f"{name} {file} cannot be written: name a file in a folder that is there.")
+    if flags.against and not flags.against.is_file():
+        raise InvalidRequest(f"--against {flags.against} is not there: name a GGUF file.")
+    return Plan(flags.context and tuple(flags.context), flags.n_gen, tuple(flags.users), flags.repetitions)
+
+
+def bench_settings_from(flags: argparse.Namespace, plan: Plan) -> EngineSettings:
+    """How `bench` runs the engine: with a place for every user, and without guesses. Raises InvalidRequest.
+
+    Guesses would make decoding as fast as the text is dull, and the answers to random tokens are.
+    """
+    settings = EngineSettings(
+        provider=flags.execution_provider, threads=flags.threads, parallel=plan.most_users, guess=False
+    )
+    for runtime in flags.runtime or ():
+        replace(settings, runtime=runtime)  # refuses what the provider does not allow
+    return settings
+
+
+def check_ray() -> None:
+    """Raises InvalidRequest where Ray is not installed."""
+    if find_spec("ray") is None:
+        raise InvalidRequest('--replicas needs Ray, which is not installed: pip install -e ".[cluster]"')
 
 
 def size(text: str) -> int:
@@ -102,12 +186,25 @@ def settings_from(flags: argparse.Namespace) -> EngineSettings:
         parallel=flags.parallel,
         queue=flags.queue,
         slots=flags.slots,
-        batch=flags.batch,
+        runtime=flags.runtime,
+        shared=others_reach(flags) or flags.no_ui,
         kv_memory=flags.kv_memory,
         guess=not flags.no_guess,
         deterministic=flags.deterministic,
         overflow=flags.on_overflow,
+        idle_unload=flags.idle_unload,
     )
+
+
+def replicas_from(flags: argparse.Namespace) -> Replicas | None:
+    """How many engines there are; None for the one that needs no Ray. Raises InvalidRequest."""
+    if flags.replicas is None:
+        return None
+    replicas = Replicas.of(flags.replicas)
+    if flags.execution_provider not in ("auto", "cpu"):
+        raise InvalidRequest(f"--replicas computes on the CPU: leave out -e {flags.execution_provider}, or --replicas.")
+    check_ray()
+    return replicas
 
 
 def access_from(flags: argparse.Namespace) -> Access:
@@ -133,6 +230,22 @@ def access_from(flags: argparse.Namespace) -> Access:
 def limits_from(flags: argparse.Namespace, access: Access) -> Limits:
     """What connections may cost. Raises InvalidRequest."""
     return limits_for(descriptors(), flags.max_connections, flags.max_connections_per_client, access.proxies)
+
+
+def tls_from(flags: argparse.Namespace) -> ssl.SSLContext | None:
+    """What HTTPS is served with, if it is. Raises InvalidRequest."""
+    if not flags.ssl_certfile:
+        if flags.ssl_keyfile:
+            raise InvalidRequest(f"--ssl-keyfile {flags.ssl_keyfile} needs --ssl-certfile: name both.")
+        return None
+    if flags.share:
+        raise InvalidRequest("--share has HTTPS of its own: leave out --ssl-certfile, or --share.")
+    return tls_context(flags.ssl_certfile, flags.ssl_keyfile)
+
+
+def is_readable_on_the_way(flags: argparse.Namespace, access: Access) -> bool:
+    """Whether a password or a key comes over a network as it is."""
+    return not is_loopback(flags.host) and not flags.ssl_certfile and bool(access.login or access.keys)
 
 
 def is_origin(text: str) -> bool:

@@ -20,6 +20,7 @@ class ModelFolder:
     context_length, vocab_size: in tokens. kv_values_per_token: keys and values of all layers, for one token.
     shared_kv: whether the graph reads and writes its keys and values in place.
     manifest: what the builder recorded; empty for a folder made elsewhere.
+    turn: tokens beyond which all of a conversation is computed otherwise; the graph knows by what there is room for.
     provider: OGA's execution provider that it was exported for; "cpu" if it names none.
     """
 
@@ -32,6 +33,7 @@ class ModelFolder:
     graph: Path
     manifest: dict[str, Any]
     provider: str = "cpu"
+    turn: int | None = None
 
     @classmethod
     def open(cls, path: Path) -> "ModelFolder":
@@ -56,7 +58,8 @@ class ModelFolder:
             model = settings["model"]
             decoder = model["decoder"]
             graph = path / decoder["filename"]
-            kv_values_per_token = 2 * decoder["num_hidden_layers"] * decoder["num_key_value_heads"]
+            manifest = read_json(path / "manifest.json") if (path / "manifest.json").is_file() else {}
+            kv_values_per_token = 2 * _kv_layers(decoder, manifest) * decoder["num_key_value_heads"]
             opened = cls(
                 path,
                 model["context_length"],
@@ -65,8 +68,9 @@ class ModelFolder:
                 decoder["head_size"],
                 bool(settings.get("search", {}).get("past_present_share_buffer")),
                 graph,
-                read_json(path / "manifest.json") if (path / "manifest.json").is_file() else {},
+                manifest,
                 _provider(decoder.get("session_options", {}).get("provider_options", [])),
+                _turn(manifest, model["context_length"]),
             )
         except KeyError as error:
             raise ModelFolderError(f"{config} lacks {error}: not an OGA decoder export.") from error
@@ -106,6 +110,19 @@ def check_file(folder: Path, name: str, size: int | None = None) -> None:
         raise ModelFolderError(
             f"{file} has {file.stat().st_size} bytes instead of {size}: build the model again with --rebuild."
         )
+
+
+def _kv_layers(decoder: dict[str, Any], manifest: dict[str, Any]) -> int:
+    """Layers that keep keys and values: all, where neither the builder nor OGA's own file says that there are fewer."""
+    layers: int = decoder["num_hidden_layers"]
+    states = sum(kind == "conv" for kind in decoder.get("layer_types", ()))
+    recorded = manifest.get("kv_layers", layers - states)
+    return recorded if isinstance(recorded, int) and 0 < recorded <= layers else layers
+
+
+def _turn(manifest: dict[str, Any], context_length: int) -> int | None:
+    recorded = manifest.get("turn")
+    return recorded if isinstance(recorded, int) and 0 < recorded < context_length else None
 
 
 def _provider(provider_options: list[dict[str, Any]]) -> str:

@@ -82,6 +82,8 @@ _SESSION: Spec = {
     "enable_cpu_mem_arena": _flag,
     "enable_mem_pattern": _flag,
     "graph_optimization_level": _matching(re.compile(r"ORT_(DISABLE_ALL|ENABLE_(BASIC|EXTENDED|ALL))")),
+    "ep.cuda.fpa_intb_gemm": _matching(_OPTION),
+    "optimization.disable_specified_optimizers": _matching(_OPTION),
     "session.disable_prepacking": _matching(_OPTION),
     "session.intra_op.allow_spinning": _matching(_OPTION),
     "session.inter_op.allow_spinning": _matching(_OPTION),
@@ -92,7 +94,8 @@ _SESSION: Spec = {
 }
 
 _NAMES = ("input_ids", "attention_mask", "position_ids", "logits")
-_NUMBERED = ("past_key_names", "past_value_names", "present_key_names", "present_value_names")
+# Of a KV cache in 8 or 4 bits its scales; the last two of layers with linear attention.
+_KINDS = ("key", "value", "key_scale", "value_scale", "conv", "recurrent")
 
 _DECODER: Spec = {
     "filename": is_inside,
@@ -104,10 +107,11 @@ _DECODER: Spec = {
     "session_options": _SESSION,
     "inputs": {
         **{name: _matching(_NAME) for name in _NAMES[:3]},
-        **{name: _matching(_NUMBERED_NAME) for name in _NUMBERED[:2]},
+        **{f"past_{kind}_names": _matching(_NUMBERED_NAME) for kind in _KINDS},
     },
-    "outputs": {"logits": _matching(_NAME), **{name: _matching(_NUMBERED_NAME) for name in _NUMBERED[2:]}},
+    "outputs": {"logits": _matching(_NAME), **{f"present_{kind}_names": _matching(_NUMBERED_NAME) for kind in _KINDS}},
     "layer_types": _all(_matching(_NAME)),
+    "conv_cache_size": _whole(1, 1024),
     "sliding_window": {
         "window_size": _TOKENS,
         "pad_value": _TOKEN,
@@ -128,6 +132,8 @@ _ROOT: Spec = {
         "eos_token_id": _token_or_tokens,
         "pad_token_id": _TOKEN,
         "sep_token_id": _TOKEN,
+        **{name: _TOKEN for name in ("image_token_id", "video_token_id", "vision_start_token_id")},
+        **{f"{name}_token_id": _TOKEN for name in ("bot", "eot", "bor", "eor")},  # of tools and reasoning
         "decoder": _DECODER,
     },
     "search": {
@@ -144,6 +150,11 @@ _KNOWN_REASONS = {
     "pipeline": "only models of one graph are served",
     "vision": "images are not supported",
     "speech": "sound is not supported",
+    "config_entries": "it is for other software than OGA's, as of an NPU",
+    "custom_allocator": "it is for other software than OGA's, as of an NPU",
+    "external_data_file": "it names a file that OGA does not read by itself",
+    "engine": "KV caches in pages are not supported",
+    "block_table": "KV caches in pages are not supported",
 }
 
 
@@ -174,7 +185,8 @@ def read_settings(text: str) -> Json:
 
 def provider_name(name: str) -> str:
     """A provider's name as our flags have it: OGA spells them in more than one way."""
-    return name.lower().removesuffix("executionprovider")
+    short = name.lower().removesuffix("executionprovider")
+    return "webgpu" if short == "web" else short  # its first name
 
 
 def _check(content: Any, spec: Spec, path: str) -> None:

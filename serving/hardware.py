@@ -149,6 +149,17 @@ def effort_of(pid: int) -> Effort:
     return Effort(seconds, read)
 
 
+def peak_memory(pid: int) -> int | None:
+    """The most bytes that a process has held in memory; None where the system does not say."""
+    if sys.platform == "win32":
+        import psutil
+
+        with suppress(psutil.Error):
+            return int(psutil.Process(pid).memory_info().peak_wset)
+    kibibytes = _field(ROOT / f"proc/{pid}/status", "VmHWM:")  # ru_maxrss of a child would begin with its parent's
+    return None if kibibytes is None else kibibytes << 10
+
+
 def _groups(root: Path, controller: str) -> Iterator[Path]:
     """Folders of the control groups that this process is in, its own first, where they limit what `controller` does.
 
@@ -191,7 +202,7 @@ def _number(path: Path) -> int | None:
 def _field(path: Path, name: str) -> int | None:
     """The number behind a name at the beginning of a line."""
     for line in (_text(path) or "").splitlines():
-        found, _, value = line.partition(" ")
-        if found == name:
-            return int(value.split()[0])
+        words = line.split()
+        if words and words[0] == name:
+            return int(words[1])
     return None

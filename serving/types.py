@@ -14,9 +14,11 @@ from serving.errors import InvalidRequest
 TokenIds = NDArray[np.int32]
 Role = Literal["system", "user", "assistant", "tool"]
 FinishReason = Literal["stop", "length", "cancelled"]
-GrammarKind = Literal["json_object", "json_schema", "regex", "lark"]
+GrammarKind = Literal["json_object", "json_schema", "regex", "lark", "gbnf"]
 Kind = Literal["answer", "reasoning", "prompt"]
 Policy = Literal["error", "trim"]
+Ending = Literal["answer", "continue", "nothing"]
+RuntimeName = Literal["auto", "oga", "ort"]
 Provider = Literal["auto", "cpu", "cuda", "dml", "webgpu", "openvino"]
 
 
@@ -47,10 +49,15 @@ class TemplateOptions:
 
     tools: JSON schemas of functions that the model may call, as transformers' templates read them.
     arguments: the template's own variables, such as enable_thinking or reasoning_effort.
+    hints: the same, but a template that reads no variable of that name is not given it.
+    ending: what the prompt ends with: the beginning of an answer; the last message, which is the assistant's and is
+        gone on with; or the end of the last message.
     """
 
     tools: tuple[dict[str, Any], ...] | None = None
     arguments: Mapping[str, Any] = field(default_factory=dict)
+    hints: Mapping[str, Any] = field(default_factory=dict)
+    ending: Ending = "answer"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +66,7 @@ class Grammar:
 
     kind: "json_object" is any JSON object and has no text. The text of the others is a JSON schema, a regular
     expression that the whole answer matches (Rust's syntax: no look-around, no back-references), or a grammar in
-    llguidance's Lark.
+    llguidance's Lark or in llama.cpp's GBNF.
     """
 
     kind: GrammarKind
@@ -94,6 +101,11 @@ class SamplingOptions:
     prompt_logprobs: the same for the prompt's own tokens, for which nothing that is cached can be used.
     grammar: what the answer must be.
     reasoning_tokens: a reasoning that has taken so many is ended; None lets it go on.
+    min_tokens: nothing but max_tokens, the window or a grammar ends the answer before it has so many tokens.
+    ignore_eos: the model's own end of turn is never chosen.
+    stop_token_ids: tokens that end the answer, as those of the model's own do.
+    include_stop: the stop string, or the text of the token, that ended the answer is part of it.
+    bad_words: texts that never come, in the tokens that the tokenizer makes of them with a blank before or without.
     """
 
     temperature: float = 1.0
@@ -112,6 +124,11 @@ class SamplingOptions:
     grammar: Grammar | None = None
     reasoning_tokens: int | None = None
     prompt_logprobs: int | None = None
+    min_tokens: int = 0
+    ignore_eos: bool = False
+    stop_token_ids: tuple[int, ...] = ()
+    include_stop: bool = False
+    bad_words: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         thought = self.reasoning_tokens
@@ -135,13 +152,19 @@ class SamplingOptions:
             _require(name, count, count is None or 0 <= count <= 20, "from 0 to 20")
         _require("seed", self.seed, self.seed is None or 0 <= self.seed < 2**63, "0 or more, below 2**63")
         _require("max_tokens", self.max_tokens, self.max_tokens is None or self.max_tokens >= 0, "0 or more")
-        _require("stop", self.stop, all(self.stop), "non-empty strings")
+        for name in ("stop", "bad_words"):
+            texts = getattr(self, name)
+            _require(name, texts, all(texts), "non-empty strings")
+        most = self.max_tokens
+        _require("min_tokens", self.min_tokens, self.min_tokens >= 0, "0 or more")
+        _require("min_tokens", self.min_tokens, most is None or self.min_tokens <= most, f"at most max_tokens ({most})")
+        _require("stop_token_ids", self.stop_token_ids, all(id >= 0 for id in self.stop_token_ids), "0 or more each")
+        _require("ignore_eos", True, not (self.ignore_eos and self.grammar), "false where a grammar ends the answer")
 
 
 def options_from(fields: Mapping[str, Any]) -> SamplingOptions:
     """The options that `dataclasses.asdict` and JSON have taken apart. Raises what SamplingOptions raises."""
-    values = dict(fields)
-    values["stop"] = tuple(values.get("stop", ()))
+    values: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in fields.items()}
     values["logit_bias"] = tuple((token, bias) for token, bias in values.get("logit_bias", ()))
     if values.get("grammar") is not None:
         values["grammar"] = Grammar(**values["grammar"])
@@ -157,11 +180,13 @@ class EngineSettings:
     threads: to compute with; None takes the usable physical cores.
     parallel: answers that are made at the same time. queue: requests that may wait beyond them.
     slots: conversations whose KV cache is kept; None takes as many as kv_memory allows, up to 16.
-    batch: decode them in one forward pass, on the CPU; otherwise they take turns.
+    runtime: "oga": answers take turns, on any device; "ort": they are decoded in one forward pass, on the CPU; "auto":
+        "ort", where the export allows it, once two were wanted at a time, or if others can reach the server (shared).
     kv_memory: bytes for the KV caches of all conversations; None takes half of what is free.
     guess: check n-gram guesses at the next tokens.
     deterministic: an even number of tokens in every forward pass, so that logits do not depend on how text is cut.
     overflow: refuse a conversation that outgrows the window, or leave out its oldest turns.
+    idle_unload: minutes without a request after which the engine's process ends, until the next one; None never.
     """
 
     provider: Provider = "auto"
@@ -170,26 +195,49 @@ class EngineSettings:
     parallel: int = 4
     queue: int = 32
     slots: int | None = None
-    batch: bool = False
+    runtime: RuntimeName = "oga"
+    shared: bool = False
     kv_memory: int | None = None
     guess: bool = True
     deterministic: bool = False
     overflow: Policy = "error"
+    idle_unload: float | None = None
 
     def __post_init__(self) -> None:
         _require("--execution-provider", self.provider, self.provider in get_args(Provider), "one that we know")
-        on_cpu = self.provider in ("auto", "cpu")
-        _require("--execution-provider", self.provider, on_cpu or not self.batch, "auto or cpu with --batch")
+        _require("--runtime", self.runtime, self.runtime in get_args(RuntimeName), "auto, oga or ort")
+        elsewhere = self.provider not in ("auto", "cpu")
+        _require(
+            "--execution-provider", self.provider, not (elsewhere and self.runtime == "ort"),
+            "auto or cpu with --runtime ort",
+        )  # fmt: skip
         _require("--threads", self.threads, self.threads is None or self.threads >= 1, "1 or more")
         _require("--parallel", self.parallel, 1 <= self.parallel <= 64, "from 1 to 64")
         _require("--slots", self.slots, self.slots is None or 1 <= self.slots <= 64, "from 1 to 64")
         _require("--queue", self.queue, self.queue >= 0, "0 or more")
+        _require("--idle-unload", self.idle_unload, self.idle_unload is None or self.idle_unload > 0, "above 0 minutes")
         _require("--kv-memory", self.kv_memory, self.kv_memory is None or self.kv_memory > 0, "above 0")
 
     @property
     def at_once(self) -> int:
         """Answers that are made at the same time: no more than there are slots."""
         return min(self.parallel, self.slots or self.parallel)
+
+
+@dataclass(frozen=True, slots=True)
+class Replicas:
+    """How many engines there are: `least` of them, and up to `most` where that many are busy."""
+
+    least: int
+    most: int
+
+    @classmethod
+    def of(cls, text: str) -> "Replicas":
+        """From "2", or from "1-4". Raises InvalidRequest."""
+        least, dash, most = text.partition("-")
+        numbers = [int(part) for part in (least, most if dash else least) if part.isascii() and part.isdecimal()]
+        _require("--replicas", text, len(numbers) == 2 and 1 <= numbers[0] <= numbers[1], "N, or LEAST-MOST, 1 or more")
+        return cls(*numbers)
 
 
 def _require(name: str, value: object, holds: bool, want: str) -> None:
@@ -221,6 +269,8 @@ class Chunk:
     kind: whether `text` is the model's reasoning or its answer. A chunk of the prompt has one of its tokens, in order,
     and no text; the first token of all has no logprob.
     dropped_messages: of the conversation, so that it fits the window.
+    stop: the stop string that ended the answer; None until one has.
+    loading: nothing has begun yet, as the model is being loaded.
     """
 
     text: str
@@ -236,16 +286,22 @@ class Chunk:
     top: tuple[tuple[int, float], ...] = ()
     kind: Kind = "answer"
     dropped_messages: int = 0
+    stop: str | None = None
+    loading: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class EngineStatus:
-    """How busy an engine is: answers being made, requests that wait, bytes held by KV caches, and their bound."""
+    """How busy an engine is: answers being made, requests that wait, bytes held by KV caches, and their bound.
+
+    loaded: whether the model is in memory, and not unloaded for want of requests.
+    """
 
     running: int
     waiting: int
     kv_bytes: int
     kv_limit: int
+    loaded: bool = True
 
 
 Cancelled = Callable[[], bool]

@@ -5,7 +5,15 @@ from serving.http.requests.endpoints import REQUESTS
 from tests.marks import Part
 
 PART = Part("api.md", "python -m tests.api_table")
-SHORT = {"/v1/chat/completions": "chat", "/v1/completions": "text", "/v1/responses": "responses"}
+SHORT = {
+    "/v1/chat/completions": "chat",
+    "/v1/completions": "text",
+    "/v1/responses": "responses",
+    "/v1/messages": "messages",
+    "/v1/messages/count_tokens": "count",
+    "/tokenize": "tokenize",
+    "/detokenize": "detokenize",
+}
 
 
 def table() -> str:

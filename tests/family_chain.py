@@ -25,12 +25,12 @@ from tests.builder.stages.whole_model import quantize_whole
 
 TOKENS = 192  # more than any window below
 WINDOW = 48
-_VOCABULARY = 512
+VOCABULARY = 512
 _FEW = 48
 TOKENIZER = ("tokenizer.json", "tokenizer_config.json")
 
 _SHAPE = {
-    "vocab_size": _VOCABULARY,
+    "vocab_size": VOCABULARY,
     "hidden_size": 128,
     "intermediate_size": 256,
     "num_hidden_layers": 2,
@@ -56,7 +56,20 @@ _GRANITE4 = {
     "layer_types": ["attention", "attention"],
 }  # fmt: skip
 _ALTERNATING = {"sliding_window": WINDOW, "layer_types": ["sliding_attention", "full_attention"]}
+_GATED_DELTA = {
+    "head_dim": 64, "layer_types": ["linear_attention", "full_attention"], "linear_key_head_dim": 32,
+    "linear_value_head_dim": 32, "linear_num_key_heads": 2, "linear_num_value_heads": 4,
+    "rope_parameters": {"rope_type": "default", "rope_theta": 10_000.0, "partial_rotary_factor": 0.25},
+}  # fmt: skip
 _TIED = {"tie_word_embeddings": True}
+_LONG_ROPE = {
+    **_TIED, "num_attention_heads": 2, "num_key_value_heads": 1, "sliding_window": 262_144,
+    "rope_parameters": {
+        **_ROPE, "rope_type": "longrope", "partial_rotary_factor": 0.75,
+        "short_factor": [1 + i / 10 for i in range(24)], "long_factor": [2 + i for i in range(24)],
+    },
+}  # fmt: skip
+_EXPERTS = {"num_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 96}
 
 
 @dataclass(frozen=True)
@@ -92,17 +105,14 @@ CASES: dict[str, Case] = {
         "qwen2", {"use_sliding_window": True, "sliding_window": WINDOW, "max_window_layers": 1}, windowed=True
     ),
     "qwen3": Case("qwen3", {**_TIED, "head_dim": 64}),
+    "qwen3_moe": Case("qwen3_moe", {**_EXPERTS, "head_dim": 64, "norm_topk_prob": True}),
+    "qwen3_moe, weights as they are": Case("qwen3_moe", {**_TIED, **_EXPERTS, "head_dim": 64, "num_experts": 48}),
+    "mixtral": Case("mixtral", {"num_local_experts": 4, "sliding_window": None}),
+    "granitemoe": Case("granitemoe", {**_GRANITE, **_TIED, "num_local_experts": 8, "num_experts_per_tok": 3}),
     "phi3": Case("phi3", {"sliding_window": WINDOW}, windowed=True),
-    "phi3, LongRoPE": Case(
-        "phi3",
-        {
-            **_TIED, "num_attention_heads": 2, "num_key_value_heads": 1, "sliding_window": 262_144,
-            "original_max_position_embeddings": 256,
-            "rope_parameters": {
-                **_ROPE, "rope_type": "longrope", "partial_rotary_factor": 0.75,
-                "short_factor": [1 + i / 10 for i in range(24)], "long_factor": [2 + i for i in range(24)],
-            },
-        },
+    "phi3, LongRoPE": Case("phi3", {**_LONG_ROPE, "original_max_position_embeddings": 256}),
+    "phi3, LongRoPE, beyond": Case(
+        "phi3", {**_LONG_ROPE, "original_max_position_embeddings": 128}
     ),
     "gemma": Case("gemma", {**_TIED, "head_dim": 64, "num_key_value_heads": 1}),
     "gemma2": Case(
@@ -116,6 +126,8 @@ CASES: dict[str, Case] = {
     "gemma3_text": Case(
         "gemma3_text", {**_TIED, **_ALTERNATING, "head_dim": 64, "query_pre_attn_scalar": 48}, windowed=True
     ),
+    "qwen3_5_text": Case("qwen3_5_text", {**_TIED, **_GATED_DELTA}),
+    "lfm2": Case("lfm2", {**_TIED, "layer_types": ["conv", "full_attention"], "block_multiple_of": 64}),
     "granite": Case("granite", _GRANITE),
     "granitemoehybrid": Case("granitemoehybrid", {**_GRANITE4, **_TIED, "position_embedding_type": "rope"}),
     "granitemoehybrid, no RoPE": Case("granitemoehybrid", _GRANITE4),
@@ -196,6 +208,16 @@ WHOLE_MODELS: dict[str, tuple[Case, Mapping[str, Any]]] = {
         Case("qwen3_vl_text", {**_TIED, "head_dim": 32, "rope_parameters": {**_MROPE, "mrope_interleaved": True}}),
         {**_TIED, **_IMAGE_TOKENS, "vision_config": {**_QWEN_EYES, "deepstack_visual_indexes": [0]}},
     ),
+    "qwen3_5": (
+        Case(
+            "qwen3_5_text",
+            {
+                **_TIED, **_GATED_DELTA, "layer_types": ["full_attention", "linear_attention"],
+                "mtp_num_hidden_layers": 1,
+            },
+        ),
+        {**_TIED, **_IMAGE_TOKENS, "vision_config": _QWEN_EYES},
+    ),
     "internvl": (
         Case("qwen3", {"head_dim": 32}),
         {"tie_word_embeddings": False, "image_token_id": 500, "vision_config": {**_EYES, "image_size": 28}},
@@ -210,6 +232,7 @@ WHOLE_MODELS: dict[str, tuple[Case, Mapping[str, Any]]] = {
 PROVIDERS = ("dml", "cuda", "webgpu")
 PROVIDER_CASES = ("llama", "smollm3", "gemma3_text", "olmo3")
 HEAD_CASES = ("llama", "llama, tied, biases")
+MIXED = ("none", "gptq", "gptaq")  # algorithms that can have 8 bits among the 4
 FORMAT_CASES = ("llama, tied, biases",)
 # Exported from one file too, and by the model builder's own way of loading: it gets names that are already its own.
 JOINED_CASES = ("llama", "llama, tied, biases", "granitemoehybrid, no RoPE")
@@ -263,7 +286,7 @@ def write_random(model: Any, model_type: str, seed: int, checkpoint: Path) -> No
     import torch
 
     generator = torch.Generator().manual_seed(seed)
-    around_zero = model_type.startswith("gemma") or model_type == "nemotron"  # 1 is added to their norms
+    around_zero = model_type.startswith(("gemma", "qwen3_5")) or model_type == "nemotron"  # 1 is added to their norms
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             values = torch.randn(parameter.shape, generator=generator)
@@ -295,6 +318,7 @@ def job_of(work: Path, case: str) -> Job:
         "custom_mode": "quark",
         "quantize_on": "cpu",
         "awq_search": "fast",
+        "mixture": "none",
     }
 
 
@@ -371,9 +395,10 @@ def compared(logits: Any, expected: Any) -> Measured:
 
 
 def make_blocks(work: Path) -> None:
-    """Random tokens to calibrate on, and to compare on."""
+    """Random tokens to calibrate on, and to compare on: those of padding and ends among them, one of them twice."""
     rng = np.random.default_rng(0)
-    blocks = {name: rng.integers(3, _VOCABULARY, (2, TOKENS)) for name in ("calibration", "text")}
+    blocks = {name: rng.integers(0, VOCABULARY, (2, TOKENS)) for name in ("calibration", "text")}
+    blocks["text"][:, 10:12] = 0
     np.savez(work / "blocks.npz", chats=np.empty((0, TOKENS), dtype=np.int64), **blocks)
 
 
@@ -391,7 +416,10 @@ def prove(work: Path, name: str, case: Case) -> dict[str, Measured]:
     if name in FORMAT_CASES:
         jobs["awq"] = {**job, "custom_mode": "awq", "quantized": str(own / "quantized-awq")}
         jobs["gptaq"] = {**job, "quant_algo": "gptaq", "quantized": str(own / "quantized-gptaq")}
-        for what in ("awq", "gptaq"):
+        for algorithm in MIXED:
+            own_job = {"quant_algo": algorithm, "quantized": str(own / f"quantized-mixed-{algorithm}")}
+            jobs[f"mixed-{algorithm}"] = {**job, **own_job, "group_size": 128, "mixture": "q4_k_m"}
+        for what in ("awq", "gptaq", *(f"mixed-{algorithm}" for algorithm in MIXED)):
             quantize_case(jobs[what])
     if name in WHOLE_CASES:
         for algorithm in WHOLE_ALGORITHMS:

@@ -4,22 +4,24 @@ import argparse
 import textwrap
 
 import app
-from builder.commands import build_parser, export_parser, measure_parser, quantize_parser
+from builder.commands import build_parser, export_parser, measure_parser, publish_parser, quantize_parser
 from builder.kept.artifact import default_models_dir
 from tests.marks import Part
 
 PART = Part("flags.md", "python -m tests.flags_table")
-TITLE = {"options": "in general", "positional arguments": "what is measured"}
+TITLE = {"options": "in general", "positional arguments": "what it is about"}
 
 
 def parsers() -> dict[str, argparse.ArgumentParser]:
     """Every program that takes flags, by how it is called."""
     return {
         "python app.py": app.parser(),
+        "python app.py bench": app.bench_parser(),
         "python -m builder": build_parser(),
         "python -m builder quantize": quantize_parser(),
         "python -m builder export": export_parser(),
         "python -m builder measure": measure_parser(),
+        "python -m builder publish": publish_parser(),
     }
 
 

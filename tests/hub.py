@@ -3,7 +3,6 @@
 The client reads its address, token and offline switch from the environment when it is imported, hence the child.
 """
 
-import hashlib
 import json
 import os
 import re
@@ -12,11 +11,13 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any
 from urllib.parse import unquote, urlsplit
+
+from tests.hub_uploads import READ, WRITE, UploadHandler, Uploads, is_large, sum_of
 
 ROOT = Path(__file__).parent.parent
 TOKEN = "hf_of-someone-with-access"
@@ -24,12 +25,16 @@ TOKEN = "hf_of-someone-with-access"
 
 @dataclass(frozen=True)
 class Repository:
-    """Files at one commit, under the branch main. A gated one lists its files to all, and gives them for TOKEN."""
+    """Files at one commit, under the branch main. A gated one lists its files to all, and gives them for TOKEN.
+
+    private: only alice sees it.
+    """
 
     files: dict[str, bytes]
     commit: str = "c0ffee00" * 5
     kind: str = "model"
     gated: bool = False
+    private: bool = False
 
 
 @dataclass
@@ -50,6 +55,11 @@ class Hub:
     breaking: dict[str, list[int]] = field(default_factory=dict)
     stalling: set[str] = field(default_factory=set)
     released: Event = field(default_factory=Event)
+    uploads: Uploads = field(default_factory=Uploads)
+
+    def new_repository(self, files: dict[str, bytes], private: bool) -> Repository:
+        """One that was just made."""
+        return Repository(files, private=private)
 
 
 @contextmanager
@@ -69,7 +79,7 @@ def serve(repositories: dict[str, Repository]) -> Iterator[Hub]:
         server.server_close()
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(UploadHandler):
     hub: Hub
 
     def do_GET(self) -> None:
@@ -83,34 +93,41 @@ class _Handler(BaseHTTPRequestHandler):
             name, rest = "/".join(parts[:2]), parts[2:]
         repository = self.hub.repositories.get(name)
         authorization = self.headers.get("Authorization")
-        if authorization not in (None, f"Bearer {TOKEN}"):
-            self._refuse(401, "", "Invalid credentials in Authorization header")
-        elif repository is None or repository.kind != kind:
+        if authorization not in (None, *(f"Bearer {token}" for token in (TOKEN, WRITE, READ))):
+            self.refuse(401, "", "Invalid credentials in Authorization header")
+        elif parts[1:] == ["whoami-v2"]:
+            self.whoami()
+        elif repository is None or repository.kind != kind or (repository.private and not self._is_user):
             # The real one does not tell strangers whether a private repository exists.
-            self._refuse(404 if authorization else 401, "RepoNotFound", "Repository not found")
+            self.refuse(404 if authorization else 401, "RepoNotFound", "Repository not found")
         elif len(rest) > 1 and rest[1] not in ("main", repository.commit):
-            self._refuse(404, "RevisionNotFound", f"Invalid rev id: {rest[1]}")
+            self.refuse(404, "RevisionNotFound", f"Invalid rev id: {rest[1]}")
         elif not rest or rest[0] == "revision":
             siblings = [
                 _sibling(path, content) if self.hub.sizes else {"rfilename": path}
                 for path, content in repository.files.items()
             ]
-            self._answer_json({"id": name, "sha": repository.commit, "siblings": siblings, "tags": []})
+            facts = {"id": name, "sha": repository.commit, "siblings": siblings, "tags": []}
+            self.answer_json(facts | {"private": repository.private})
         elif rest[0] == "tree":
-            self._answer_json([_entry(path, content) for path, content in repository.files.items()])
+            self.answer_json([_entry(path, content) for path, content in repository.files.items()])
         else:
             self._file(repository, "/".join(rest[2:]), authorization)
 
     do_HEAD = do_GET
 
+    @property
+    def _is_user(self) -> bool:
+        return self.headers.get("Authorization") in (f"Bearer {WRITE}", f"Bearer {READ}")
+
     def _file(self, repository: Repository, path: str, authorization: str | None) -> None:
         if repository.gated and not authorization:
-            self._refuse(401, "GatedRepo", "Access to this model is restricted. You must log in to access it.")
+            self.refuse(401, "GatedRepo", "Access to this model is restricted. You must log in to access it.")
         elif path not in repository.files:
-            self._refuse(404, "EntryNotFound", "Entry not found")
+            self.refuse(404, "EntryNotFound", "Entry not found")
         else:
             content = repository.files[path]
-            headers = {"ETag": f'"{_sha(path, content)}"', "X-Repo-Commit": repository.commit}
+            headers = {"ETag": f'"{sum_of(path, content)}"', "X-Repo-Commit": repository.commit}
             if self.command == "HEAD":
                 self._answer(200, content, headers)
             else:
@@ -134,11 +151,11 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(206 if asked else 200, rest, headers)
             self.hub.served.append(path)
 
-    def _refuse(self, status: int, code: str, message: str) -> None:
+    def refuse(self, status: int, code: str, message: str) -> None:
         headers = {"X-Error-Message": message} | ({"X-Error-Code": code} if code else {})
         self._answer(status, json.dumps({"error": message}).encode(), headers)
 
-    def _answer_json(self, content: Any) -> None:
+    def answer_json(self, content: Any) -> None:
         self._answer(200, json.dumps(content).encode(), {"Content-Type": "application/json"})
 
     def _answer(self, status: int, content: bytes, headers: dict[str, str], given: int | None = None) -> None:
@@ -146,26 +163,21 @@ class _Handler(BaseHTTPRequestHandler):
         for name, value in {**headers, "Content-Length": str(len(content))}.items():
             self.send_header(name, value)
         self.end_headers()
-        if self.command == "GET":
+        if self.command != "HEAD":
             self.wfile.write(content[:given])
 
     def log_message(self, format: str, *args: Any) -> None:
         pass
 
 
-def _sha(path: str, content: bytes) -> str:
-    """The Hub names large files by their SHA-256, small ones as git does."""
-    return (hashlib.sha256 if path.endswith(".safetensors") else hashlib.sha1)(content).hexdigest()
-
-
 def _entry(path: str, content: bytes) -> dict[str, Any]:
-    return {"type": "file", "path": path, "size": len(content), "oid": _sha(path, content)}
+    return {"type": "file", "path": path, "size": len(content), "oid": sum_of(path, content)}
 
 
 def _sibling(path: str, content: bytes) -> dict[str, Any]:
-    described = {"rfilename": path, "size": len(content), "blobId": _sha(path, content)}
-    large = {"sha256": _sha(path, content), "size": len(content), "pointerSize": 134}
-    return described | ({"lfs": large} if path.endswith(".safetensors") else {})
+    described = {"rfilename": path, "size": len(content), "blobId": sum_of(path, content)}
+    large = {"sha256": sum_of(path, content), "size": len(content), "pointerSize": 134}
+    return described | ({"lfs": large} if is_large(path) else {})
 
 
 def in_child(script: str, url: str, cache: Path, *arguments: str, **environment: str) -> dict[str, Any]:
@@ -181,7 +193,7 @@ def in_child(script: str, url: str, cache: Path, *arguments: str, **environment:
 
 
 def start_child(script: str, url: str, cache: Path, *arguments: str, **environment: str) -> "subprocess.Popen[str]":
-    """The process of `in_child`, to be interrupted."""
+    """The process of `in_child`, to be interrupted, or written to."""
     whole = (
         "import json, sys\nfrom builder.errors import BuildError\ntry:\n"
         + "".join(f"    {line}\n" for line in script.strip().splitlines())
@@ -195,6 +207,7 @@ def start_child(script: str, url: str, cache: Path, *arguments: str, **environme
     settings = {"HF_ENDPOINT": url, "HF_HOME": str(cache), "HF_HUB_DISABLE_TELEMETRY": "1", "PYTHONUTF8": "1"}
     return subprocess.Popen(
         [sys.executable, "-c", whole, *arguments],
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         encoding="utf-8",

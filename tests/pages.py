@@ -26,11 +26,11 @@ def tidy() -> Iterator[None]:
 
 
 @contextmanager
-def served(page: gr.Blocks, access: Access | None = None) -> Iterator[Server]:
-    """Serve a page on a free port of this machine."""
+def served(page: gr.Blocks, access: Access | None = None, port: int = 0) -> Iterator[Server]:
+    """Serve a page on a port of this machine, a free one if it is 0."""
     app = make_app([], (access or Access()).middleware())
     close = mount_chat(app, page)
-    server = Server(app, "127.0.0.1", 0)
+    server = Server(app, "127.0.0.1", port)
     try:
         yield server
     finally:

@@ -8,11 +8,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-# Runs in every Python process before the program: says when the file named is about to run, and hides a library.
+# Runs in every Python process before the program: says when the file named is about to run, and hides a library, or
+# as many as are named, which then cannot even be looked for.
 # A signal that comes at once waits for the first import, as nothing in this file could answer it.
 SITE = """
 import _signal, os, sys
 first, hidden, interrupt = os.environ.get("FIRST_LINE_OF"), os.environ.get("HIDDEN_LIBRARY"), {_signal.SIGINT}
+sys.modules.update(dict.fromkeys(os.environ.get("MISSING_LIBRARIES", "").split()))
 def at_the_first_line(event, arguments):
     if event == "exec" and arguments[0].co_filename.endswith(first):
         _signal.pthread_sigmask(_signal.SIG_BLOCK, interrupt)

@@ -116,6 +116,12 @@ MODELS: dict[str, Published] = {
         "qwen2", KINDS["chatml"], {"tokenizer_class": "LlamaTokenizerFast", "legacy": True, "unk_token": None}
     ),
     "Qwen3": Published("qwen3", KINDS["chatml"], _QWEN, "config", ["<|im_end|>", "<|endoftext|>"]),
+    "Qwen3 30B A3B": Published("qwen3_moe", KINDS["chatml"], _QWEN, "config", ["<|im_end|>", "<|endoftext|>"]),
+    "Mixtral 8x7B": Published("mixtral", KINDS["llama2"], {**_SENTENCES, "legacy": False}, "config", ["</s>"]),
+    "Granite 3 A400M": Published("granitemoe", KINDS["llama3"], _GPT2),
+    "Qwen3.5 without its eyes": Published(
+        "qwen3_5_text", KINDS["chatml"], _QWEN, "config", ["<|im_end|>", "<|endoftext|>"]
+    ),
     "Phi-3.5 mini": Published(
         "phi3", KINDS["phi3"], {**_SENTENCES, "legacy": False}, "config", ["<|end|>", "<|endoftext|>"]
     ),
@@ -125,6 +131,12 @@ MODELS: dict[str, Published] = {
     "Gemma 3 1B": Published("gemma3_text", KINDS["gemma"], _GEMMA, "config", ["<eos>", "<end_of_turn>"]),
     "Granite 3": Published(
         "granite", _with("llama3", "<|tool_call|>", template="{% if tools %}<|tool_call|>{% endif %}"), _GPT2
+    ),
+    "LFM2": Published(
+        "lfm2",
+        _with("chatml", "<|tool_call_start|>", "<|tool_call_end|>", template=_CALLS + "{# <|tool_call_start|> #}"),
+        {**_FAST, "bos_token": "<|startoftext|>"},
+        "config",
     ),
     "Granite 4": Published("granitemoehybrid", KINDS["chatml"], _GPT2),
     "Hunyuan": Published("hunyuan_v1_dense", KINDS["llama3"], _own_code("HYTokenizer")),
@@ -162,6 +174,14 @@ MODELS: dict[str, Published] = {
     "Qwen2-VL": Published("qwen2_vl", _of_parts(_EITHER, "<|image_pad|>"), _QWEN, "processor", text="flat"),
     "Qwen2.5-VL": Published("qwen2_5_vl", _of_parts(_EITHER, "<|image_pad|>"), _QWEN, "config", text="flat"),
     "Qwen3-VL": Published("qwen3_vl", _of_parts(_EITHER, "<|image_pad|>"), _QWEN, "config", text="qwen3_vl_text"),
+    "Qwen3.5": Published(
+        "qwen3_5",
+        _of_parts(_EITHER + "{# <tool_call> <function=f> <think> #}", "<|image_pad|>"),
+        _QWEN,
+        "config",
+        ["<|im_end|>", "<|endoftext|>"],
+        text="qwen3_5_text",
+    ),
     "InternVL 3": Published("internvl", _of_parts(_PARTS, "<IMG_CONTEXT>"), _QWEN, text="qwen2"),
     "LLaVA 1.5": Published("llava", _of_parts(_PARTS, "<image>"), _FAST, "processor", text="llama"),
     "LLaVA 1.6": Published("llava_next", _of_parts(_PARTS, "<image>"), _FAST, "processor", text="mistral"),
@@ -191,9 +211,17 @@ def write(published: Published, folder: Path) -> Path:
     return folder
 
 
+_LOCAL = {"num_local_experts": 8, "num_experts_per_tok": 2}
+_EXPERTS: dict[str, dict[str, Any]] = {
+    "qwen3_moe": {"moe_intermediate_size": 256, "num_experts": 8, "num_experts_per_tok": 2},
+    "mixtral": _LOCAL,
+    "granitemoe": _LOCAL,
+}
+
+
 def _configuration(published: Published) -> dict[str, Any]:
     if not published.text:
-        return {**_SIZES, "model_type": published.model_type}
+        return {**_SIZES, **_EXPERTS.get(published.model_type, {}), "model_type": published.model_type}
     if published.text == "flat":
         rope = {"type": "mrope", "mrope_section": [4, 6, 6]}
         return {**_SIZES, "model_type": published.model_type, "rope_scaling": rope, "vision_config": {}}

@@ -57,12 +57,14 @@ class ScriptedRuntime(OgaRuntime):
         vocab_size: int,
         context_length: int = 4096,
         continues: bool = True,
+        rewinds: bool = True,
+        keeps: bool = False,
         kv_bytes_per_token: int = 0,
     ) -> None:
         self.folder = ModelFolder(Path("scripted"), context_length, vocab_size, 0, 0, True, Path("scripted"), {})
         self.context_length, self.vocab_size = context_length, vocab_size
-        self.continues, self.kv_bytes_per_token = continues, kv_bytes_per_token
-        self.deterministic = False
+        self.continues, self.rewinds, self.kv_bytes_per_token = continues, rewinds, kv_bytes_per_token
+        self.keeps, self.deterministic = keeps, False
         self.next_token = next_token
         self.capacities: list[int] = []
         self.forwards: list[tuple[int, ...]] = []
@@ -80,14 +82,22 @@ class ScriptedGenerator:
         self._runtime, self._capacity, self._last = runtime, capacity, 0
         self._tokens: list[int] = []
         self._chosen = -1
+        self._kept: int | None = None  # the length at which states were kept
 
     def append_tokens(self, tokens: np.ndarray) -> None:
         if self._tokens and not self._runtime.continues:
             raise RuntimeError("Continuous decoding is not supported on the selected device type")
         self._forward(tokens.tolist())
 
+    def snapshot_state(self) -> None:
+        if not self._runtime.keeps:
+            raise RuntimeError("there is no state to keep")
+        self._kept = len(self._tokens)
+
     def rewind_to(self, length: int) -> None:
-        assert self._runtime.continues and 0 <= length < len(self._tokens)
+        assert 0 <= length < len(self._tokens)
+        if not self._runtime.rewinds and length != self._kept:
+            raise RuntimeError(f"RewindTo({length}) is not supported without a snapshot")
         del self._tokens[length:]
         self._last = 0
 

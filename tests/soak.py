@@ -40,6 +40,7 @@ class Soak:
     kinds: Counter[str] = field(default_factory=Counter)
     refused: int = 0
     wrong: Counter[str] = field(default_factory=Counter)
+    tabs: dict[random.Random, str] = field(default_factory=dict)  # where each person has the page open
 
     async def ask(self, kind: str, path: str, body: Any, wanted: str = "200", says: bytes = b"") -> None:
         """Send until it is not refused for want of a place, as clients do; note what is not as it should be."""
@@ -109,7 +110,7 @@ async def tools(soak: Soak, rng: random.Random) -> None:
 
 
 async def wrong(soak: Soak, rng: random.Random) -> None:
-    faults: list[Json] = [{"temperature": "warm"}, {"unknown": 1}, {"n": 17}, {"messages": []}, {"seed": -1}]
+    faults: list[Json] = [{"temperature": "warm"}, {"top_p": 2}, {"n": 17}, {"messages": []}, {"max_tokens": -5}]
     await soak.ask("wrong", CHAT, body(rng) | rng.choice(faults), wanted="400")
 
 
@@ -134,15 +135,22 @@ async def looks(soak: Soak, rng: random.Random) -> None:
 
 
 async def page(soak: Soak, rng: random.Random) -> None:
-    session = f"s{rng.getrandbits(60)}"
-    asked = question(soak.page, session)
+    tab = soak.tabs.pop(rng, None) or f"s{rng.getrandbits(60)}"
+    asked = question(soak.page, tab)
     asked["data"][0][0]["content"][0]["text"] = rng.choice(QUESTIONS)
     asked["data"][7] = rng.randrange(1, 40)
-    outcome, _ = await soak.target.ask(JOIN, asked)
+    for _ in range(MOST_TRIES):
+        outcome, _ = await soak.target.ask(JOIN, asked)
+        if outcome != "429":  # one client may not open tabs as fast as these people do at first
+            break
+        soak.refused += 1
+        await asyncio.sleep(0.2 + random.random() * 0.3)
     if outcome == "200":
         leaves = rng.random() < 0.2
-        said = await heard(soak.target, session, 0.05 if leaves else PATIENCE)
+        said = await heard(soak.target, tab, 0.05 if leaves else PATIENCE)
         outcome = "200" if leaves or re.search(r'process_completed.*"success":true', said) else said[-200:]
+        if not leaves:
+            soak.tabs[rng] = tab
     soak.note("page", outcome, "200")
 
 

@@ -13,7 +13,7 @@ import pytest
 from serving.engine.engine import Engine
 from serving.errors import ModelFolderError
 from serving.folder import ModelFolder
-from serving.types import EngineSettings
+from serving.types import EngineSettings, RuntimeName
 from tests.folder_fuzz import fuzz
 from tests.hub import ROOT
 
@@ -96,16 +96,16 @@ def with_external_data(folder: Path, location: str) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("batch", [False, True])
+@pytest.mark.parametrize("runtime", ["oga", "ort"])
 @pytest.mark.parametrize("where", ["above", "absolute", "link", "device"])
-def test_weights_outside_the_folder_are_not_read(folder: Path, where: str, batch: bool) -> None:
+def test_weights_outside_the_folder_are_not_read(folder: Path, where: str, runtime: RuntimeName) -> None:
     outside = Path(shutil.move(folder / "model.onnx.data", folder.parent / "data"))
     (folder / "link").symlink_to(outside)
     (folder / "zeros").mkdir()
     (folder / "zeros" / "zero").symlink_to("/dev/zero")
     location = {"above": "../data", "absolute": str(outside), "link": "link", "device": "zeros/zero"}[where]
     with pytest.raises(ModelFolderError, match="does not load"):
-        Engine.load(with_external_data(folder, location), EngineSettings(batch=batch))
+        Engine.load(with_external_data(folder, location), EngineSettings(runtime=runtime))
 
 
 def test_a_graph_that_is_a_link_out_of_the_folder_is_refused(folder: Path) -> None:

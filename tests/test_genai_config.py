@@ -50,10 +50,21 @@ def test_what_the_model_builder_writes_is_taken_as_it_is(genai: Json) -> None:
         {"cuda": {"enable_cuda_graph": "1", "enable_skip_layer_norm_strict_mode": "1"}},
         {"DML": {"enable_graph_capture": "1"}},
         {"WebGpuExecutionProvider": {"enableGraphCapture": "0", "validationMode": "basic"}},
+        {"web": {}},
     ],
 )
 def test_what_it_writes_for_other_devices_is_taken_too(genai: Json, provider: Json) -> None:
     put("model/decoder/session_options/provider_options", [provider])(genai)
+    assert read_settings(json.dumps(genai)) == genai
+
+
+def test_what_it_writes_of_tools_and_of_a_kv_cache_in_8_bits_is_taken_too(genai: Json) -> None:
+    for name in ("bot", "eot", "bor", "eor"):
+        put(f"model/{name}_token_id", 7)(genai)
+    for kind in ("key", "value"):
+        put(f"model/decoder/inputs/past_{kind}_scale_names", f"past_key_values.%d.{kind}_scale")(genai)
+        put(f"model/decoder/outputs/present_{kind}_scale_names", f"present.%d.{kind}_scale")(genai)
+    put("model/decoder/session_options/ep.cuda.fpa_intb_gemm", "1")(genai)
     assert read_settings(json.dumps(genai)) == genai
 
 
@@ -71,6 +82,10 @@ SESSION = "model/decoder/session_options/"
         (SESSION + "provider_options", [{"cuda": {"user_compute_stream": "140000"}}], "user_compute_stream"),
         (SESSION + "provider_options", [{"OpenVINO": {"load_config": "/etc/passwd"}}], "load_config"),
         (SESSION + "provider_options", ["cuda"], "provider_options"),
+        (SESSION + "config_entries", {"hybrid_opt_token_backend": "npu"}, "other software"),
+        (SESSION + "custom_allocator", "ryzen_mm", "other software"),
+        (SESSION + "external_data_file", "prefill.pb.bin", "names a file"),
+        ("model/decoder/inputs/block_table", "block_table", "in pages"),
         ("model/decoder/run_options", {"a": "b"}, "run_options"),
         ("model/decoder/pipeline", [{"a": {"filename": "x.onnx"}}], "one graph"),
         ("model/decoder/shared_initializers", [], "shared_initializers"),

@@ -89,7 +89,13 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
 def test_every_module_and_what_it_reads_is_in_the_wheel_and_nothing_else(installed: Installed) -> None:
     modules = {path.relative_to(ROOT) for package in PACKAGES for path in (ROOT / package).rglob("*.py")}
     data = {
-        path.relative_to(ROOT) for path in (*CHECKPOINT.iterdir(), *TEXTS.values(), *(ROOT / "serving").rglob("*.css"))
+        path.relative_to(ROOT)
+        for path in (
+            *CHECKPOINT.iterdir(),
+            *TEXTS.values(),
+            *(ROOT / "serving").rglob("*.css"),
+            *(ROOT / "serving").rglob("*.js"),
+        )
     }
     assert len(modules) > 60 and len(data) > 6
     wanted = {"oga_chat/app.py", *(f"oga_chat/{path.as_posix()}" for path in modules | data)}

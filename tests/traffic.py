@@ -127,7 +127,7 @@ def main() -> None:
     parser.add_argument("--batch", action="store_true")
     flags = parser.parse_args()
     process, began = psutil.Process(), time.perf_counter()
-    with Engine.load(flags.folder, EngineSettings(batch=flags.batch)) as engine:
+    with Engine.load(flags.folder, EngineSettings(runtime="ort" if flags.batch else "oga")) as engine:
         crowd(engine, 5, 4, flags.warm_up)
         warm = process.memory_info().rss
         print(f"after {flags.warm_up:,} requests: {warm / 2**20:.1f} MiB", flush=True)

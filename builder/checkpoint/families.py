@@ -7,7 +7,7 @@ there. Each supported family is proved by tests/family_chain.py: what is exporte
 
 import difflib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from builder.checkpoint import family_facts as facts
@@ -27,6 +27,21 @@ class Layers:
 
     norms_before: bool
     norms_of_q_k: Literal["head", "all", "none"] = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Experts:
+    """A mixture of experts in each layer, of which a router chooses some for each token.
+
+    number: the configuration's names for how many there are, of any generation; active: for how many are chosen.
+    normalised: whether the chosen ones' weights are made to sum to 1.
+    names: parts of tensor names in a checkpoint, and what transformers calls them.
+    """
+
+    number: tuple[str, ...] = ("num_experts", "num_local_experts")
+    active: str = "num_experts_per_tok"
+    normalised: Callable[[Mapping[str, Any]], bool] = facts.normalised_experts
+    names: tuple[tuple[str, str], ...] = ()
 
 
 def _none(config: Mapping[str, Any]) -> Config:
@@ -53,10 +68,14 @@ class Family:
     refused: why a model with this configuration is not supported; empty for nothing.
     facts: what the model builder must be told besides, or instead, computed from the configuration.
     tensor_names: parts of tensor names, and what the model builder calls them.
-    intermediate: the configuration's name for the input size of down_proj.
+    intermediate: the configuration's name for the input size of down_proj, or what it is.
     without_rope: layers that have no rotary embedding, where the family has such.
     embedding_scaled: the embeddings are multiplied by the square root of the hidden size.
+    unquantized: linears that stay as they are, by patterns of their names.
+    settings: of the exported model, which the model builder leaves out or sets to what does harm.
+    attention: what its linears of attention have for each value of a token, where these are not q, k, v and o.
     layers: what its layers are like, where the model builder has none of their kind.
+    experts: of a mixture of experts, which takes the MLP's place.
     """
 
     awq_template: str
@@ -66,15 +85,19 @@ class Family:
     refused: Callable[[Mapping[str, Any]], str] = _nothing
     facts: Callable[[Mapping[str, Any]], Config] = _none
     tensor_names: tuple[tuple[str, str], ...] = ()
-    intermediate: str = "intermediate_size"
+    intermediate: str | Callable[[Mapping[str, Any]], int] = "intermediate_size"
     without_rope: Callable[[Mapping[str, Any]], Sequence[int]] = _every_layer_has_rope
     embedding_scaled: bool = False
+    attention: Callable[[Mapping[str, Any]], int] | None = None
     layers: Layers | None = None
+    experts: Experts | None = None
     unscaled: tuple[str, ...] = ()
+    unquantized: tuple[str, ...] = ()
+    settings: Mapping[str, int] = field(default_factory=dict)
 
 
 LLAMA, MISTRAL = "LlamaForCausalLM", "MistralForCausalLM"
-_FLOAT16 = "the exporter warns against float16 providers"
+_FLOAT16, _CPU = "the exporter warns against float16 providers", "exported for the CPU only"
 
 FAMILIES: dict[str, Family] = {
     "llama": Family("llama", "Llama 2, 3, 3.1 and 3.2, SmolLM2, TinyLlama, Yi", LLAMA),
@@ -83,17 +106,85 @@ FAMILIES: dict[str, Family] = {
     "ministral3": Family("mistral", "Ministral 3 (text)", MISTRAL, "context up to original_max_position_embeddings"),
     "qwen2": Family("qwen2", "Qwen 1.5, 2 and 2.5, DeepSeek-R1-Distill-Qwen", "Qwen2ForCausalLM"),
     "qwen3": Family("llama", "Qwen3 0.6B to 32B", "Qwen3ForCausalLM"),
+    "qwen3_moe": Family(
+        "llama",
+        "Qwen3 30B-A3B and 235B-A22B, Qwen3-Coder 30B-A3B",
+        "Qwen3ForCausalLM",
+        _CPU,
+        intermediate="moe_intermediate_size",
+        experts=Experts(),
+        refused=facts.dense_layers_refused,
+    ),
+    "mixtral": Family(
+        "mistral",
+        "Mixtral 8x7B and 8x22B",
+        MISTRAL,
+        _CPU,
+        experts=Experts(
+            number=("num_local_experts",),
+            normalised=facts.always,
+            names=(
+                ("block_sparse_moe.", "mlp."),
+                (".w1.", ".gate_proj."),
+                (".w3.", ".up_proj."),
+                (".w2.", ".down_proj."),
+            ),
+        ),
+    ),
+    "granitemoe": Family(
+        "llama",
+        "Granite 3 1B-A400M and 3B-A800M",
+        "GraniteForCausalLM",
+        _CPU,
+        tensor_names=(("block_sparse_moe.router.", "mlp.gate."), ("block_sparse_moe.", "mlp.")),
+        experts=Experts(
+            number=("num_local_experts",),
+            normalised=facts.always,
+            names=(
+                ("block_sparse_moe.input_linear.weight", "block_sparse_moe.experts.gate_up_proj"),
+                ("block_sparse_moe.output_linear.weight", "block_sparse_moe.experts.down_proj"),
+                ("router.layer.weight", "router.weight"),
+            ),
+        ),
+    ),
     "phi3": Family(
         "phi3",
         "Phi-3, Phi-3.5 and Phi-4 mini, Phi-4",
         "Phi3ForCausalLM",
-        "LongRoPE: context up to original_max_position_embeddings (4,096)",
         facts=facts.phi3,
     ),
     "gemma": Family("gemma2", "Gemma 1.1", "GemmaForCausalLM", embedding_scaled=True),
     "gemma2": Family("gemma2", "Gemma 2", "Gemma2ForCausalLM", _FLOAT16, embedding_scaled=True),
     "gemma3_text": Family(
         "gemma3_text", "Gemma 3 270M and 1B", "Gemma3ForCausalLM", _FLOAT16, facts=facts.gemma3, embedding_scaled=True
+    ),
+    "qwen3_5_text": Family(
+        "qwen3_5",
+        "Qwen3.5 0.8B to 27B (text)",
+        "Qwen3_5ForConditionalGeneration",
+        facts=facts.qwen3_5,
+        attention=facts.qwen3_5_attention,
+        unquantized=facts.QWEN3_5_GATES,
+        settings=facts.QWEN3_5_SETTINGS,
+        refused=facts.qwen3_5_refused,
+    ),
+    "lfm2": Family(
+        "lfm2",
+        "LFM2 and LFM2.5 350M to 2.6B",
+        "Lfm2ForCausalLM",
+        intermediate=facts.lfm2_intermediate,
+        attention=facts.lfm2_attention,
+        tensor_names=(
+            ("feed_forward.w1", "mlp.gate_proj"),
+            ("feed_forward.w3", "mlp.up_proj"),
+            ("feed_forward.w2", "mlp.down_proj"),
+            ("self_attn.out_proj", "self_attn.o_proj"),
+            ("q_layernorm", "q_norm"),
+            ("k_layernorm", "k_norm"),
+            ("operator_norm", "input_layernorm"),
+            ("ffn_norm", "post_attention_layernorm"),
+            ("embedding_norm", "norm"),
+        ),
     ),
     "granite": Family("llama", "Granite 3", "GraniteForCausalLM"),
     "granitemoehybrid": Family(

@@ -7,7 +7,7 @@ bytes are fetched here, through the client's session, into the cache's blobs, wh
 import os
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -24,6 +24,7 @@ Kind = Literal["model", "dataset"]
 _HEX = re.compile(r"[0-9a-f]{40,64}")
 _DISK_RESERVE = 100 << 20  # bytes that a download leaves free
 _LISTING_TIMEOUT = 15  # seconds
+_MADE_FROM = "base_model:"  # and then, perhaps, how, and the base's id
 _REPORTS = 200  # of progress, over a whole download
 
 
@@ -59,14 +60,16 @@ def download(
     files: Sequence[str],
     ignored: Sequence[str] = (),
     report: Report = silent,
+    also: Sequence[str] = (),
 ) -> Path:
     """Bring files of a repository into the Hub cache, and return their folder, which is named after the commit.
 
-    files, ignored: name patterns. Where the Hub gives no answer, what is complete in the cache is used. Raises
-    SourceError saying what to do, also for a disk that is too small, before anything is fetched.
+    files, ignored: name patterns; also: names, ignored or not, that a repository may have. Where the Hub gives no
+    answer, what is complete in the cache is used. Raises SourceError saying what to do, also for a disk that is too
+    small, before anything is fetched.
     """
     from httpx2 import HTTPError  # the Hub client's own HTTP library; some of its errors come through as they are
-    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub import HfApi, hf_hub_download, snapshot_download
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
     from huggingface_hub.utils import disable_progress_bars
 
@@ -76,7 +79,9 @@ def download(
 
     # 1. What the repository holds now; without an answer, what the cache holds.
     try:
-        info = HfApi().repo_info(name, repo_type=kind, revision=revision, files_metadata=True, timeout=_LISTING_TIMEOUT)
+        info: Any = HfApi().repo_info(
+            name, repo_type=kind, revision=revision, files_metadata=True, timeout=_LISTING_TIMEOUT
+        )
     except HFValidationError as error:
         raise SourceError(f"{name!r} cannot be the id of a {kind} on the Hub: {error}") from error
     except (HTTPError, OSError) as error:
@@ -87,17 +92,44 @@ def download(
 
     # 2. The bytes that are missing, then the client's links and its note of the revision's commit.
     try:
-        missing = _missing(name, kind, info, **patterns)
+        named = [file.rfilename for file in info.siblings if file.rfilename in also]
+        missing = _missing(name, kind, info, named, **patterns)
         blobs = _cache() / f"{kind}s--{name.replace('/', '--')}" / "blobs"
         _check_space(name, missing, blobs)
         _fetch(name, kind, str(info.sha), missing, blobs, report)
         folder = Path(snapshot_download(**snapshot))
+        for file in named:
+            hf_hub_download(name, file, repo_type=kind, revision=info.sha)
     except (HTTPError, OSError) as error:
         raise SourceError(why_broken(name, revision, error)) from error
-    for file in missing:
-        if not (folder / file.path).is_symlink():  # a cache that cannot link has made a copy, and one is enough
-            (blobs / file.etag).unlink(missing_ok=True)
+    for fetched in missing:
+        if not (folder / fetched.path).is_symlink():  # a cache that cannot link has made a copy, and one is enough
+            (blobs / fetched.etag).unlink(missing_ok=True)
     return folder
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What a repository holds at a commit: sizes in bytes by path, and the model that it says it was made from."""
+
+    commit: str
+    files: Mapping[str, int]
+    base: str = ""
+
+
+def listing(name: str, revision: str | None) -> Listing | None:
+    """What a repository of a model holds; None where the Hub gives no answer. Raises nothing: `download` tells why."""
+    from httpx2 import HTTPError
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        info = HfApi().model_info(name, revision=revision, files_metadata=True, timeout=_LISTING_TIMEOUT)
+    except (HTTPError, OSError, HFValidationError):
+        return None
+    tags = (tag.removeprefix(_MADE_FROM).rpartition(":")[2] for tag in info.tags or () if tag.startswith(_MADE_FROM))
+    files = {sibling.rfilename: sibling.size or 0 for sibling in info.siblings or ()}
+    return Listing(str(info.sha), files, next(tags, ""))
 
 
 def _cache() -> Path:
@@ -107,7 +139,12 @@ def _cache() -> Path:
 
 
 def _missing(
-    name: str, kind: Kind, info: Any, allow_patterns: Sequence[str], ignore_patterns: Sequence[str]
+    name: str,
+    kind: Kind,
+    info: Any,
+    named: Sequence[str],
+    allow_patterns: Sequence[str],
+    ignore_patterns: Sequence[str],
 ) -> list[_File]:
     """The wanted files that the cache lacks.
 
@@ -118,7 +155,8 @@ def _missing(
 
     listed = {sibling.rfilename: sibling for sibling in info.siblings}
     missing = []
-    for path in filter_repo_objects(listed, allow_patterns=list(allow_patterns), ignore_patterns=list(ignore_patterns)):
+    wanted = filter_repo_objects(listed, allow_patterns=list(allow_patterns), ignore_patterns=list(ignore_patterns))
+    for path in (*wanted, *named):
         size, content = listed[path].size, listed[path].lfs.sha256 if listed[path].lfs else ""
         etag = str(content or listed[path].blob_id)
         cached = isinstance(try_to_load_from_cache(name, path, revision=info.sha, repo_type=kind), str)

@@ -11,7 +11,12 @@ from builder.errors import UnsupportedModel
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """Sizes of a decoder. rotated: values of each head that the rotary embedding turns."""
+    """Sizes of a decoder.
+
+    rotated: values of each head that the rotary embedding turns. attention: weights that the linears of attention have
+    for each value of a token, of the layer that has most. intermediate: of each expert, where there are some.
+    experts, active: how many a layer has, and how many of them see a token; one, of a layer that has none.
+    """
 
     vocabulary: int
     hidden: int
@@ -22,12 +27,19 @@ class Shape:
     head_size: int
     rotated: int
     tied: bool
+    attention: int
+    experts: int = 1
+    active: int = 1
 
     @property
     def linears(self) -> int:
         """Weights of the linear layers of a decoder layer."""
-        attention = 2 * self.head_size * (self.heads + self.kv_heads)
-        return self.hidden * (attention + 3 * self.intermediate)
+        return self.hidden * (self.attention + 3 * self.intermediate * self.experts)
+
+    @property
+    def seen(self) -> int:
+        """Of these, those that a token is multiplied with."""
+        return self.hidden * (self.attention + 3 * self.intermediate * self.active)
 
     @property
     def embeddings(self) -> int:
@@ -103,16 +115,36 @@ def _shape(config: Mapping[str, Any], family: Family, rope: Mapping[str, Any]) -
     layers, vocabulary, hidden = (_size(config, key) for key in ("num_hidden_layers", "vocab_size", "hidden_size"))
     heads = _size(config, "num_attention_heads")
     head_size = _size(config, "head_dim") if config.get("head_dim") else hidden // heads
+    kv_heads = _size(config, "num_key_value_heads") if config.get("num_key_value_heads") else heads
+    usual = 2 * head_size * (heads + kv_heads)
     return Shape(
         vocabulary=vocabulary,
         hidden=hidden,
-        intermediate=_size(config, family.intermediate),
+        intermediate=_intermediate(config, family),
         layers=layers,
         heads=heads,
-        kv_heads=_size(config, "num_key_value_heads") if config.get("num_key_value_heads") else heads,
+        kv_heads=kv_heads,
         head_size=head_size,
         rotated=int(head_size * _rotated_share(config, rope)),
         tied=bool(config.get("tie_word_embeddings")),
+        attention=family.attention(config) if family.attention else usual,
+        experts=_experts(config, family),
+        active=_size(config, family.experts.active) if family.experts else 1,
+    )
+
+
+def _experts(config: Mapping[str, Any], family: Family) -> int:
+    names = family.experts.number if family.experts else ()
+    name = next((name for name in names if name in config), names[0]) if names else ""
+    return _size(config, name) if name else 1
+
+
+def _intermediate(config: Mapping[str, Any], family: Family) -> int:
+    named = family.intermediate
+    return (
+        _size(config, named)
+        if isinstance(named, str)
+        else _size({"intermediate_size": named(config)}, "intermediate_size")
     )
 
 

@@ -11,9 +11,14 @@ class Refusal:
     nearest: str = ""
 
 
-EXPERTS = "mixtures of experts are not quantized by this recipe"
+EXPERTS = (
+    "each layer has an expert that sees all tokens beside those that are chosen, and the export has nothing for it"
+)
 _MODALITIES = "it takes images or sound too, and its text part has not been shown to work"
-HYBRID = "layers that are not attention (convolution, state space, linear attention) are not supported"
+HYBRID = "OGA's model builder has no layer with a state space"
+_PER_LAYER = (
+    "OGA's model builder lacks what its small models add to each layer (per-layer inputs, shared keys and values)"
+)
 _OTHER_CODE = "transformers has no code for it, and code from the checkpoint is never run"
 
 REFUSED: dict[str, Refusal] = {
@@ -33,32 +38,33 @@ REFUSED: dict[str, Refusal] = {
     "chatglm": Refusal(_OTHER_CODE, "glm"),
     "internlm2": Refusal(_OTHER_CODE, "internlm3"),
     "phi3small": Refusal(_OTHER_CODE, "phi3"),
-    "lfm2": Refusal(HYBRID, "llama"),
-    "qwen3_next": Refusal(HYBRID, "qwen3"),
-    "qwen3_5": Refusal(HYBRID, "qwen3"),
-    "qwen3_5_text": Refusal(HYBRID, "qwen3"),
+    "qwen3_next": Refusal(EXPERTS, "qwen3_5_text"),
+    "qwen3_5_moe": Refusal(EXPERTS, "qwen3_5_text"),
+    "qwen3_5_moe_text": Refusal(EXPERTS, "qwen3_5_text"),
+    "qwen3_vl_moe": Refusal(_MODALITIES, "qwen3_moe"),
     "falcon_h1": Refusal(HYBRID, "llama"),
     "nemotron_h": Refusal(HYBRID, "nemotron"),
     "mamba": Refusal(HYBRID),
     "mamba2": Refusal(HYBRID),
-    "mixtral": Refusal(EXPERTS, "mistral"),
-    "qwen2_moe": Refusal(EXPERTS, "qwen2"),
-    "qwen3_moe": Refusal(EXPERTS, "qwen3"),
-    "phimoe": Refusal(EXPERTS, "phi3"),
-    "granitemoe": Refusal(EXPERTS, "granite"),
-    "olmoe": Refusal(EXPERTS, "llama"),
-    "gpt_oss": Refusal(EXPERTS, "qwen3"),
+    "qwen2_moe": Refusal(EXPERTS, "qwen3_moe"),
+    "phimoe": Refusal("ONNX Runtime's CPU kernel chooses no experts by its rule (sparse mixer)", "qwen3_moe"),
+    "olmoe": Refusal("the export has no layer with both its norms of queries and keys and its experts", "qwen3_moe"),
+    "gpt_oss": Refusal("its experts are published in 4 bits (MXFP4), which are not read", "qwen3_moe"),
     "deepseek_v2": Refusal(EXPERTS, "qwen2"),
     "deepseek_v3": Refusal(EXPERTS, "qwen2"),
     "ernie4_5_moe": Refusal(EXPERTS, "ernie4_5"),
     "hunyuan_v1_moe": Refusal(EXPERTS, "hunyuan_v1_dense"),
-    "glm4_moe": Refusal(EXPERTS, "glm"),
-    "lfm2_moe": Refusal(EXPERTS, "llama"),
+    "glm4_moe": Refusal(EXPERTS, "qwen3_moe"),
+    "lfm2_moe": Refusal(
+        "its first layers have no experts, and its router adds biases to choose them: the export has nothing for both",
+        "lfm2",
+    ),
     "llama4": Refusal(_MODALITIES, "llama"),
     "mllama": Refusal(_MODALITIES, "llama"),
-    "gemma3n": Refusal(_MODALITIES, "gemma3_text"),
-    "gemma4": Refusal(_MODALITIES, "gemma3_text"),
+    "gemma3n": Refusal(_PER_LAYER, "gemma3_text"),
+    "gemma4": Refusal(_PER_LAYER, "gemma3_text"),
+    "gemma4_text": Refusal(_PER_LAYER, "gemma3_text"),
     "phi4mm": Refusal(_MODALITIES, "phi3"),
     "phi4_multimodal": Refusal(_MODALITIES, "phi3"),
-    "lfm2_vl": Refusal(_MODALITIES, "llama"),
+    "lfm2_vl": Refusal(_MODALITIES, "lfm2"),
 }

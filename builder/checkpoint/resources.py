@@ -4,7 +4,7 @@ import math
 
 from builder.checkpoint.checkpoint import Checkpoint
 from builder.checkpoint.model import Shape
-from builder.recipe import AWQ_ROUNDS, AWQ_SKETCH, CHATS, HELDOUT, ExportTarget, QuantRecipe
+from builder.recipe import AWQ_EXPERT_SKETCH, AWQ_ROUNDS, AWQ_SKETCH, CHATS, HELDOUT, ExportTarget, QuantRecipe
 
 _MEASURED_TOKENS = math.prod(HELDOUT) + math.prod(CHATS)
 _BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
@@ -13,6 +13,7 @@ _COPIES = 2  # of a layer's weights: as they are, and rounded
 _PIECES = 128 << 20  # of weights that are rounded, and what the allocator does not give back
 _SAMPLE = AWQ_ROUNDS[-1][0]  # tokens
 _MEASURED_AT_ONCE = HELDOUT[1]  # tokens
+_MORE = {"none": 0.0, "q4_k_m": 0.06}  # bytes per weight, by the linears that have 8 bits instead
 _FOUR_BITS = 0.53 + 0.03  # bytes per weight: with a 16-bit scale and a zero point per 128, and what is not quantized
 _EXPORTER = 480 << 20  # of the process that exports, with torch and OGA's model builder imported
 _VERIFIER = 140 << 20  # of the process that verifies, with OGA
@@ -54,14 +55,17 @@ def _calibrated(recipe: QuantRecipe) -> int:
 def _search(shape: Shape, recipe: QuantRecipe, size: int) -> int:
     """Bytes of what an algorithm keeps of a layer's inputs besides."""
     tokens = _calibrated(recipe)
-    widths = shape.heads * shape.head_size + shape.intermediate  # of o_proj and down_proj
+    rows = min(tokens, AWQ_SKETCH) * shape.heads * shape.head_size  # of o_proj; the next of down_proj
+    rows += min(tokens, AWQ_SKETCH if shape.experts == 1 else AWQ_EXPERT_SKETCH) * shape.intermediate * shape.experts
+    grams = (shape.hidden + shape.intermediate) * recipe.group_size * shape.experts if shape.experts > 1 else 0
     square = max(shape.hidden, shape.intermediate) ** 2 * 4
     if recipe.quant_algo == "gptq":
         return 2 * tokens * shape.hidden * size + 3 * square
     if recipe.quant_algo == "gptaq":
         return 3 * tokens * shape.hidden * size + 6 * square
     if recipe.quant_algo == "awq" and recipe.awq_search == "fast":
-        return 2 * min(tokens, _SAMPLE) * shape.hidden * size + min(tokens, AWQ_SKETCH) * widths * 4
+        return 2 * min(tokens, _SAMPLE) * shape.hidden * size + (rows + grams) * 4
+    widths = shape.heads * shape.head_size + shape.intermediate * shape.active
     return tokens * (5 * shape.hidden + 4 * widths) * size  # Quark's own: all inputs, joined again
 
 
@@ -103,6 +107,27 @@ def measure_memory(checkpoint: Checkpoint, data_type: str, tokens: int, candidat
     return _PROGRAM + states + max(layer, shape.tables * size + candidate * 5 // 4 + logits)
 
 
+def reference_memory(shape: Shape) -> int:
+    """Bytes that computing with the weights of a quantized checkpoint holds at its peak: a layer, or the two ends.
+
+    Of a layer there are the weights in float32 and the parts of the largest one as they are put together.
+    """
+    largest = shape.hidden * max(shape.intermediate, shape.heads * shape.head_size)
+    layer = 4 * (shape.linears + 5 * largest) + _activations(shape)
+    ends = 4 * shape.tables + 3 * 4 * _MEASURED_AT_ONCE * shape.vocabulary
+    return _PROGRAM + max(layer, ends)
+
+
+def export_disk(shape: Shape, target: ExportTarget) -> dict[str, int]:
+    """Bytes that exporting a quantized checkpoint needs on the disk; what proves it is small beside them."""
+    return {"export": _exported(shape.layers * shape.linears, shape, target)}
+
+
+def _exported(weights: int, shape: Shape, target: ExportTarget, more: float = 0.0) -> int:
+    tables = shape.embeddings * (4 + 4 + 4 + _HEAD_BYTES[target.lm_head_bits])
+    return int(2 * weights * (_FOUR_BITS + more) + tables) + (16 << 20)
+
+
 def disk(checkpoint: Checkpoint, recipe: QuantRecipe, target: ExportTarget) -> dict[str, int]:
     """Bytes that each stage needs on the disk, all of which are there at once before a model is published.
 
@@ -110,11 +135,11 @@ def disk(checkpoint: Checkpoint, recipe: QuantRecipe, target: ExportTarget) -> d
     are finished, and as the model that is made of them.
     """
     shape, size = checkpoint.model.shape, _BYTES[checkpoint.weights.loaded_type(recipe.data_type)]
-    linears = (checkpoint.weights.parameters - shape.tables) * _FOUR_BITS
+    weights, more = checkpoint.weights.parameters - shape.tables, _MORE[recipe.mixture]
     return {
         "calibrate": 1 << 20,
-        "quantize": int(linears + shape.tables * size + _MEASURED_TOKENS * shape.vocabulary * 2)
+        "quantize": int(weights * (_FOUR_BITS + more) + shape.tables * size + _MEASURED_TOKENS * shape.vocabulary * 2)
         + 2 * _states(shape, recipe, size)
         + (64 << 20),
-        "export": int(2 * linears + shape.embeddings * (4 + 4 + 4 + _HEAD_BYTES[target.lm_head_bits])) + (16 << 20),
+        "export": _exported(weights, shape, target, more),
     }

@@ -2,13 +2,16 @@
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Literal
 
 from builder import demo
-from builder.checkpoint.hub import download
+from builder.checkpoint.files import read_object
+from builder.checkpoint.hub import Listing, download, listing
+from builder.checkpoint.kinds import Found, kind_of
 from builder.errors import SourceError
 from builder.progress import Report, silent
 
@@ -17,8 +20,13 @@ _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 # Weights in safetensors only: other formats can run code when they are loaded.
 _SETTINGS = ("*.json", "*.jinja", "tokenizer.model")
 _WEIGHTS = ("*.safetensors",)
+_CONFIG = ("config.json",)
+_DEPTH = 5  # folders of a repository of exports
+_ENTRIES = 20_000  # that are looked at: somebody may name a whole disk
 # Folders hold other formats of the same model, and Mistral's consolidated files its weights once more.
 _NOT_NEEDED = ("*/*", "consolidated*")
+# Where transformers writes a template that is meant for tools, beside the usual one.
+_FOR_TOOLS = "additional_chat_templates/tool_use.jinja"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +93,37 @@ def locate(source: Source, report: Report = silent) -> Located:
     return locate_settings(source)
 
 
+def look(source: Source, subfolder: str | None = None) -> tuple[Found, Mapping[str, int], str]:
+    """What a source holds, before anything large is fetched; its files with their sizes, and its revision.
+
+    Of the Hub, without an answer, what the cache holds. Raises SourceError and UnsupportedModel.
+    """
+    if source.kind == "demo":
+        return Found("original"), {}, ""
+    listed = listing(source.name, source.revision) if source.kind == "hub" else None
+    config = None
+    if listed is None or "config.json" in listed.files:
+        on_hub = source.kind == "hub"
+        located = _download(source, source.revision, _CONFIG, silent) if on_hub else locate_settings(source)
+        if (located.path / "config.json").is_file():
+            config = read_object(located.path / "config.json")
+        if listed is None:
+            files = files_of(located.path)
+            # Whether the rest of a checkpoint is in the cache is known when it is fetched.
+            listed = Listing(located.revision, files | ({"model.safetensors": 0} if on_hub and config else {}))
+    return kind_of(source.name, listed.files, config, subfolder, listed.base), listed.files, listed.commit
+
+
+def files_of(folder: Path) -> dict[str, int]:
+    """Sizes of a folder's files by their paths in it, down to where exports have been seen to lie."""
+    below = (file for depth in range(_DEPTH) for file in folder.glob("*/" * depth + "*"))
+    return {
+        file.relative_to(folder).as_posix(): file.stat().st_size for file in islice(below, _ENTRIES) if file.is_file()
+    }
+
+
 def _download(source: Source, revision: str | None, files: Sequence[str], report: Report) -> Located:
-    path = download(source.name, "model", revision, files, _NOT_NEEDED, report)
+    path = download(source.name, "model", revision, files, _NOT_NEEDED, report, also=[_FOR_TOOLS])
     return Located(source, path, path.name)
 
 
@@ -96,7 +133,7 @@ def fingerprint(folder: Path) -> str:
     The bundled demo is hashed by content, since installing a package gives its files new times.
     """
     digest = hashlib.sha256()
-    for file in sorted(folder.iterdir()):
+    for file in (*sorted(folder.iterdir()), folder / _FOR_TOOLS):
         if file.suffix in {".json", ".jinja", ".safetensors", ".model"} and file.is_file():
             stat = file.stat()
             mark = hashlib.sha256(file.read_bytes()).hexdigest() if folder == demo.CHECKPOINT else stat.st_mtime_ns

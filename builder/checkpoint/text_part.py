@@ -26,6 +26,7 @@ WHOLES: dict[str, Whole] = {
     "qwen2_vl": Whole("Qwen2-VL", "images and videos"),
     "qwen2_5_vl": Whole("Qwen2.5-VL", "images and videos"),
     "qwen3_vl": Whole("Qwen3-VL 2B, 4B, 8B and 32B", "images and videos"),
+    "qwen3_5": Whole("Qwen3.5 0.8B, 2B, 4B, 9B and 27B", "images and videos"),
     "internvl": Whole("InternVL 2.5, 3 and 3.5 (-HF)", "images and videos"),
     "llava": Whole("LLaVA 1.5, Pixtral 12B"),
     "llava_next": Whole("LLaVA 1.6"),
@@ -45,6 +46,7 @@ _UNSAID: dict[str, Config] = {
         "vocab_size": 262_208, "hidden_size": 2304, "intermediate_size": 9216, "num_hidden_layers": 26,
         "num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 256, "max_position_embeddings": 131_072,
     },
+    "qwen3_5_text": {"head_dim": 256},
     "llama": {
         "vocab_size": 32_000, "hidden_size": 4096, "intermediate_size": 11_008, "num_hidden_layers": 32,
         "num_attention_heads": 32, "max_position_embeddings": 2048,

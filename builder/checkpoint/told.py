@@ -75,19 +75,41 @@ def without_rope(model: Model) -> Sequence[int]:
     return model.family.without_rope(model.raw)
 
 
+def normalised_experts(model: Model) -> bool:
+    """Whether the weights of the experts that see a token are made to sum to 1."""
+    return model.family.experts is not None and model.family.experts.normalised(model.raw)
+
+
 def embedding_scale(model: Model) -> float | None:
     """What embeddings are multiplied by, where they are."""
     return math.sqrt(model.shape.hidden) if model.family.embedding_scaled else None
 
 
+def kv_layers(model: Model) -> int:
+    """Layers that keep keys and values; the others keep a state, whose size no token changes."""
+    kinds = model.raw.get("layer_types") or ()
+    return model.shape.layers - sum(kind in ("linear_attention", "conv") for kind in kinds)
+
+
 def context_limit(model: Model) -> int | None:
     """Tokens up to which the export computes what the model does, where that is less than its own limit.
 
-    Beyond its first training length, LongRoPE changes all rotary embeddings, also those of cached tokens; Ministral 3
-    scales its queries there. Raises UnsupportedModel where the configuration does not tell that length.
+    Beyond its first training length, Ministral 3 scales its queries. Raises UnsupportedModel where the configuration
+    does not tell that length.
     """
-    if model.rope["rope_type"] != "longrope" and not model.rope.get("llama_4_scaling_beta"):
-        return None
+    return _trained(model) if model.rope.get("llama_4_scaling_beta") else None
+
+
+def turn(model: Model) -> int | None:
+    """Tokens beyond which all of a conversation is computed otherwise, where there is such a length.
+
+    Beyond its first training length, LongRoPE (arXiv:2402.13753) rotates every token otherwise, also those that are in
+    a KV cache. Raises UnsupportedModel where the configuration does not tell that length.
+    """
+    return _trained(model) if model.rope["rope_type"] == "longrope" else None
+
+
+def _trained(model: Model) -> int:
     if model.trained_positions is None:
         raise UnsupportedModel("config.json has no original_max_position_embeddings, beyond which this model changes.")
     return model.trained_positions

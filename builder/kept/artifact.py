@@ -5,6 +5,7 @@ and appears by one rename, complete with its manifest. The highest n is current.
 being served, works where open files cannot be replaced, and a kill at any moment leaves the old or the new model.
 """
 
+import hashlib
 import json
 import os
 import shutil
@@ -20,8 +21,10 @@ from platformdirs import user_data_path
 
 from builder.errors import BuildError
 from builder.kept.results import first_change
+from builder.kept.use import is_served
 
 MANIFEST = "manifest.json"
+STAGING = ".staging-"  # and a key: the working folder of builds
 _LIBRARIES = ("amd-quark", "onnxruntime-genai", "onnxruntime", "torch", "transformers", "tokenizers")
 
 
@@ -52,11 +55,13 @@ class Shelf:
         return self.folder / f"{self.recipe_hash}-{newest + 1}"
 
     def prune(self) -> None:
-        """Remove all but the newest build. One that is still open elsewhere stays until the next time."""
+        """Remove all but the newest build. One that is still served, or open elsewhere, stays until the next time."""
         current = self.current()
         for _, old in self._numbered():
             if current is None or old == current:
                 break
+            if is_served(old):
+                continue
             (old / MANIFEST).unlink(missing_ok=True)  # first, so that no half-removed folder counts as a build
             shutil.rmtree(old, ignore_errors=True)
 
@@ -65,13 +70,18 @@ class Shelf:
         return sorted((int(number), path) for number, path in named if number.isdecimal())
 
 
+def staging_key(source: str, revision: str) -> str:
+    """What tells the working folder of a source's builds: its name, and which content of it."""
+    return hashlib.sha256(f"{source}:{revision}".encode()).hexdigest()[:12]
+
+
 @contextmanager
 def staging(parent: Path, key: str) -> Iterator[Path]:
     """A locked working folder in `parent`. What an interrupted build with the same key finished is kept in it.
 
     Raises BuildError where another process is building with the same key.
     """
-    name = f".staging-{key}"
+    name = f"{STAGING}{key}"
     try:
         parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(parent / f"{name}.lock")
@@ -110,6 +120,26 @@ def check_files(folder: Path) -> None:
         ) from error
     if fault:
         raise BuildError(f"{folder} is not as it was built: {fault}. Build it again with --rebuild.")
+
+
+def check_received(folder: Path, name: str) -> bool:
+    """Every file of a model that was downloaded has the SHA-256 that its manifest records.
+
+    False where it has no manifest to say so: it was made elsewhere. name: the repository. Raises BuildError naming the
+    first file that has not. It finds what was damaged or exchanged on the way; who publishes writes the manifest too.
+    """
+    if not (folder / MANIFEST).is_file():
+        return False
+    try:
+        fault = first_change(folder, read_manifest(folder)["files"])
+    except (BuildError, KeyError, TypeError, AttributeError):
+        fault = f"its {MANIFEST} cannot be read"
+    if fault:
+        raise BuildError(
+            f"{name} is not what its {MANIFEST} says: {fault}. Fetch it again, after 'hf cache rm model/{name}'; where "
+            "that does not help, tell whoever published it."
+        )
+    return True
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from builder.progress import Report, Step
@@ -86,7 +86,13 @@ def describe(folder: Path) -> Facts:
 
 
 def first_change(folder: Path, files: Mapping[str, Mapping[str, Any]]) -> str | None:
-    """The first file that is not as it was described, and what is wrong with it."""
+    """The first file that is not as it was described, and what is wrong with it.
+
+    A description may be a stranger's: where it names anything outside the folder, nothing is read.
+    """
+    outside = next((name for name in files if not _stays_inside(name)), None)
+    if outside is not None:  # it may be empty
+        return f"it names the file {outside!r}"
     for name, entry in files.items():
         file = folder / name
         if not file.is_file():
@@ -96,6 +102,12 @@ def first_change(folder: Path, files: Mapping[str, Mapping[str, Any]]) -> str | 
         if sha256(file) != entry["sha256"]:
             return f"{name} has another SHA-256 than when it was written"
     return None
+
+
+def _stays_inside(name: str) -> bool:
+    return bool(name) and not any(
+        part in ("..", "/") or ":" in part or "\\" in part for part in PurePosixPath(name).parts
+    )
 
 
 def sha256(file: Path) -> str:

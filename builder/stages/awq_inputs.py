@@ -7,11 +7,11 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from builder.recipe import AWQ_SKETCH
+from builder.recipe import AWQ_EXPERT_SKETCH, AWQ_SKETCH
 
-Inspected = Literal["layer", "module", "linear"]
+Inspected = Literal["layer", "module", "linear", "expert"]
 
-_SKETCH = AWQ_SKETCH
+_SKETCHES = {"linear": AWQ_SKETCH, "expert": AWQ_EXPERT_SKETCH}
 _CPU = torch.device("cpu")
 
 
@@ -19,17 +19,17 @@ class Inputs:
     """Of the inputs x [tokens, in] of all tokens to one linear, or to several that share them, in float32:
 
     total: the sums of their magnitudes, [in]; grams: x^T x of each group of inputs, [groups, size, size]; sketch: where
-    it is asked for, rows [at most 4096, in] that stand for all tokens, each of which is added to a random row, with a
-    random sign (count sketch, doi:10.1007/3-540-45465-9_59). The Gram matrix of the rows is, in expectation, that of
+    it is asked for, rows [at most sketched, in] that stand for all tokens, each of which is added to a random row, with
+    a random sign (count sketch, doi:10.1007/3-540-45465-9_59). The Gram matrix of the rows is, in expectation, that of
     the tokens, and so is what a linear loses on them. Tokens that are few enough have a row each.
     """
 
-    def __init__(self, width: int, group_size: int, sketched: bool, tokens: int, device: torch.device = _CPU) -> None:
+    def __init__(self, width: int, group_size: int, sketched: int, tokens: int, device: torch.device = _CPU) -> None:
         self.total = torch.zeros(width, device=device)
         self.grams = torch.zeros(width // group_size, group_size, group_size, device=device)
         self.tokens = 0
-        self.sketch = torch.zeros(min(tokens, _SKETCH) if sketched else 0, width, device=device)
-        self._random = torch.Generator().manual_seed(0) if tokens > _SKETCH else None
+        self.sketch = torch.zeros(min(tokens, sketched), width, device=device)
+        self._random = torch.Generator().manual_seed(0) if tokens > sketched else None
 
     def add(self, x: Tensor) -> None:
         """Take in x [tokens, in]."""
@@ -99,7 +99,8 @@ class Gathering:
         inspected = self._inspected.get(name)
         shared = self._last[1] if self._last and self._last[0] is x else None
         if name not in self.features:
-            inputs = shared or Inputs(x.shape[-1], group_size, inspected == "linear", self._tokens, x.device)
+            rows = _SKETCHES.get(inspected or "", 0)
+            inputs = shared or Inputs(x.shape[-1], group_size, rows, self._tokens, x.device)
             self.features[name] = Features(inputs, torch.ones(x.shape[-1], device=x.device))
         features = self.features[name]
         if not shared:

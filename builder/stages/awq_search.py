@@ -20,7 +20,7 @@ from builder.stages.awq_clip import best_clips
 from builder.stages.awq_inputs import Features, Gathering, Inspected
 from builder.stages.awq_scales import BATCH, RATIOS, SAMPLE, best_ratio, scales_for
 from builder.stages.awq_types import computing_in, in_type, product_type
-from builder.stages.quark_settings import replaced
+from builder.stages.quark_settings import IN_EXPERTS, replaced
 
 Store = Callable[[Tensor], Tensor]
 
@@ -60,7 +60,9 @@ def _gather(processor: Any, layer: Module, linears: dict[str, Linear], store: St
     sampled = {starts[number * len(starts) // looked_at] for number in range(looked_at)}
 
     gathering = Gathering(_inspected(processor, layer, linears), len(samples) * length)
-    hooks = [linear.register_forward_pre_hook(_taking(gathering, name)) for name, linear in linears.items()]
+    # Quark counts what has experts among them.
+    only = {name: linear for name, linear in linears.items() if isinstance(linear, Linear)}
+    hooks = [linear.register_forward_pre_hook(_taking(gathering, name)) for name, linear in only.items()]
     computed = product_type(stored_type, device)
     kwargs = _arguments(processor, layer, computed)
     processor.inps = []
@@ -88,6 +90,9 @@ def _inspected(processor: Any, layer: Module, linears: Mapping[str, Linear]) -> 
 
     inspected: dict[str, Inspected] = {}
     for entry in processor.scaling_layers:
+        if entry == IN_EXPERTS:
+            inspected |= {name: "expert" for name in linears if name.endswith(f".{entry['inp']}")}
+            continue
         if entry["inp"] not in linears:  # templates name what some of their models lack; Quark passes it over too
             continue
         module = entry.get("module2inspect")

@@ -1,7 +1,7 @@
-"""A checkpoint's decoder, of which one layer at a time is in memory. Only the stage that quantizes imports this.
+"""A checkpoint's decoder, of which one layer at a time is in memory. Only stages that compute with it import this.
 
 transformers makes every module, and says with what each layer is called (its mask, its rotary embedding): what is
-computed has the bits that the whole model gives.
+computed has the bits that the whole model gives. In the place of packed weights are those that they stand for.
 """
 
 import copy
@@ -14,9 +14,14 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from builder.checkpoint import told
 from builder.checkpoint.checkpoint import Checkpoint
+from builder.checkpoint.packed import NAMES, has_packed_head
+from builder.checkpoint.quantization import Packing
 from builder.checkpoint.text_part import RENAMES
 from builder.checkpoint.weights import layer_of
 from builder.errors import SourceError
+from builder.stages.dequantize import dequantized
+from builder.stages.experts import apart, split
+from builder.stages.sparing import told_name
 
 _FEW_TOKENS = 16  # in the table of a model that holds one layer
 
@@ -60,7 +65,7 @@ class Decoder:
 
     def __init__(self, checkpoint: Checkpoint, data_type: str, device: str = "cpu") -> None:
         self._checkpoint, self._dtype, self._device = checkpoint, getattr(torch, data_type), torch.device(device)
-        self._config = config_of(checkpoint)
+        self._config, self._experts = config_of(checkpoint), checkpoint.model.family.experts
         with torch.device("meta"):
             whole = AutoModelForCausalLM.from_config(copy.deepcopy(self._config), dtype=self._dtype).eval()
         self._class = type(whole)
@@ -74,6 +79,8 @@ class Decoder:
         path, config = self._checkpoint.path, _without_layers(self._config)
         renames = RENAMES if self._checkpoint.model.part_of else None
         model = self._class.from_pretrained(path, config=config, dtype=self._dtype, key_mapping=renames)
+        if self._checkpoint.quantization and has_packed_head(self._checkpoint):
+            model.lm_head.weight = nn.Parameter(self._tensors(None)["lm_head.weight"], requires_grad=False)
         return Ends(model.eval().requires_grad_(False).to(self._device), self._config)
 
     def layer(self, number: int) -> Any:
@@ -82,6 +89,8 @@ class Decoder:
         Each can be had once. Raises SourceError where the checkpoint lacks one of its tensors.
         """
         layer, self._layers[number] = self._layers[number], None
+        if self._experts:
+            layer = apart(layer)
         missing = layer.load_state_dict(self._tensors(number), strict=False, assign=True).missing_keys
         if missing:
             raise SourceError(
@@ -107,17 +116,23 @@ class Decoder:
         model.forward = forward
         return model.to(self._device)
 
-    def _tensors(self, number: int) -> dict[str, Tensor]:
-        """A layer's tensors by their names in it, in memory of their own."""
+    def _tensors(self, number: int | None) -> dict[str, Tensor]:
+        """A layer's tensors by their names in it, in memory of their own; with None those of a packed output layer."""
         files: dict[str, dict[str, str]] = {}
         for name, tensor in self._checkpoint.weights.tensors.items():
             layer, own = layer_of(name)
-            if layer == number:
+            if layer == number and (number is not None or own.startswith("lm_head.")):
                 files.setdefault(tensor.file, {})[name] = own
         tensors: dict[str, Tensor] = {}
         for file, names in files.items():
             with safe_open(self._checkpoint.path / file, framework="pt") as content:
-                tensors |= {own: content.get_tensor(name).to(self._dtype, copy=True) for name, own in names.items()}
+                tensors |= {own: content.get_tensor(name) for name, own in names.items()}
+        if self._checkpoint.quantization:
+            tensors = _unpacked(tensors, self._checkpoint.quantization.packing)
+        unpacked = self._checkpoint.quantization is not None  # and so not of the file any more
+        tensors = {own: tensor.to(self._dtype, copy=not unpacked) for own, tensor in tensors.items()}
+        if self._experts:
+            return split({told_name(own, self._experts.names): tensor for own, tensor in tensors.items()})
         return tensors
 
 
@@ -125,7 +140,26 @@ def config_of(checkpoint: Checkpoint) -> Any:
     """transformers' configuration of the text model."""
     if checkpoint.model.part_of:
         return AutoConfig.for_model(**told.own_config(checkpoint.model))
-    return AutoConfig.from_pretrained(checkpoint.path)
+    config = AutoConfig.from_pretrained(checkpoint.path)
+    if hasattr(config, "quantization_config"):
+        del config.quantization_config  # else transformers asks for the library that wrote it
+    return config
+
+
+def _unpacked(tensors: dict[str, Tensor], packing: Packing) -> dict[str, Tensor]:
+    """Tensors, those of each packed linear replaced by the weight that they stand for."""
+    end = f".{NAMES[packing][0]}"
+    packed = [
+        name.removesuffix(end)
+        for name, tensor in tensors.items()
+        if name.endswith(end) and tensor.dtype in (torch.int32, torch.uint8)
+    ]
+    unpacked = dict(tensors)
+    for name in packed:
+        own = {key: unpacked.pop(key) for key in tensors if key.startswith(f"{name}.") and not key.endswith(".bias")}
+        arrays = {key: (t.float() if t.is_floating_point() else t).numpy() for key, t in own.items()}
+        unpacked[f"{name}.weight"] = torch.from_numpy(dequantized(arrays, name, packing))
+    return unpacked
 
 
 class _Stub(nn.Module):

@@ -45,12 +45,16 @@ class Estimate:
         """Of one layer. algorithm: another than the recipe's. fewer: of so many calibration tokens one is looked at."""
         algorithm, tokens = algorithm or self.knobs["quant_algo"], self.calibrated // fewer
         every, alone = weights(self.shape)
-        products, roundings = float(every * self.measured), float(every)
+        seen, experts = self.shape.seen, self.shape.hidden * self.shape.intermediate * self.shape.experts
+        products, roundings = float(seen * self.measured), float(every)
         if algorithm == "awq":
-            products += every * tokens + (every - alone) * _seen(tokens) + alone * _seen(min(tokens, AWQ_SKETCH))
+            together = (
+                every - alone - (2 * experts if self.shape.experts > 1 else 0)
+            )  # what goes into experts is not scaled
+            products += seen * tokens + together * _seen(tokens) + alone * _seen(min(tokens, AWQ_SKETCH))
             roundings += every * _ROUNDED
         elif algorithm in ("gptq", "gptaq"):
-            products += every * tokens * (_GPTAQ if algorithm == "gptaq" else _PASSES + _HESSIANS)
+            products += seen * tokens * (_GPTAQ if algorithm == "gptaq" else _PASSES + _HESSIANS)
             roundings += every * _COLUMNS
         return products * pace.product + roundings * pace.rounding
 
@@ -73,7 +77,7 @@ class Estimate:
 
 def weights(shape: Shape) -> tuple[int, int]:
     """Weights of a layer's linears: all, and those of the linears that AWQ searches alone (o_proj, down_proj)."""
-    return shape.linears, shape.hidden * (shape.heads * shape.head_size + shape.intermediate)
+    return shape.linears, shape.hidden * (shape.heads * shape.head_size + shape.intermediate * shape.experts)
 
 
 def measured_pace(shape: Shape, model: Any, tokens: int, seconds: float) -> Pace:
@@ -86,7 +90,7 @@ def measured_pace(shape: Shape, model: Any, tokens: int, seconds: float) -> Pace
     piece = linear.weight[: max(1, _PIECE // linear.weight.shape[1])]
     began = time.perf_counter()
     round_scaled(piece, torch.ones_like(piece[0]), piece.shape[1], torch.empty_like(piece))
-    return Pace(seconds / (weights(shape)[0] * tokens), (time.perf_counter() - began) / piece.numel())
+    return Pace(seconds / (shape.seen * tokens), (time.perf_counter() - began) / piece.numel())
 
 
 _PIECE = 1 << 22  # weights

@@ -20,8 +20,10 @@ from builder.checkpoint import told
 from builder.checkpoint.checkpoint import Checkpoint, read_folder
 from builder.checkpoint.model import Model
 from builder.progress import Report, Step
-from builder.stages.graph import UNTOUCHED, check_graph, mend_graph, quantized_by_quark, read_graph
+from builder.stages.eight_bits import eight_bits_read, linears_of_8_bits
+from builder.stages.graph import UNTOUCHED, bits_per_weight, check_graph, mend_graph, quantized_by_quark, read_graph
 from builder.stages.layers import model_class, unscaled_windows
+from builder.stages.moe import moe_class
 from builder.stages.shards import link
 from builder.stages.sparing import layer_by_layer
 from builder.stages.stage import Job, stage_main
@@ -33,6 +35,8 @@ _CLASSES = {
     "MistralForCausalLM": "MistralModel",
     "Ernie4_5ForCausalLM": "ErnieModel",
     "Gemma3ForCausalLM": "Gemma3Model",
+    "Qwen3ForCausalLM": "Qwen3Model",
+    "GraniteForCausalLM": "GraniteModel",
 }
 
 
@@ -44,43 +48,59 @@ def export(job: Job, report: Report) -> Job:
     Raises StageFailed where the graph is not what was asked for.
     """
     checkpoint, output = read_folder(Path(job["quantized"])), Path(job["output"])
-    model = checkpoint.model
+    model, eight_bits = checkpoint.model, linears_of_8_bits(checkpoint)
 
     # 1. The model builder, on a copy that says what it must be told.
     with tempfile.TemporaryDirectory(dir=output.parent) as scratch:
         copy = stage_copy(checkpoint, Path(scratch) / "quantized")
         arguments = ["-i", str(copy), "-o", str(output), "-p", "int4", "-e", job["execution_provider"], "-c", scratch]
-        options = (f"{name}={value}" for name, value in builder_options(job).items())
+        options = (f"{name}={value}" for name, value in builder_options(job, eight_bits).items())
         sys.argv = ["builder", *arguments, "--extra_options", *options]
         log = _LayerCounter(sys.stdout, model.shape.layers, report)
-        with contextlib.redirect_stdout(log), taught(model), layer_by_layer(checkpoint, Path(scratch) / "moved"):
+        loading = layer_by_layer(checkpoint, Path(scratch) / "moved")
+        with contextlib.redirect_stdout(log), taught(model), eight_bits_read(), loading:
             runpy.run_module("onnxruntime_genai.models.builder", run_name="__main__", alter_sys=True)
 
     # 2. What it cannot be told, and a tokenizer that was read and saved once more.
-    mend_graph(output / "model.onnx", told.without_rope(model), told.embedding_scale(model))
-    limit_context(output / "genai_config.json", told.context_limit(model))
+    mend_graph(
+        output / "model.onnx",
+        told.without_rope(model),
+        told.embedding_scale(model),
+        linear_attention=told.kv_layers(model) < model.shape.layers,
+        turns=told.turn(model) is not None and job["execution_provider"] != "dml",
+    )
+    limits = (told.context_limit(model), told.turn(model) if job["execution_provider"] == "dml" else None)
+    limit = min((tokens for tokens in limits if tokens), default=None)
+    mend_settings(output / "genai_config.json", limit, told.turn(model), model.family.settings)
     shutil.copytree(job["prompts"], output, dirs_exist_ok=True)
 
     # 3. What it wrote.
     graph = read_graph(output / "model.onnx")
-    check_graph(graph, job)
-    return {"matmuls": {str(node): count for node, count in graph.items()}}
+    check_graph(graph, job, eight_bits)
+    matmuls = {str(node): count for node, count in graph.items()}
+    return {"matmuls": matmuls, "bits_per_weight": round(bits_per_weight(output / "model.onnx"), 3)}
 
 
 @contextlib.contextmanager
 def taught(model: Model) -> Iterator[None]:
     """Let the model builder make this model's layers for the architecture that it is told, where it has none such."""
-    layers, config = model.family.layers, told.builder_config(model)
+    family, config = model.family, told.builder_config(model)
     name = _CLASSES.get(config["architectures"][0], "")
     scaled = name == "Gemma3Model" and model.rope["rope_type"] != "default"
-    if layers is None and not scaled:
+    if family.layers is None and family.experts is None and not scaled:
         yield
         return
     importlib.import_module("onnxruntime_genai.models")  # makes the next one importable
     builders = importlib.import_module("builders")
-    own = getattr(builders, name)
+    own = ours = getattr(builders, name)
     local_theta = config.get("rope_local_base_freq")
-    setattr(builders, name, model_class(own, layers, local_theta) if layers else unscaled_windows(own, local_theta))
+    if family.layers:
+        ours = model_class(ours, family.layers, local_theta)
+    if scaled:
+        ours = unscaled_windows(ours, local_theta)
+    if family.experts:
+        ours = moe_class(ours, told.normalised_experts(model))
+    setattr(builders, name, ours)
     try:
         yield
     finally:
@@ -97,8 +117,8 @@ def stage_copy(checkpoint: Checkpoint, copy: Path) -> Path:
     return copy
 
 
-def builder_options(job: Mapping[str, Any]) -> dict[str, str]:
-    """The model builder's extra options for this target."""
+def builder_options(job: Mapping[str, Any], eight_bits: int = 0) -> dict[str, str]:
+    """The model builder's extra options for this target. eight_bits: linears that have so many."""
     options = {
         "accuracy_level": str(job["accuracy_level"]),
         # The default export of a sliding window crashes beyond it. With a full cache, attention still has its window.
@@ -108,6 +128,8 @@ def builder_options(job: Mapping[str, Any]) -> dict[str, str]:
         # A shared table is quantized to 4 bits for both ends, and with 8 bits the graph does not load.
         "shared_embeddings": "false",
     }
+    if eight_bits:  # queries, keys and values in one product must have the same
+        options["fuse_qkv"] = "false"
     if quantized_by_quark(job):
         return options
     if job["lm_head_bits"] == 8:
@@ -117,13 +139,17 @@ def builder_options(job: Mapping[str, Any]) -> dict[str, str]:
     return options
 
 
-def limit_context(genai_config: Path, limit: int | None) -> None:
-    """Let no one ask for more tokens than the export is right for."""
-    if limit is None:
-        return
+def mend_settings(genai_config: Path, limit: int | None, turn: int | None, settings: Mapping[str, int]) -> None:
+    """Let no one ask for more tokens than the export is right for, and let it have these settings of a model.
+
+    turn: no more are made room for than are computed in one way, unless more are asked for.
+    """
     written = json.loads(genai_config.read_text(encoding="utf-8"))
-    written["model"]["context_length"] = min(limit, written["model"]["context_length"])
-    written["search"]["max_length"] = min(limit, written["search"]["max_length"])
+    written["model"].update(settings)
+    if limit is not None:
+        written["model"]["context_length"] = min(limit, written["model"]["context_length"])
+    for most in filter(None, (limit, turn)):
+        written["search"]["max_length"] = min(most, written["search"]["max_length"])
     genai_config.write_text(json.dumps(written, indent=4), encoding="utf-8")
 
 

@@ -17,11 +17,12 @@ from builder.stages.quark_settings import replaced
 
 # The linears of a layer in the order in which they are rounded, those that read the same together: patterns, which
 # Quark matches with the ends of names. Its own lists lack linears of some families, which it then rounds to nearest.
-LINEARS = ("attn.[qkv]*_proj", "attn.o_proj", "mlp.[gu]*_proj", "mlp.down_proj", "input_linear", "output_linear")
+LINEARS = (
+    "attn.[qkv]*_proj", "attn.in_proj_[qz]*", "conv.in_proj", "attn.o_proj", "attn.out_proj", "conv.out_proj",
+    "mlp.[gu]*_proj", "feed_forward.w[13]", "mlp.down_proj", "feed_forward.w2", "input_linear", "output_linear",
+)  # fmt: skip
 
 DRIFT_DAMPING = 0.1  # ten times that of rounding: what few tokens say of drift is mostly of these tokens
-
-_BITS = 4  # of the one scheme there is
 
 
 @contextmanager
@@ -107,11 +108,12 @@ def _ending_at(linear: Any) -> Iterator[Any]:
 def _quantize(algorithm: Any, _blocksize: int, damping: float, _alpha: float, group: int, *_: Any) -> None:
     """Instead of `Gptaq.quantize`: round the linear's weight, and tell its quantizer the scales and zero points."""
     linear, quantizer = algorithm.layer, algorithm.layer._weight_quantizer
+    bits = algorithm.original_qspec.dtype.to_bitwidth()
     weight, gram = algorithm._get_weight().float(), algorithm.H.clone()
     unused = gram.diagonal() == 0
     gram[unused, unused] = 1
     weight[:, unused] = 0
     weight = towards_original(weight, gram, algorithm.delta_X_Xt, DRIFT_DAMPING)
-    rounded = round_weight(weight, gram, group, _BITS, damping)
+    rounded = round_weight(weight, gram, group, bits, damping)
     algorithm._set_weight(rounded.values, linear.weight.dtype)
     quantizer.scale, quantizer.zero_point = rounded.scales, rounded.zero_points.to(torch.int32)

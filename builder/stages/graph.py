@@ -1,9 +1,10 @@
 """The graph that OGA's model builder wrote: what is mended in it, and whether it is what was asked for."""
 
+import math
 import re
 from collections import Counter
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 UNTOUCHED = 16  # lm_head_bits of an output layer that stays as it is
 
 _LAYER = re.compile(r"/layers\.(\d+)/")
+_GATE = re.compile(r"/linear_attn/[ab]_proj/|/moe/router/")  # which no recipe quantizes
 _DTYPES = {1: "float32", 10: "float16"}
 
 
@@ -26,21 +28,54 @@ def quantized_by_quark(job: Mapping[str, Any]) -> bool:
 # What the model builder cannot be told
 
 
-def mend_graph(path: Path, without_rope: Collection[int], embedding_scale: float | None) -> None:
-    """Change the graph, not its weights, to what the model computes.
+def mend_graph(
+    path: Path,
+    without_rope: Collection[int],
+    embedding_scale: float | None,
+    linear_attention: bool = False,
+    turns: bool = False,
+) -> None:
+    """Change the graph, not its weights, to what the model computes, and let it be whole.
 
     without_rope: layers whose queries and keys are not rotated. embedding_scale: what embeddings are multiplied by; the
-    model builder rounds it to two decimals.
+    model builder rounds it to two decimals. linear_attention: there is some, which asks for its products by the names
+    that they have where they are rounded later. turns: it has two tables of rotations, of which the tokens that there
+    are decide for one. From then on it is the tokens that there is room for: those in a KV cache must have been rotated
+    by the same table.
     """
     import onnx
 
-    if not without_rope and embedding_scale is None:
+    if not without_rope and embedding_scale is None and not linear_attention and not turns:
         return
     model = onnx.load(str(path), load_external_data=False)
+    if linear_attention:
+        _connect(model.graph)
+    if turns:
+        _decide_by_room(model.graph)
     _remove_rope(model.graph, without_rope)
     if embedding_scale is not None:
         _scale_embedding(model.graph, embedding_scale)
     onnx.save(model, str(path))
+
+
+def _connect(graph: "GraphProto") -> None:
+    """Give what asks for a product that is nowhere the quantized one of that name."""
+    made = {name for node in graph.node for name in node.output}
+    for node in graph.node:
+        for index, name in enumerate(node.input):
+            quantized = name.replace("/MatMul/", "/MatMulNBits/")
+            if name not in made and quantized in made:
+                node.input[index] = quantized
+
+
+def _decide_by_room(graph: "GraphProto") -> None:
+    import onnx
+
+    (index,) = (n for n, node in enumerate(graph.node) if node.name == "/model/rope_caches_subgraph/Greater")
+    name = "/model/rope_caches_subgraph/Shape"
+    room = onnx.helper.make_node("Shape", ["past_key_values.0.key"], [f"{name}/output_0"], name, start=2, end=3)
+    graph.node[index].input[0] = f"{name}/output_0"
+    graph.node.insert(index, room)
 
 
 def _remove_rope(graph: "GraphProto", layers: Collection[int]) -> None:
@@ -104,7 +139,10 @@ class QuantizedMatMul:
 
 
 def read_graph(path: Path) -> Counter[QuantizedMatMul]:
-    """How many products with a weight matrix of each kind the graph has; weights are not read."""
+    """How many products with a weight matrix of each kind the graph has, gates left out; weights are not read.
+
+    All experts of a layer count as one.
+    """
     import onnx
 
     graph = onnx.load(str(path), load_external_data=False).graph
@@ -119,7 +157,13 @@ def read_graph(path: Path) -> Counter[QuantizedMatMul]:
                 values["bits"], values["block_size"], values.get("accuracy_level", 0), zero_points, head,
                 types.get(node.input[2], "unknown"),
             )  # fmt: skip
-        elif node.op_type == "MatMul":
+        elif node.op_type == "QMoE":
+            values = {a.name: a.i for a in node.attribute}
+            kind = QuantizedMatMul(
+                values["expert_weight_bits"], values["block_size"], values["accuracy_level"],
+                all(node.input[11:13]), False, types.get(node.input[3], "unknown"),
+            )  # fmt: skip
+        elif node.op_type == "MatMul" and not _GATE.search(node.name):
             kind = QuantizedMatMul(UNTOUCHED, 0, 0, False, head, types.get(node.input[1], "unknown"))
         else:
             continue
@@ -127,18 +171,40 @@ def read_graph(path: Path) -> Counter[QuantizedMatMul]:
     return found
 
 
-def check_graph(graph: Counter[QuantizedMatMul], job: Mapping[str, Any]) -> None:
+def bits_per_weight(path: Path) -> float:
+    """Of the decoder's quantized weights, each with its share of a scale and a zero point; NaN where there are none."""
+    import onnx
+
+    graph = onnx.load(str(path), load_external_data=False).graph
+    halves = {tensor.name for tensor in graph.initializer if _DTYPES.get(tensor.data_type) == "float16"}
+    bits = weights = 0.0
+    for node in graph.node:
+        if node.op_type != "MatMulNBits" or "lm_head" in node.name:
+            continue
+        values = {a.name: a.i for a in node.attribute}
+        each = (16 if node.input[2] in halves else 32) + (values["bits"] if len(node.input) > 3 else 0)
+        size = values["K"] * values["N"]
+        weights += size
+        bits += size * (values["bits"] + each / values["block_size"])
+    return bits / weights if weights else math.nan
+
+
+def check_graph(graph: Counter[QuantizedMatMul], job: Mapping[str, Any], eight_bits: int = 0) -> None:
     """Every decoder linear has the recipe's bits, group, zero points and accuracy level, and the head what it should.
 
-    Raises StageFailed, naming what is there and what was asked for.
+    eight_bits: linears that have so many instead of four. Raises StageFailed, naming what is there and what was asked
+    for.
     """
     activations = "float32" if job["execution_provider"] == "cpu" else "float16"
-    linears = [kind for kind in graph if not kind.lm_head]
     heads = [kind for kind in graph if kind.lm_head]
     level, group = job["accuracy_level"], job["group_size"]
     wanted = QuantizedMatMul(4, group, level, zero_points=True, lm_head=False, activations=activations)
-    if linears != [wanted]:
-        raise StageFailed(f"the export has [{'; '.join(map(str, linears))}] where the recipe asks for [{wanted}].")
+    more = replace(wanted, bits=8)
+    others = {kind: count for kind, count in graph.items() if not kind.lm_head and kind != wanted}
+    if wanted not in graph or others != ({more: eight_bits} if eight_bits else {}):
+        linears = "; ".join(str(kind) for kind in graph if not kind.lm_head)
+        asked = f"{wanted}; {eight_bits} times {more}" if eight_bits else str(wanted)
+        raise StageFailed(f"the export has [{linears}] where the recipe asks for [{asked}].")
 
     (head,) = heads if len(heads) == 1 else [None]
     if quantized_by_quark(job):

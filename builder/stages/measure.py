@@ -1,4 +1,4 @@
-"""Measure a served model, or a GGUF file, against the checkpoint that it was made from. Runs as a child process.
+"""Measure served models, or GGUF files, against the checkpoint that they were made from. Runs as a child process.
 
 The original goes through a layer at a time, so that memory follows a layer and the text, not the model.
 """
@@ -16,7 +16,7 @@ from tokenizers import Tokenizer
 from builder.checkpoint.checkpoint import Checkpoint, read_folder
 from builder.comparison import Comparison
 from builder.errors import SourceError
-from builder.measurement import Measurement
+from builder.measurement import Measurement, Paired
 from builder.progress import Report, Step
 from builder.stages.stage import Job, stage_main
 from serving.engine.oga import OgaRuntime
@@ -35,37 +35,47 @@ class Candidate(Protocol):
 
 
 def measure(job: Job, report: Report) -> Job:
-    """Measurements by the kind of text.
+    """Measurements of each candidate by the kind of text; of two, also how they compare token by token.
 
-    job: checkpoint, candidate, data_type; blocks (an .npz of int64 token ids [n, length] for each kind of text).
-    Raises SourceError where the candidate cannot be read, or has another vocabulary.
+    job: checkpoint, candidates (one or two paths), data_type; blocks (an .npz of int64 token ids [n, length] for each
+    kind of text). Raises SourceError where a candidate cannot be read, or has another vocabulary.
     """
     # 1. What can be refused at once.
-    checkpoint, candidate = read_folder(Path(job["checkpoint"])), Path(job["candidate"])
+    checkpoint, candidates = read_folder(Path(job["checkpoint"])), [Path(name) for name in job["candidates"]]
     with np.load(job["blocks"]) as content:
-        kinds = {kind: list(content[kind]) for kind in content.files}
-    blocks = [(kind, block) for kind, found in kinds.items() for block in found]
-    open_candidate = gguf(candidate, blocks[0][1].size) if candidate.is_file() else folder(candidate, blocks[0][1].size)
-    check_vocabulary(checkpoint, candidate, np.unique(np.concatenate([block for _, block in blocks])))
+        blocks = [(kind, block) for kind in content.files for block in content[kind]]
+    length, token_ids = blocks[0][1].size, np.unique(np.concatenate([block for _, block in blocks]))
+    opened = [gguf(each, length) if each.is_file() else folder(each, length) for each in candidates]
+    for candidate in candidates:
+        check_vocabulary(checkpoint, candidate, token_ids)
 
     # 2. The original, a layer at a time.
     ends, states = original(checkpoint, job["data_type"], [block for _, block in blocks], report)
 
-    # 3. Both, a sequence at a time.
-    model, comparisons, began = open_candidate(), {kind: Comparison() for kind in kinds}, time.monotonic()
-    for done, ((kind, block), state) in enumerate(zip(blocks, states, strict=True)):
-        left = (time.monotonic() - began) / done * (len(blocks) - done) if done else None
-        report(Step("compare", done, len(blocks), f"sequence {done + 1} of {len(blocks)}", left=left))
-        expected = ends.logits(state)[0].float().cpu().numpy()
-        found = model.all_logits(block.astype(np.int32))
-        if found.shape[1] < expected.shape[1]:
-            raise SourceError(
-                f"{candidate} gives logits for {found.shape[1]} tokens and {checkpoint.path} for {expected.shape[1]}: "
-                "it was not made from this checkpoint."
-            )
-        comparisons[kind].add(expected, found, block)
+    # 3. Each candidate, a sequence at a time.
+    comparisons: list[dict[str, Comparison]] = []
+    began = time.monotonic()
+    for candidate, load in zip(candidates, opened, strict=True):
+        model, found = load(), {kind: Comparison() for kind, _ in blocks}
+        for (kind, block), state in zip(blocks, states, strict=True):
+            done, count = len(comparisons) * len(blocks) + sum(len(each.kl) for each in found.values()), len(blocks)
+            left = (time.monotonic() - began) / done * (count * len(candidates) - done) if done else None
+            report(Step("compare", done, count * len(candidates), f"sequence {done % count + 1} of {count}", left=left))
+            expected = ends.logits(state)[0].float().cpu().numpy()
+            logits = model.all_logits(block.astype(np.int32))
+            if logits.shape[1] < expected.shape[1]:
+                raise SourceError(
+                    f"{candidate} gives logits for {logits.shape[1]} tokens and {checkpoint.path} for "
+                    f"{expected.shape[1]}: it was not made from this checkpoint."
+                )
+            found[kind].add(expected, logits, block)
+        comparisons.append(found)
+        del model  # before another one is loaded
     report(Step("compare", len(blocks), len(blocks)))
-    return {"measured": {kind: asdict(Measurement.of(found)) for kind, found in comparisons.items()}}
+    measured = [{kind: asdict(Measurement.of(each)) for kind, each in found.items()} for found in comparisons]
+    first, *others = comparisons
+    paired = [{kind: asdict(Paired.of(first[kind], other[kind])) for kind in first} for other in others]
+    return {"measured": measured, "paired": paired}
 
 
 def original(
@@ -111,18 +121,27 @@ def folder(path: Path, length: int) -> Callable[[], Candidate]:
 
 def gguf(path: Path, length: int) -> Callable[[], Candidate]:
     """What loads a GGUF file."""
-    from builder.stages.gguf import GgufModel
+    from serving.gguf import GgufModel
 
-    return lambda: GgufModel(path, length, usable_cores())
+    def load() -> Candidate:
+        try:
+            return GgufModel(path, length, usable_cores())
+        except ServingError as error:
+            raise SourceError(str(error)) from error
+
+    return load
 
 
 def check_vocabulary(checkpoint: Checkpoint, candidate: Path, token_ids: NDArray[np.int64]) -> None:
     """Each of these tokens [n] is the same for both. Raises SourceError that names the first one that is not."""
     own = Tokenizer.from_file(str(checkpoint.tokenizer.file))
     if candidate.is_file():
-        from builder.stages.gguf import spelled_by
+        from serving.gguf import spelled_by
 
-        others = spelled_by(candidate, token_ids.tolist())
+        try:
+            others = spelled_by(candidate, token_ids.tolist())
+        except ServingError as error:
+            raise SourceError(str(error)) from error
     else:
         tokenizer = Tokenizer.from_file(str(candidate / "tokenizer.json"))
         others = [tokenizer.id_to_token(token) for token in token_ids.tolist()]

@@ -6,6 +6,7 @@ not always the same tokenizer (it forgets Llama's `legacy`), so every later stag
 
 import json
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from jinja2 import TemplateError
 
 from builder.checkpoint.checkpoint import Checkpoint, read_settings
 from builder.checkpoint.files import read_object
+from builder.checkpoint.tokenizer import TokenizerFiles, read_tokenizer
 from builder.errors import SourceError, VerificationFailed
 from builder.progress import Report
 from builder.stages.stage import Job, stage_main
@@ -67,15 +69,46 @@ def prompts(job: Job, report: Report) -> Job:
     except ServingError as error:
         raise SourceError(f"the tokenizer of {checkpoint.path} cannot be served: {error}") from error
     genai_config.unlink()
-    check_prompts(prompt, checkpoint, original)
+    check_prompts(prompt, Files.of(checkpoint), original)
     check_streamed_text(prompt)
     return {}
 
 
-def takes_parts(checkpoint: Checkpoint, original: Any) -> bool:
+def check_exported(job: Job, report: Report) -> Job:
+    """Prove the tokenizer, the template and the ends of a model folder that others made, against transformers.
+
+    job: exported. Raises SourceError where they cannot be read, VerificationFailed where others would be served.
+    """
+    folder = Path(job["exported"])
+    settings = read_object(folder / "genai_config.json")["model"]
+    files = Files(folder, read_tokenizer(folder), settings["vocab_size"])
+    try:
+        prompt = Prompt.load(folder)
+    except ServingError as error:
+        raise SourceError(str(error)) from error
+    check_prompts(prompt, files, load_tokenizer(folder))
+    check_streamed_text(prompt)
+    return {}
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """Where a tokenizer is from, and how many tokens its model knows."""
+
+    path: Path
+    tokenizer: TokenizerFiles
+    vocabulary: int
+
+    @classmethod
+    def of(cls, checkpoint: Checkpoint) -> "Files":
+        """Those of a checkpoint."""
+        return cls(checkpoint.path, checkpoint.tokenizer, checkpoint.model.shape.vocabulary)
+
+
+def takes_parts(files: Files, original: Any) -> bool:
     """Whether the template loses what is said unless it comes as a list of parts, as of some models that also see."""
     texts: tuple[Any, Any] = (_MARK, _parts(_MARK))
-    as_text, as_parts = (_rendered(original, [{"role": "user", "content": text}], checkpoint) for text in texts)
+    as_text, as_parts = (_rendered(original, [{"role": "user", "content": text}], files) for text in texts)
     return _MARK not in (as_text or _MARK) and _MARK in (as_parts or "")
 
 
@@ -101,7 +134,7 @@ def write(checkpoint: Checkpoint, original: Any, output: Path) -> None:
     """The files that are served of a tokenizer, into a new folder."""
     original.save_pretrained(output)
     if checkpoint.tokenizer.template is not None:
-        before = _INTO_PARTS if takes_parts(checkpoint, original) else ""
+        before = _INTO_PARTS if takes_parts(Files.of(checkpoint), original) else ""
         (output / _TEMPLATE).write_text(before + checkpoint.tokenizer.template, encoding="utf-8")
     if (checkpoint.path / _GENERATION).is_file():
         shutil.copyfile(checkpoint.path / _GENERATION, output / _GENERATION)
@@ -115,16 +148,16 @@ def write(checkpoint: Checkpoint, original: Any, output: Path) -> None:
     (output / _SETTINGS).write_text(json.dumps(settings, indent=2, ensure_ascii=False), encoding="utf-8")
 
 
-def check_prompts(prompt: Prompt, checkpoint: Checkpoint, original: Any) -> None:
-    """The served template and tokenizer must do what transformers does with the checkpoint's own.
+def check_prompts(prompt: Prompt, files: Files, original: Any) -> None:
+    """The served template and tokenizer must do what transformers does with the model's own.
 
     Raises VerificationFailed naming the conversation or the token, SourceError where the model lacks one.
     """
-    vocabulary, parts = checkpoint.model.shape.vocabulary, takes_parts(checkpoint, original)
+    vocabulary, parts = files.vocabulary, takes_parts(files, original)
     for conversation in _CONVERSATIONS:
         messages = [Message(role, content) for role, content in conversation]
         plain = [{"role": role, "content": _parts(content) if parts else content} for role, content in conversation]
-        expected = _rendered(original, plain, checkpoint, tokenize=True)
+        expected = _rendered(original, plain, files, tokenize=True)
         try:
             found = prompt.encode(prompt.render(messages)).tolist()
         except InvalidRequest:
@@ -136,12 +169,12 @@ def check_prompts(prompt: Prompt, checkpoint: Checkpoint, original: Any) -> None
             )
         if found and max(found) >= vocabulary:
             raise SourceError(
-                f"the tokenizer of {checkpoint.path} writes token {max(found)} of the conversation {conversation}, and "
+                f"the tokenizer of {files.path} writes token {max(found)} of the conversation {conversation}, and "
                 f"the model knows {vocabulary} tokens: they do not belong together."
             )
     ends = {original.eos_token_id}
-    if (checkpoint.path / _GENERATION).is_file():
-        declared = read_object(checkpoint.path / _GENERATION).get("eos_token_id")
+    if (files.path / _GENERATION).is_file():
+        declared = read_object(files.path / _GENERATION).get("eos_token_id")
         ends |= set(declared) if isinstance(declared, list) else {declared}
     missing = ends - {None} - prompt.end_ids
     if missing:
@@ -185,10 +218,10 @@ def _parts(text: str) -> list[dict[str, str]]:
     return [{"type": "text", "text": text}]
 
 
-def _rendered(tokenizer: Any, conversation: list[Any], checkpoint: Checkpoint, tokenize: bool = False) -> Any:
+def _rendered(tokenizer: Any, conversation: list[Any], files: Files, tokenize: bool = False) -> Any:
     """What transformers makes of a conversation; None where the model's template refuses it, as it then does served."""
     # Of models that also see, it may lie where tokenizers do not look.
-    template = None if tokenizer.chat_template else checkpoint.tokenizer.template
+    template = None if tokenizer.chat_template else files.tokenizer.template
     try:
         return tokenizer.apply_chat_template(
             conversation, chat_template=template, add_generation_prompt=True, return_dict=False, tokenize=tokenize
@@ -197,5 +230,10 @@ def _rendered(tokenizer: Any, conversation: list[Any], checkpoint: Checkpoint, t
         return None
 
 
+def run(job: Job, report: Report) -> Job:
+    """What a job asks for: one says where an export is, another where a checkpoint is."""
+    return (check_exported if "exported" in job else prompts)(job, report)
+
+
 if __name__ == "__main__":
-    stage_main(prompts)
+    stage_main(run)

@@ -13,14 +13,18 @@ from typing import Any
 import numpy as np
 
 from builder.checkpoint.checkpoint import read_folder
-from builder.progress import Report
+from builder.progress import Report, Step
 from builder.stages.awq_names import repair_awq_names
 from builder.stages.effort import Estimate, measured_pace
+from builder.stages.mixture import by_layer
 from builder.stages.shards import join
 from builder.stages.stage import Job, stage_main
 
 CHECKPOINT, PROOF, ORIGINAL = "checkpoint", "proof.npz", "original"
 BLOCKS = ("calibration", "text", "chats")
+EXPERTS_ROUNDED = (
+    "{} searches the attention of this model; its experts, which see too few tokens, are rounded to nearest."
+)
 PROOF_TOKENS = 256
 PROOF_LOGITS = 16 << 20  # at most, in all: 64 MiB as float32
 
@@ -30,7 +34,8 @@ def quantize(job: Job, report: Report) -> Job:
 
     job: checkpoint, prompts (a folder with its tokenizer's files), blocks (an .npz of int64 token ids: calibration
     [n, seq_len], text and chats [m, length]), layers (a folder in which what is finished is kept for the next attempt),
-    output, quant_algo, awq_search, group_size, data_type, exclude_layers, custom_mode, quantize_on. Into output go
+    output, quant_algo, awq_search, group_size, mixture, data_type, exclude_layers, custom_mode, quantize_on. Into
+    output go
 
     - checkpoint/: Quark's safetensors, a file for each layer, config and tokenizer;
     - proof.npz: token ids [t] and the quantized model's float32 logits [t, vocab];
@@ -49,7 +54,8 @@ def quantize(job: Job, report: Report) -> Job:
     family, shape = checkpoint.model.family, checkpoint.model.shape
     with np.load(job["blocks"]) as content:
         calibrated, text, chats = (list(torch.from_numpy(content[kind])[:, None]) for kind in BLOCKS)
-    proof = text[0][:, : min(PROOF_TOKENS, PROOF_LOGITS // shape.vocabulary)]
+    mixed = by_layer(job["mixture"], job["group_size"], shape)
+    proof = text[0][:, : proof_tokens(shape.vocabulary)]
     decoder = Decoder(checkpoint, data_type, device)
 
     def first() -> layerwise.States:
@@ -59,6 +65,8 @@ def quantize(job: Job, report: Report) -> Job:
         return layerwise.States(calibration, [*map(embed, text + chats)], embed(proof), originals)
 
     # 2. One layer: what it makes of the text while it is whole, then quantized, and its weights.
+    if family.experts and job["quant_algo"] in ("gptq", "gptaq"):
+        report(Step("quantize", 0, shape.layers, EXPERTS_ROUNDED.format(job["quant_algo"]), lasting=True))
     tokens = sum(block.numel() for block in text + chats)
     estimate = Estimate(shape, job, sum(block.numel() for block in calibrated), tokens)
     layers_begun: list[int] = []
@@ -72,7 +80,7 @@ def quantize(job: Job, report: Report) -> Job:
         layers_begun.append(number)
         with torch.no_grad():
             originals = [model(states).cpu() for states in before.originals]
-        config = quark.config_of(family, job)
+        config = quark.config_of(family, job, eight_bits=[f"*{name}" for name in mixed[number]])
         model, calibration = quark.quantize(model, config, before.calibration, job["awq_search"], before.originals)
         with torch.no_grad():
             proved = model(before.proof)
@@ -90,11 +98,17 @@ def quantize(job: Job, report: Report) -> Job:
     ends.model, _ = quark.quantize(ends.bare(), quark.config_of(family, job, algorithm=False), [])
     np.savez(output / PROOF, token_ids=proof[0].numpy(), logits=ends.logits(states.proof)[0].float().cpu().numpy())
     model = ends.bare()
-    model.quant_config = quark.config_of(family, job)
+    patterns = [f"*layers.{number}.*{name}" for number, names in mixed.items() for name in names]
+    model.quant_config = quark.config_of(family, job, eight_bits=patterns)
     quark.write(model, final, job["custom_mode"])
     rest = (final / layerwise.WEIGHTS).rename(work / "rest.safetensors")
     put_together(final, [*files, rest], job)
     return {"data_type": data_type, "device": device, "device_memory": most_held(device)}
+
+
+def proof_tokens(vocabulary: int) -> int:
+    """How many tokens an export is proved by."""
+    return min(PROOF_TOKENS, PROOF_LOGITS // vocabulary)
 
 
 def put_together(written: Path, weights: Sequence[Path], job: Job) -> None:

@@ -22,7 +22,7 @@ import quark.torch.algorithm.awq.awq as awq  # noqa: E402
 import quark.torch.algorithm.common as common  # noqa: E402
 import quark.torch.export.main_export.model_post_process as packing  # noqa: E402
 from quark.torch import LLMTemplate, ModelQuantizer, export_safetensors  # noqa: E402
-from quark.torch.quantization.config.config import GPTAQConfig, GPTQConfig  # noqa: E402
+from quark.torch.quantization.config.config import GPTAQConfig, GPTQConfig, QLayerConfig, Uint8PerGroupSpec  # noqa: E402
 
 from builder.checkpoint.families import Family  # noqa: E402
 from builder.recipe import AwqSearch  # noqa: E402
@@ -30,19 +30,24 @@ from builder.stages import gptaq  # noqa: E402
 from builder.stages.awq_search import searches  # noqa: E402
 
 
-def config_of(family: Family, knobs: Mapping[str, Any], algorithm: bool = True) -> Any:
-    """Quark's configuration: UINT4 per group, asymmetric. algorithm: False for rounding, whatever is asked for."""
+def config_of(family: Family, knobs: Mapping[str, Any], algorithm: bool = True, eight_bits: Iterable[str] = ()) -> Any:
+    """Quark's configuration: UINT4 per group, asymmetric.
+
+    algorithm: False for rounding, whatever is asked for. eight_bits: patterns of the names of linears that get UINT8.
+    """
     named = knobs["quant_algo"] if algorithm else "none"
     config = LLMTemplate.get(family.awq_template).get_config(
         scheme=f"uint4_wo_{knobs['group_size']}",
         algorithm="awq" if named == "awq" else None,
-        exclude_layers=list(knobs["exclude_layers"]),
+        exclude_layers=[*knobs["exclude_layers"], *family.unquantized],
     )
+    more = Uint8PerGroupSpec(ch_axis=-1, group_size=knobs["group_size"]).to_quantization_spec()
+    config.layer_quant_config = {pattern: QLayerConfig(weight=more) for pattern in eight_bits}
     if named == "gptq":
         config.algo_config = [GPTQConfig(inside_layer_modules=[*gptaq.LINEARS], model_decoder_layers="model.layers")]
     if named == "gptaq":
         config.algo_config = [GPTAQConfig(inside_layer_modules=[*gptaq.LINEARS], model_decoder_layers="model.layers")]
-    config.algo_config = scaling_what_it_can(config.algo_config, family.unscaled)
+    config.algo_config = scaling_what_it_can(config.algo_config, family.unscaled, family.experts is not None)
     return config
 
 

@@ -36,10 +36,25 @@ def replaced(owner: Any, **attributes: Any) -> Iterator[None]:
             setattr(owner, name, value)
 
 
-def scaling_what_it_can(algorithms: list[Any] | None, unscaled: Sequence[str]) -> list[Any] | None:
-    """Quark's settings of its algorithms, copied, without scales between these modules and what follows them."""
+# Of each expert: Quark looks for such names below any module. What goes into experts goes into their router too, and
+# has no scales.
+IN_EXPERTS = {"prev_op": "up_proj", "layers": ["down_proj"], "inp": "down_proj"}
+
+
+def scaling_what_it_can(
+    algorithms: list[Any] | None, unscaled: Sequence[str], experts: bool = False
+) -> list[Any] | None:
+    """Quark's settings of its algorithms, copied, without scales between these modules and what follows them.
+
+    The layers are where a text model has them, also in a family whose whole models see too. experts: in the MLP's
+    place.
+    """
     copied = copy.deepcopy(algorithms)
     for algorithm in copied or []:
+        algorithm.model_decoder_layers = "model.layers"
         if algorithm.name == "awq":
             algorithm.scaling_layers = [part for part in algorithm.scaling_layers if part["prev_op"] not in unscaled]
+            if experts:
+                attention = [part for part in algorithm.scaling_layers if part["inp"].startswith("self_attn.")]
+                algorithm.scaling_layers = [*attention, IN_EXPERTS]
     return copied

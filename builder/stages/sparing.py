@@ -15,6 +15,8 @@ from typing import Any, BinaryIO
 
 from builder.checkpoint.checkpoint import Checkpoint
 from builder.checkpoint.weights import layer_of
+from builder.stages import mixers
+from builder.stages.gptq_format import as_first_format
 
 
 @contextlib.contextmanager
@@ -25,11 +27,21 @@ def layer_by_layer(checkpoint: Checkpoint, moved: Path) -> Iterator[None]:
     loaders: Any = importlib.import_module("loaders.base")
     load_weights, load_file = builders.Model.load_weights, loaders.load_file
     parts, renames = parts_of(checkpoint), checkpoint.model.family.tensor_names
+    quantization = checkpoint.quantization
 
     def load_by_layer(model: Any, folder: str) -> LoadedInTurn:
         def load(part: int | None) -> Any:
-            loaders.load_file = lambda file: load_tensors(Path(file), parts[part, Path(file).name], renames)
-            return load_weights(model, folder)
+            aside: dict[str, Any] = {}
+
+            def read(file: str) -> dict[str, Any]:
+                tensors = load_tensors(Path(file), parts[part, Path(file).name], renames)
+                return mixers.readable(as_first_format(tensors, quantization), aside)
+
+            loaders.load_file = read
+            loaded = load_weights(model, folder)
+            for layer in loaded.layers:
+                mixers.put_together(layer, aside, loaders.TensorModule)
+            return loaded
 
         return LoadedInTurn(load, checkpoint.model.shape.layers, lambda: move(model.model.graph, moved_to))
 

@@ -37,10 +37,10 @@ _ENVIRONMENT = {
 }
 
 
-def run_stage(module: str, job: Job, log: Path, report: Report) -> Job:
+def run_stage(module: str, job: Job, log: Path, report: Report, seconds: float | None = None) -> Job:
     """Run `python -m module` on `job` and return its result, with the child's `peak_memory` in bytes.
 
-    Raises the child's BuildError, or StageFailed.
+    seconds: after which it is ended, where what it reads may never end. Raises the child's BuildError, or StageFailed.
     """
     with log.open("a", encoding="utf-8") as log_file:
         print(f"== {module} {json.dumps(job)}", file=log_file, flush=True)
@@ -55,6 +55,16 @@ def run_stage(module: str, job: Job, log: Path, report: Report) -> Job:
         )
     assert process.stdin and process.stdout
     outcome: Job = {}
+    late = threading.Event()
+
+    def end() -> None:
+        late.set()
+        process.kill()
+
+    limit = threading.Timer(seconds or 0, end)
+    limit.daemon = True
+    if seconds is not None:
+        limit.start()
     try:
         process.stdin.write(json.dumps(job) + "\n")
         process.stdin.flush()
@@ -68,12 +78,15 @@ def run_stage(module: str, job: Job, log: Path, report: Report) -> Job:
     except OSError as error:
         raise StageFailed(f"the stage {module} ended before it took its job ({error}); its log is {log}.") from error
     finally:
+        limit.cancel()
         process.kill()
         process.stdin.close()
         process.stdout.close()
         process.wait()
     if "error" in outcome:
         raise getattr(errors, outcome["type"])(outcome["error"])
+    if late.is_set():
+        raise StageFailed(f"the stage {module} took longer than {seconds:.0f} s, and was ended. Its log is {log}.")
     if process.returncode != 0 or "result" not in outcome:
         raise StageFailed(_post_mortem(module, process.returncode, log))
     return dict(outcome["result"])

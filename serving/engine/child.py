@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack, suppress
 from queue import SimpleQueue
@@ -53,6 +54,7 @@ class Child:
         self._process = started(command)
         self.pid = self._process.pid
         self.tell(setup)
+        self._used = time.monotonic()
         self._threads = [
             threading.Thread(target=work, name=name, daemon=True)
             for work, name in ((self._write, "engine requests"), (self._read, "engine replies"))
@@ -73,6 +75,7 @@ class Child:
         """Have a request written; `sink` gets the answer. A process that has ended takes none: see `ended`."""
         with self._lock:
             self._sinks[number] = sink
+            self._used = time.monotonic()
         self._lines.put(line)
 
     def cancel(self, numbers: Iterable[int]) -> None:
@@ -88,6 +91,11 @@ class Child:
                 self._pong = threading.Event()
                 self._lines.put(encoded({"status": next(self._pings)}))
             return self._pong
+
+    def idle_seconds(self) -> float:
+        """How long it has had nothing to answer; 0 where it has, or is not ready."""
+        with self._lock:
+            return 0.0 if self._sinks or not self.loaded else time.monotonic() - self._used
 
     def look(self, seconds: float) -> str | None:
         """What it has done for too long, or None; `seconds` since the last look. See Watch."""
@@ -133,7 +141,7 @@ class Child:
 
     def _hear(self, reply: Line) -> None:
         if "id" not in reply:
-            self.hello = reply
+            self.hello, self._used = reply, time.monotonic()
             self.heard.set()
         elif "status" in reply:
             self.status = EngineStatus(**reply["status"])
@@ -149,6 +157,7 @@ class Child:
             self._moved = True
             last = is_last(batch)
             sink = self._sinks.pop(number, None) if last else self._sinks.get(number)
+            self._used = time.monotonic()
         self.answered = self.answered or (last and isinstance(batch, list) and batch[-1].finish_reason != "cancelled")
         if sink is not None:
             sink(batch)

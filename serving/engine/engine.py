@@ -5,13 +5,15 @@ an answer comes about (answer), which conversation it continues and where its me
 """
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
+from serving.engine.choosing import load_runtime, successor
+from serving.engine.following import Grammars
 from serving.engine.memory import KvMemory
 from serving.engine.request import Request, Sink
 from serving.engine.runtime import Runtime
@@ -19,7 +21,6 @@ from serving.engine.sampler import Sampler
 from serving.engine.scheduler import Scheduler
 from serving.errors import InvalidRequest
 from serving.folder import ModelFolder
-from serving.hardware import usable_cores
 from serving.text.prompt import Prompt
 from serving.types import (
     Cancelled,
@@ -40,21 +41,32 @@ if TYPE_CHECKING:
 class Engine:
     """Serves one model folder to any number of threads.
 
+    context_length: the served window, in tokens. notes: what the device does otherwise than asked for, or cannot do; a
+    sentence each.
+
     >>> engine = Engine.load(Path("models/demo"))
     >>> for chunk in engine.generate([Message("user", "hello")], SamplingOptions(temperature=0.0)):
     ...     print(chunk.text, end="", flush=True)
     """
 
-    def __init__(self, runtime: Runtime, prompt: Prompt, settings: EngineSettings | None = None) -> None:
+    def __init__(
+        self,
+        runtime: Runtime,
+        prompt: Prompt,
+        settings: EngineSettings | None = None,
+        successor: Callable[[], Runtime] | None = None,
+    ) -> None:
+        """successor: loads the runtime that takes over once two answers are wanted at a time."""
         settings = settings or EngineSettings()
         self.folder = runtime.folder
         self.prompt = prompt
-        self._runtime = runtime
+        self.context_length, self.notes, self._vocab_size = runtime.context_length, runtime.notes, runtime.vocab_size
+        self._whole = runtime.whole
         self._overflow = settings.overflow
         self._memory = KvMemory(runtime, settings.kv_memory, settings.slots, settings.parallel)
         parallel = min(settings.parallel, len(self._memory.slots))
-        guess = settings.guess and runtime.continues
-        self._scheduler = Scheduler(runtime, self._memory, parallel, settings.queue, guess)
+        self._grammars = Grammars(lambda: self._compiler)
+        self._scheduler = Scheduler(self._memory, parallel, settings.queue, settings.guess, successor)
 
     @classmethod
     def load(cls, path: Path | str, settings: EngineSettings | None = None) -> "Engine":
@@ -65,23 +77,14 @@ class Engine:
         settings = settings or EngineSettings()
         folder = ModelFolder.open(Path(path))
         prompt = Prompt.load(folder.path)
-        return cls(load_runtime(folder, settings), prompt, settings)
-
-    @property
-    def context_length(self) -> int:
-        """The served window, in tokens."""
-        return self._runtime.context_length
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What the device does otherwise than asked for, or cannot do; a sentence each."""
-        return self._runtime.notes
+        runtime = load_runtime(folder, settings)
+        return cls(runtime, prompt, settings, successor(folder, settings, runtime))
 
     @cached_property
-    def _grammars(self) -> "GrammarCompiler":
+    def _compiler(self) -> "GrammarCompiler":
         from serving.text.grammar import GrammarCompiler  # at the first grammar: it loads a native library
 
-        return GrammarCompiler(self.prompt.tokenizer, self._runtime.vocab_size, self.prompt.end_ids)
+        return GrammarCompiler(self.prompt.tokenizer, self._vocab_size, self.prompt.end_ids)
 
     def generate(
         self,
@@ -112,11 +115,14 @@ class Engine:
 
         `sink` gets every chunk, in order and a few at a time; last comes one with a finish reason, or an exception.
         It is called on the engine's thread and must not block. client: who asks; slots are shared out among clients.
-        Raises Busy, EngineStopped, and
-        InvalidRequest for a grammar or a logit_bias that this model cannot follow.
+        Raises Busy, EngineStopped, and InvalidRequest for tokens in the options that this model does not have; it
+        becomes the last of the chunks for a grammar that it cannot follow.
         """
-        matcher = self._grammars.matcher(options.grammar) if options.grammar else None
-        sampler = Sampler(options, token_ids, self._runtime.vocab_size, matcher)
+        if options.prompt_logprobs is not None and not self._whole:
+            raise InvalidRequest("this model gives logits of the last token only, and so none of a prompt's.")
+        grammar = self._grammars.follow(options.grammar) if options.grammar else None
+        end_ids, banned = self.prompt.end_ids, self.prompt.spelled(options.bad_words)
+        sampler = Sampler(options, token_ids, self._vocab_size, grammar, end_ids, banned)
         self._scheduler.submit(Request(token_ids, self.prompt, options, cancelled, sink, sampler, client))
 
     def status(self) -> EngineStatus:
@@ -126,6 +132,7 @@ class Engine:
     def close(self) -> None:
         """Stop the thread and free the model. Requests still waiting end with EngineStopped."""
         self._scheduler.close()
+        self._grammars.close()
 
     def __enter__(self) -> "Engine":
         return self
@@ -143,28 +150,13 @@ class Engine:
             while True:
                 batch = batches.get()
                 if isinstance(batch, Exception):
-                    raise batch
+                    try:
+                        raise batch
+                    finally:
+                        del batch  # else it holds this frame, which holds it, and all that the answer needed
                 for chunk in batch:
                     yield replace(chunk, dropped_messages=dropped) if dropped else chunk
                 if batch[-1].finish_reason is not None:
                     return
         finally:
             closed.set()
-
-
-def load_runtime(folder: ModelFolder, settings: EngineSettings) -> Runtime:
-    """The runtime that the settings ask for. Imported here: each of them loads a native library.
-
-    Raises InvalidRequest for a provider that cannot be used; ModelFolderError.
-    """
-    threads = usable_cores() if settings.threads is None else settings.threads
-    length, deterministic = settings.context_length, settings.deterministic
-    if settings.batch:
-        if folder.provider != "cpu":
-            raise InvalidRequest(f"--batch needs a model that was built for the CPU, not for {folder.provider}.")
-        from serving.engine.ort import OrtRuntime
-
-        return OrtRuntime(folder, length, threads, deterministic=deterministic)
-    from serving.engine.oga import OgaRuntime
-
-    return OgaRuntime(folder, length, threads, deterministic=deterministic, provider=settings.provider)

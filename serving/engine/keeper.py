@@ -10,16 +10,21 @@ from serving.engine.child import Child
 from serving.engine.watch import Patience, pause_before_start
 from serving.engine.wire import Line, error_of
 from serving.errors import EngineStopped
+from serving.heap import Heap
 
 
 class Keeper:
     """Starts a process and waits until it has loaded; from then on there is one, or it is known when.
 
     hello: what the first one said that it had loaded. Raises what it could not load for, EngineStopped if it ended.
+    idle_seconds: without a request, after which the process ends until there is one again.
     """
 
-    def __init__(self, command: Sequence[str], setup: Line, patience: Patience) -> None:
+    def __init__(
+        self, command: Sequence[str], setup: Line, patience: Patience, idle_seconds: float | None = None
+    ) -> None:
         self._command, self._setup, self._patience = command, setup, patience
+        self._idle_seconds, self._unloaded = idle_seconds, False
         self._lock = threading.Lock()  # never held over anything that waits
         self._closing = threading.Event()
         self._loaded = False
@@ -36,14 +41,22 @@ class Keeper:
     def child(self) -> Iterator[Child]:
         """The process, which is not replaced while this is open: for nothing that waits.
 
-        Raises EngineStopped while there is none.
+        One that was unloaded is started. Raises EngineStopped while there is none.
         """
         with self._lock:
             if self._closing.is_set():
                 raise EngineStopped("the engine is closed.")
+            if self._unloaded:
+                self._unloaded = False
+                self._start_again()
             if self._child is None:
                 raise EngineStopped(f"the engine process {self._why}; {self._next()}.")
             yield self._child
+
+    @property
+    def unloaded(self) -> bool:
+        """Whether there is no process because nobody has asked for anything."""
+        return self._unloaded
 
     @property
     def pid(self) -> int | None:
@@ -79,6 +92,8 @@ class Keeper:
     def _ended(self, child: Child, why: str) -> str:
         """Start another process, or say when; gives what those are told who waited for this one."""
         with self._lock:
+            if self._loaded and child is not self._child:  # it was unloaded, and there may be another by now
+                return f"the engine process {why}."
             self._child, self._why = None, why
             if self._closing.is_set() or not self._loaded:
                 return f"the engine process {why}."
@@ -106,13 +121,21 @@ class Keeper:
 
     def _keep(self) -> None:
         """Once a tick: end a process that hangs, start one that is due."""
-        looked = time.monotonic()
+        looked, heap = time.monotonic(), Heap()
         while not self._closing.wait(self._patience.tick):
             now = time.monotonic()
             with self._lock:
-                if self._child is None and now >= self._again_at and not self._closing.is_set():
+                due = self._child is None and not self._unloaded and now >= self._again_at
+                if due and not self._closing.is_set():
                     self._start_again()
-                child = self._child
-            if child and (why := child.look(now - looked)):
+                child, limit = self._child, self._idle_seconds
+                is_idle = child is not None and limit is not None and child.idle_seconds() >= limit
+                if is_idle:
+                    self._child, self._unloaded = None, True
+            if child and is_idle:  # by now somebody may have had another one started
+                print("note: nobody asks for anything: the model is unloaded.", file=sys.stderr, flush=True)
+                child.close()
+            elif child and (why := child.look(now - looked)):
                 child.end(why)
             looked = now
+            heap.look()  # of the server's process: nothing else of it wakes up as regularly

@@ -1,11 +1,23 @@
 """Memory for KV caches: which conversation a request continues, and which idle ones make room for it."""
 
-from collections.abc import Mapping
+import gc
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
-from serving.engine.prefix import Plan, SlotView, least_used, longest_prefix, plan
+from serving.engine.prefix import (
+    LATE_PACE,
+    Plan,
+    SlotView,
+    common_prefix,
+    first_capacity,
+    least_used,
+    longest_prefix,
+    plan,
+)
 from serving.engine.runtime import Runtime, Slot
 from serving.errors import OutOfMemory
 from serving.hardware import available_memory
@@ -13,6 +25,8 @@ from serving.types import TokenIds
 
 MOST_SLOTS = 16
 TYPICAL_CONVERSATION = 2048  # tokens
+FIRST_BYTES = 512 << 20  # of a KV cache that cannot grow and is written whole at its start, at most
+IDLE_PIECE = 16  # tokens computed at a time while nobody waits: who comes meanwhile waits for so many; even, as a chunk
 SHARED_PREFIX = 32  # tokens that are copied from another conversation rather than computed again, at least
 
 
@@ -25,6 +39,13 @@ class Need:
     left: int
     limit: int
     free: int
+
+
+class Held(NamedTuple):
+    """The tokens [n] of a conversation that was in a KV cache, and when it was last used."""
+
+    last_used: int
+    tokens: TokenIds
 
 
 def to_drop(need: Need, idle: Mapping[int, int]) -> int | None:
@@ -61,41 +82,56 @@ class KvMemory:
     """
 
     def __init__(self, runtime: Runtime, kv_memory: int | None, count: int | None, parallel: int) -> None:
-        self._runtime = runtime
+        self.runtime = runtime
         self.limit = kv_memory or available_memory() // 2
+        self._count, self._parallel = count, parallel
+        self._again: list[Held] = []
+        self.slots: list[Slot] = []
+        self._open(runtime)
+
+    def _open(self, runtime: Runtime) -> None:
         typical = runtime.kv_bytes_per_token * min(runtime.context_length, TYPICAL_CONVERSATION)
-        count = count or slots_for(self.limit, typical, parallel)
+        count = self._count or slots_for(self.limit, typical, self._parallel)
+        self._spare = False  # whether a KV cache that is ready spares somebody a wait
+        if (least := runtime.first_tokens) is not None:
+            share = min(self.limit // count, FIRST_BYTES) // max(1, runtime.kv_bytes_per_token)
+            runtime.first_tokens = first_capacity(share, runtime.context_length, least)
+            self._spare = runtime.first_tokens > least
         self.slots = [runtime.slot(index) for index in range(count)]
 
     @property
     def held(self) -> int:
         """Bytes of all KV caches."""
-        return self._runtime.kv_bytes_per_token * sum(slot.kv_tokens for slot in list(self.slots))
+        return self.runtime.kv_bytes_per_token * sum(slot.kv_tokens for slot in list(self.slots))
 
     def take(self, prompt: TokenIds, anew: bool = False) -> tuple[Slot, int]:
         """An idle slot, of at least one, for a prompt [n]; and how many of its tokens to keep.
 
         anew: none are to be kept, as every token is to be computed.
         """
-        idle = [_view(slot) for slot in self.slots if not slot.busy]
-        chosen = Plan(least_used(idle).index, 0) if anew else plan(prompt, idle, self._runtime.copies)
+        idle = [_view(slot, prompt.size) for slot in self.slots if not slot.busy]
+        chosen = Plan(least_used(idle).index, 0) if anew else plan(prompt, idle, self.runtime.copies)
         slot = self.slots[chosen.index]
         slot.busy = True
         return slot, chosen.keep
 
     def share(self, slot: Slot, prompt: TokenIds) -> None:
         """Copy what another conversation has already computed of this prompt, where the runtime can."""
-        others = [_view(other) for other in self.slots if other is not slot]
-        best = longest_prefix(prompt, others) if others and self._runtime.copies else None
+        others = [_view(other, prompt.size) for other in self.slots if other is not slot]
+        best = longest_prefix(prompt, others) if others and self.runtime.copies else None
         if best and best.keep >= len(slot.tokens) + SHARED_PREFIX:
             slot.take(self.slots[best.index], best.keep)
 
-    def make_room(self, slot: Slot, tokens: int) -> None:
-        """Give the slot a KV cache for `tokens`, freeing idle conversations if memory is short. Raises OutOfMemory."""
-        tokens = min(tokens, self._runtime.context_length)
-        wanted, per_token = slot.kv_tokens_for(tokens), self._runtime.kv_bytes_per_token
-        if wanted <= slot.kv_tokens:
+    def make_room(self, slot: Slot, tokens: int, ahead: int = 0) -> None:
+        """Give the slot a KV cache for `tokens`, and for those ahead that are computed in the same way.
+
+        Frees idle conversations if memory is short. Raises OutOfMemory.
+        """
+        turn = self.runtime.turn
+        tokens = min(tokens + ahead, turn if turn and tokens <= turn else self.runtime.context_length)
+        if slot.fits(tokens):
             return
+        wanted, per_token = slot.kv_tokens_for(tokens), self.runtime.kv_bytes_per_token
         others = [other for other in self.slots if other is not slot]
         while True:
             left = self.limit - per_token * sum(other.kv_tokens for other in others)
@@ -107,6 +143,84 @@ class KvMemory:
             self.slots[dropped].drop()
         slot.reserve(tokens)
 
+    def prepare(self) -> bool:
+        """While nobody waits: a piece of what would have to be waited for later. False where there is nothing left.
 
-def _view(slot: Slot) -> SlotView:
-    return SlotView(slot.index, np.asarray(slot.tokens, np.int32), slot.last_used)
+        What another runtime held is computed again; conversations move to larger KV caches before theirs are full;
+        each time the last one first. And whoever comes next finds a KV cache that is ready.
+        """
+        idle = [slot for slot in self.slots if not slot.busy]
+        if self._restore(idle):
+            return True
+        for slot in sorted(idle, key=lambda slot: -slot.last_used):
+            if self._ahead(slot, IDLE_PIECE, late=False):
+                return True
+        if self._spare and idle:
+            next_one = min(idle, key=lambda slot: slot.last_used)
+            if not next_one.kv_tokens and self._has_room(next_one.kv_tokens_for(1)):
+                with suppress(Exception):  # whoever needs it tries again, and is told
+                    next_one.reserve(1)
+        return False
+
+    def change(self, load: Callable[[], Runtime]) -> None:
+        """Let another runtime take over, while no slot is busy. The old one's memory is free when it loads."""
+        held = [Held(slot.last_used, np.asarray(slot.tokens, np.int32)) for slot in self.slots if slot.tokens]
+        self._again = sorted(held, key=lambda text: text.last_used)
+        for slot in self.slots:
+            slot.drop()
+        self.slots = []
+        self.runtime.close()
+        gc.collect()
+        self.runtime = load()
+        self._open(self.runtime)
+
+    def _restore(self, idle: Sequence[Slot]) -> bool:
+        """A piece of the last conversation that is to be computed again. One that has no room is given up."""
+        while self._again:
+            last_used, tokens = self._again[-1]
+            begun = [slot for slot in idle if 0 < common_prefix(tokens, _view(slot).tokens) == len(slot.tokens)]
+            slot = max(begun, key=lambda slot: len(slot.tokens), default=None)
+            slot = slot or next((slot for slot in idle if not slot.tokens), None)
+            known = [common_prefix(tokens, _view(other).tokens) for other in self.slots]
+            if slot is None or max(known) == tokens.size or not self._can_hold(slot, tokens.size):
+                self._again.pop()
+                continue
+            try:
+                self.make_room(slot, tokens.size)
+                self.share(slot, tokens)
+                begin = len(slot.tokens)
+                self.runtime.forward([(slot, tokens[begin : begin + IDLE_PIECE])])
+                slot.last_used = last_used
+            except Exception:  # whoever goes on with it is told
+                slot.drop()
+                self._again.pop()
+            return True
+        return False
+
+    def _can_hold(self, slot: Slot, tokens: int) -> bool:
+        return slot.fits(tokens) or self._has_room(slot.kv_tokens_for(tokens) - slot.kv_tokens)
+
+    def hurry(self, slot: Slot) -> None:
+        """During an answer, before each pass: a larger KV cache that would not be ready in time is worked on."""
+        self._ahead(slot, LATE_PACE, late=True)
+
+    def _ahead(self, slot: Slot, tokens: int, late: bool) -> bool:
+        more = slot.growth(late)
+        if more is None or not self._has_room(more):
+            return False
+        try:
+            slot.grow(tokens)
+        except Exception:  # it is tried again when there is no other way, and whoever waits is told
+            return False
+        return True
+
+    def _has_room(self, tokens: int) -> bool:
+        """Whether a KV cache for so many more tokens fits, without anything being dropped for it."""
+        wanted = tokens * self.runtime.kv_bytes_per_token
+        return not wanted or wanted <= min(self.limit - self.held, available_memory())
+
+
+def _view(slot: Slot, size: int | None = None) -> SlotView:
+    """A slot, as a conversation of so many tokens can use it."""
+    tokens = slot.tokens if size is None or slot.serves(size) else []
+    return SlotView(slot.index, np.asarray(tokens, np.int32), slot.last_used)

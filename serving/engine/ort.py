@@ -21,7 +21,7 @@ from serving.errors import InvalidRequest, ModelFolderError
 from serving.folder import ModelFolder
 from serving.types import TokenIds
 
-CAPACITY_STEP = 1024  # rows begin with room for this many tokens, which costs memory only where it is used
+CAPACITY_STEP = 1024  # rows begin with room for this many tokens where the window's addresses are not to be had
 KV_STEP = 128  # memory is accounted for in steps of this many tokens
 KEPT_LOGITS = 16  # positions of the last pass; more than a guess has
 _TYPES: dict[str, np.dtype[Any]] = {"tensor(float)": np.dtype(np.float32), "tensor(float16)": np.dtype(np.float16)}
@@ -40,6 +40,9 @@ class OrtRuntime(Runtime):
         """
         self.folder = folder
         self.context_length = folder.window(context_length)
+        if folder.turn and folder.turn <= self.context_length:  # all rows have as much room as the longest
+            self.context_length = folder.turn - 1
+            self.notes += (f"with --runtime ort, this model's window is {self.context_length:,} tokens.",)
         self.vocab_size = folder.vocab_size
         self.deterministic = deterministic
         self.batches = not deterministic
@@ -47,7 +50,7 @@ class OrtRuntime(Runtime):
         options.intra_op_num_threads = threads
         options.log_severity_level = 4  # what fails is raised
         try:
-            self._session = ort.InferenceSession(str(folder.graph), options, providers=["CPUExecutionProvider"])
+            self._session: Any = ort.InferenceSession(str(folder.graph), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # ONNX Runtime's own kinds, which it does not export
             raise ModelFolderError(f"{folder.graph} does not load in ONNX Runtime: {error}") from error
         inputs = {entry.name: entry for entry in self._session.get_inputs()}
@@ -59,8 +62,11 @@ class OrtRuntime(Runtime):
         if unknown or not folder.shared_kv or any(entry.type not in _TYPES for entry in past.values()):
             raise InvalidRequest(
                 f"{folder.path} cannot decode several conversations at once (unknown inputs: {sorted(unknown)}, "
-                f"KV cache in place: {folder.shared_kv}): start without --batch."
+                f"KV cache in place: {folder.shared_kv}): start with --runtime oga."
             )
+        (logits,) = (entry for entry in self._session.get_outputs() if entry.name == "logits")
+        if logits.shape[1] == 1:
+            raise InvalidRequest(f"{folder.path} gives logits of the last token only: start with --runtime oga.")
         self._kv = _KVRows({n: (_TYPES[e.type], int(e.shape[1]), folder.head_size) for n, e in past.items()})
         self.kv_bytes_per_token = self._kv.bytes_per_token
         self._bindings: dict[tuple[int, int], Any] = {}
@@ -70,6 +76,11 @@ class OrtRuntime(Runtime):
         self.forward([(warm, np.zeros(1, dtype=np.int32))])
         self._rows.clear()
         self._kv.drop(0)
+
+    def close(self) -> None:
+        self._session = None
+        self._bindings.clear()
+        self._kv.arrays.clear()
 
     def slot(self, index: int) -> "Row":
         row = Row(index, self, len(self._rows))
@@ -131,9 +142,12 @@ class OrtRuntime(Runtime):
         """Room for `tokens` in every row; what the rows hold stays."""
         rows, tokens = len(self._rows), min(tokens, self.context_length + 1)
         if tokens > self._kv.capacity or rows > self._kv.rows:
-            capacity = capacity_for(tokens, self.context_length + 1, max(CAPACITY_STEP, self._kv.capacity))
+            held, whole = [len(row.tokens) for row in self._rows], self.context_length + 1
             self._bindings.clear()
-            self._kv.grow(capacity, [len(row.tokens) for row in self._rows])
+            try:  # addresses for the whole window cost nothing, and no row is ever copied for want of room
+                self._kv.grow(whole, held)
+            except (OSError, MemoryError):  # a limit on addresses, or a system that counts them as memory
+                self._kv.grow(capacity_for(tokens, whole, max(CAPACITY_STEP, self._kv.capacity)), held)
 
     def drop(self, place: int) -> None:
         """Give a row's memory back."""
@@ -160,6 +174,9 @@ class Row(Slot):
 
     def kv_tokens_for(self, tokens: int) -> int:
         return max(self._touched, -(-(tokens + 1) // KV_STEP) * KV_STEP)  # one more pads a pass
+
+    def fits(self, tokens: int) -> bool:
+        return self.kv_tokens_for(tokens) <= self._touched
 
     def reserve(self, tokens: int) -> None:
         self._touched = self.kv_tokens_for(tokens)
@@ -205,12 +222,13 @@ class _KVRows:
 
     def grow(self, capacity: int, lengths: Sequence[int]) -> None:
         """A row for each of `lengths`, with room for `capacity` tokens; the first `length` stay. Layer by layer."""
+        sizes = {name: (len(lengths), heads, capacity, size) for name, (_, heads, size) in self._layout.items()}
+        fresh = {
+            name: _addresses(int(np.prod(shape)) * self._layout[name][0].itemsize) for name, shape in sizes.items()
+        }
         self.rows, self.capacity = len(lengths), capacity
-        for name, (kind, heads, size) in self._layout.items():
-            shape = (self.rows, heads, capacity, size)
-            memory = mmap.mmap(-1, int(np.prod(shape)) * kind.itemsize)
-            if hasattr(mmap, "MADV_NOHUGEPAGE"):  # a huge page would be taken whole for one token of it
-                memory.madvise(mmap.MADV_NOHUGEPAGE)
+        for name, (kind, _, _) in self._layout.items():
+            memory, shape = fresh.pop(name), sizes[name]
             array = np.frombuffer(memory, dtype=kind).reshape(shape)
             for row, length in enumerate(lengths):
                 if length:
@@ -238,6 +256,18 @@ class _KVRows:
             kept = array[a, :, :tokens_a].copy()
             array[a, :, :tokens_b] = array[b, :, :tokens_b]
             array[b, :, :tokens_a] = kept
+
+
+def _addresses(size: int) -> mmap.mmap:
+    """So many bytes, of which memory is taken when they are written. Raises OSError where they are not to be had."""
+    if not hasattr(mmap, "MAP_ANONYMOUS"):
+        return mmap.mmap(-1, size)
+    # Of private ones a part can be given back; shared ones, which are the default, are kept as a file is.
+    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0)
+    memory = mmap.mmap(-1, size, flags=flags)
+    if hasattr(mmap, "MADV_NOHUGEPAGE"):  # a huge page would be taken whole for one token of it
+        memory.madvise(mmap.MADV_NOHUGEPAGE)
+    return memory
 
 
 def _bind(bind: Any, name: str, array: NDArray[Any]) -> None:

@@ -7,6 +7,9 @@ import numpy as np
 
 from serving.types import TokenIds
 
+# Tokens of a conversation that go into a larger KV cache with each token of an answer, where that is late. A pass over
+# so many takes less than two passes over one: the answer slows down, and does not stop.
+LATE_PACE = 4
 # That a conversation goes on which has just been answered: what is lost of it counts so much.
 RETURN_PROBABILITY = 0.5
 
@@ -74,10 +77,31 @@ def prefill_cuts(start: int, stop: int, size: int) -> Iterator[tuple[int, int]]:
 def capacity_for(tokens: int, context_length: int, step: int) -> int:
     """KV capacity, in tokens, to allocate for a conversation of `tokens`: doubling steps, never the whole context.
 
-    OGA cannot grow a KV cache, so growing means computing the conversation again. Doubling keeps all such work
+    Where a KV cache cannot grow, a larger one means computing the conversation again. Doubling keeps all such work
     together below the price of one prefill of the final conversation.
     """
     capacity = step
     while capacity < tokens:
         capacity *= 2
     return min(capacity, context_length)
+
+
+def first_capacity(share: int, context_length: int, step: int) -> int:
+    """KV capacity, in tokens, to begin with where it cannot grow: the whole window, if `share` tokens hold it.
+
+    Else a part of the share that leaves room for the next two sizes beside each other.
+    """
+    if context_length <= share:
+        return context_length
+    capacity = step
+    while 8 * capacity <= share:
+        capacity *= 2
+    return min(capacity, context_length)
+
+
+def is_late(behind: int, room: int) -> bool:
+    """Whether a larger KV cache that lacks `behind` tokens is to get LATE_PACE of them with each pass from now on.
+
+    room: tokens until the smaller one is full. Each pass adds one to what the other must have.
+    """
+    return behind >= (LATE_PACE - 1) * room

@@ -10,38 +10,27 @@ are under way is known here: what does not fit is refused before a line of it is
 
 import itertools
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from queue import Empty, SimpleQueue
 
 from serving.engine.admission import Admission
 from serving.engine.child import WORKER, Child
 from serving.engine.keeper import Keeper
+from serving.engine.remote import RemoteEngine
 from serving.engine.watch import Patience
 from serving.engine.wire import Batch, Sink, Wanted, encoded, is_last
-from serving.errors import EngineStopped, ServingError
+from serving.errors import EngineStopped
 from serving.folder import ModelFolder
 from serving.text.lane import Limits
 from serving.text.process import TextProcess
-from serving.types import (
-    Cancelled,
-    Chunk,
-    EngineSettings,
-    EngineStatus,
-    Message,
-    SamplingOptions,
-    TemplateOptions,
-    TokenIds,
-    never,
-)
+from serving.types import Chunk, EngineSettings, EngineStatus
 
 FRESH_SECONDS = 0.25  # what `status` waits for the process: beyond it, what it last said has to do
-_POLL_SECONDS = 0.1  # how often `cancelled` is asked while no chunk comes
 
 
-class EngineProcess:
+class EngineProcess(RemoteEngine):
     """What Engine is to its callers, with the model in a child process. Safe to use from any number of threads.
 
     watch: is given what takes an answer's chunks, and returns what shall take them in its place. patience: with a
@@ -57,13 +46,14 @@ class EngineProcess:
         patience: Patience | None = None,
         command: Sequence[str] = WORKER,
     ) -> None:
-        self.folder = folder
-        self.prompt = prompt
-        self._settings, self._watch = settings, watch
+        super().__init__(folder, prompt, settings)
+        self._watch = watch
         self._admission = Admission(settings.at_once, settings.queue)
         self._numbers = itertools.count()
         self._told: Child | None = None  # which process knows what ends an answer
-        self._keeper = Keeper(command, {"path": str(folder.path), "settings": asdict(settings)}, patience or Patience())
+        setup = {"path": str(folder.path), "settings": asdict(settings)}
+        idle = None if settings.idle_unload is None else 60 * settings.idle_unload
+        self._keeper = Keeper(command, setup, patience or Patience(), idle)
 
     @classmethod
     def load(
@@ -105,48 +95,15 @@ class EngineProcess:
 
     @property
     def pid(self) -> int | None:
-        """The process' id, another one after each start; None while there is none."""
+        """The process' id, another one after each start; None while there is none, or while it is unloaded."""
         return self._keeper.pid
 
-    def warm_up(self, cancelled: Cancelled = never) -> None:
-        """Wait for what the first request would wait for: the processes that write prompts.
+    def start(
+        self, wanted: Wanted, sink: Callable[[int, Batch], None], client: str = "", session: str = ""
+    ) -> Callable[[], None]:
+        """Ask for answers, as RemoteEngine.start says; whatever the session, here is where it goes on.
 
-        Raises ModelFolderError for a tokenizer or a chat template that cannot be used.
-        """
-        self.prompt.wait(cancelled)
-
-    def generate(
-        self,
-        messages: Sequence[Message],
-        options: SamplingOptions | None = None,
-        cancelled: Cancelled = never,
-        template: TemplateOptions | None = None,
-        client: str = "",
-    ) -> Iterator[Chunk]:
-        """Stream the assistant's answer, as Engine.generate does. Raises EngineStopped if the process ends."""
-        options = options or SamplingOptions()
-        token_ids, dropped = self.tokens(messages, options, template)
-        return self._stream(token_ids, options, dropped, cancelled, client)
-
-    def tokens(
-        self, messages: Sequence[Message], options: SamplingOptions, template: TemplateOptions | None = None
-    ) -> tuple[TokenIds, int]:
-        """The encoded prompt [n] of a conversation, and how many messages were left out so that it fits.
-
-        The options' grammar is tried out as well. Raises InvalidRequest, ContextOverflow, Busy, EngineStopped.
-        """
-        if options.grammar:
-            self.prompt.check(options.grammar)
-        return self.prompt.tokens(
-            messages, self.context_length, template or TemplateOptions(), self._settings.overflow, options.max_tokens
-        )
-
-    def start(self, wanted: Wanted, sink: Callable[[int, Batch], None], client: str = "") -> Callable[[], None]:
-        """Ask for answers to encoded prompts [n], all of them or none, without waiting; what is returned cancels them.
-
-        `sink` gets every chunk with the index of its answer, in order and a few at a time; last comes one with a finish
-        reason, or an error. It is called on another thread and must not block. client: who asks. Raises Busy,
-        InvalidRequest where they can never fit, EngineStopped while there is no process.
+        Raises Busy, InvalidRequest where they can never fit, EngineStopped while there is no process.
         """
         end_ids = self.prompt.end_ids
         requests = []
@@ -159,12 +116,17 @@ class EngineProcess:
             if child is not self._told:  # it renders nothing, and so cannot find them itself
                 child.tell({"end_ids": sorted(end_ids)})
                 self._told = child
+            if not child.loaded:  # told first, whatever the process says then
+                for index, (token_ids, _) in enumerate(wanted):
+                    sink(index, [Chunk("", token_ids.size, 0, 0, loading=True)])
             for number, line, placed in requests:
                 child.ask(number, line, placed)
         return lambda: child.cancel([number for number, *_ in requests])
 
     def status(self) -> EngineStatus:
-        """How busy it is. Raises EngineStopped while no model is loaded."""
+        """How busy it is. Raises EngineStopped while no model is loaded, unless that is for want of requests."""
+        if self._keeper.unloaded:
+            return EngineStatus(0, 0, 0, 0, loaded=False)
         with self._keeper.child() as child:
             pong = child.ping()
         if not child.loaded:
@@ -183,30 +145,6 @@ class EngineProcess:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    def _stream(
-        self, token_ids: TokenIds, options: SamplingOptions, dropped: int, cancelled: Cancelled, client: str
-    ) -> Iterator[Chunk]:
-        batches: SimpleQueue[Batch] = SimpleQueue()
-        cancel = self.start([(token_ids, options)], lambda _, batch: batches.put(batch), client)
-        ended = told = False
-        try:
-            while not ended:
-                if not told and cancelled():
-                    told = True
-                    cancel()
-                try:
-                    batch = batches.get(timeout=_POLL_SECONDS)
-                except Empty:
-                    continue
-                ended = is_last(batch)
-                if isinstance(batch, ServingError):
-                    raise batch
-                for chunk in batch:
-                    yield replace(chunk, dropped_messages=dropped) if dropped else chunk
-        finally:
-            if not ended and not told:
-                cancel()
 
     def _placed(self, sink: Sink, client: str) -> Sink:
         """A sink that gives an answer's place back with its end."""

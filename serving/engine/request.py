@@ -61,7 +61,11 @@ class Request:
             self.emit([("prompt", "")], scored(token, row, self.options.prompt_logprobs or 0))
 
     def emit(
-        self, pieces: Pieces | None = None, choice: Choice | None = None, finish_reason: FinishReason | None = None
+        self,
+        pieces: Pieces | None = None,
+        choice: Choice | None = None,
+        finish_reason: FinishReason | None = None,
+        stop: str | None = None,
     ) -> None:
         """Add a chunk for each piece of text to what is handed over next; the first one has the token."""
         pieces = pieces or [("answer", "")]
@@ -80,6 +84,7 @@ class Request:
                     logprob=choice.logprob if choice else None,
                     top=choice.top if choice else (),
                     kind=kind,
+                    stop=stop,
                 )
             )
             choice = None

@@ -36,8 +36,28 @@ class Slot(ABC):
         """What `kv_tokens` becomes when `tokens` are to fit."""
 
     @abstractmethod
+    def fits(self, tokens: int) -> bool:
+        """Whether there is room for `tokens` in all."""
+
+    def serves(self, tokens: int) -> bool:
+        """Whether what it holds was computed as a conversation of so many `tokens` computes it."""
+        return True
+
+    @abstractmethod
     def reserve(self, tokens: int) -> None:
         """Make room for `tokens` in all. Where a KV cache cannot grow, what it held is lost, and `tokens` says so."""
+
+    def growth(self, late: bool = False) -> int | None:
+        """Tokens of a larger KV cache to have beside this one, to move there before this one is full.
+
+        0 where there is one that is not complete; None where nothing is due. late: only what would not be ready in
+        time if it were left to idle hours.
+        """
+        return None
+
+    def grow(self, tokens: int) -> None:
+        """Compute `tokens` more of those it holds in the larger KV cache too, and move there when all are in."""
+        raise NotImplementedError
 
     @abstractmethod
     def drop(self) -> None:
@@ -45,7 +65,10 @@ class Slot(ABC):
 
     @abstractmethod
     def rewind(self, keep: int) -> int:
-        """Keep the first `keep` tokens, or none where the device cannot; returns how many were kept."""
+        """Keep the first `keep` tokens, or what of them the device can; returns how many were kept."""
+
+    def mark(self) -> None:  # noqa: B027 - most devices need none
+        """Where a device cannot rewind to any length, it shall be able to rewind to here, and no longer to before."""
 
     @abstractmethod
     def logits(self, last: int = 1) -> Logits:
@@ -67,11 +90,15 @@ class Slot(ABC):
 class Runtime(ABC):
     """A loaded model.
 
-    context_length: the served window, in tokens. continues: whether tokens can be added to a KV cache that holds some,
-    and taken off it again. notes: what is otherwise than was asked for, or than is usual; a sentence each.
+    context_length: the served window, in tokens. continues: whether tokens can be added to a KV cache that holds some.
+    rewinds: whether any number of them can be taken off it again. notes: what is otherwise than was asked for, or than
+    is usual; a sentence each.
     batches: whether one pass over several slots, one token each, costs less than one pass for each.
     copies: whether a slot can take over what another one holds.
+    whole: whether a pass gives logits after each of its tokens, and not after the last one only.
     kv_bytes_per_token: of keys and values, over all layers.
+    first_tokens: what a KV cache that cannot grow has room for at first; None where it grows by itself.
+    turn: tokens beyond which all of a conversation is computed otherwise; None where there is no such length.
     """
 
     folder: ModelFolder
@@ -79,9 +106,17 @@ class Runtime(ABC):
     vocab_size: int
     kv_bytes_per_token: int
     continues: bool = True
+    rewinds: bool = True
     batches: bool = False
     copies: bool = False
+    first_tokens: int | None = None
+    whole: bool = True
     notes: tuple[str, ...] = ()
+    turn: int | None = None
+
+    @abstractmethod
+    def close(self) -> None:
+        """Free the model. Its slots, which hold nothing any more, are of no further use."""
 
     @abstractmethod
     def slot(self, index: int) -> Slot:

@@ -2,13 +2,16 @@
 
 1. Over the whole vocabulary, float32 [vocab]: logit_bias, repetition_penalty, frequency and presence penalties.
    transformers has the first two, in this order; the last two come where vLLM has them.
-2. The grammar, which names the tokens that may come next. What 1 did to the others is then of no importance.
-3. Temperature, then top_k, top_p, min_p and typical_p. Each sees only what the one before it has left, as float64.
-4. One draw. Greedy decoding takes the largest logit after 2 instead.
+2. What may not come: ends that come too soon, and the last tokens of bad words.
+3. The grammar, which names the tokens that may come next. What 1 and 2 did to the others is then of no importance.
+4. Temperature, then top_k, top_p, min_p and typical_p. Each sees only what the one before it has left, as float64.
+5. One draw. Greedy decoding takes the largest logit after 3 instead.
 
 A rule whose option is switched off is not called.
 """
 
+from collections.abc import Collection, Iterable, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,7 +21,7 @@ from serving.errors import InvalidRequest, ServingError
 from serving.types import Choice, SamplingOptions, TokenIds
 
 if TYPE_CHECKING:
-    from serving.text.grammar import Matcher
+    from serving.engine.following import Following
 
 Logits = NDArray[np.float32]
 Weights = NDArray[np.float64]  # proportional to probabilities
@@ -33,22 +36,34 @@ class Sampler:
     """Chooses the tokens of one answer, one after the other.
 
     prompt: the prompt's token ids [n]. vocab_size: of the logits, which may have more rows than the tokenizer tokens.
-    matcher: what `options.grammar` was compiled to.
-    Raises InvalidRequest for a bias on a token that the model does not have.
+    grammar: how far the answer has come in `options.grammar`. end_ids: what the model ends its turn with. banned:
+    tokens that never come one after the other.
+    Raises InvalidRequest where the options name a token that the model does not have.
     """
 
     def __init__(
-        self, options: SamplingOptions, prompt: TokenIds, vocab_size: int, matcher: "Matcher | None" = None
+        self,
+        options: SamplingOptions,
+        prompt: TokenIds,
+        vocab_size: int,
+        grammar: "Following | None" = None,
+        end_ids: Collection[int] = (),
+        banned: Collection[Sequence[int]] = (),
     ) -> None:
-        for token, _ in options.logit_bias:
-            if token >= vocab_size:
+        named = {"logit_bias": [token for token, _ in options.logit_bias], "stop_token_ids": options.stop_token_ids}
+        for name, tokens in named.items():
+            if max(tokens, default=0) >= vocab_size:
                 raise InvalidRequest(
-                    f"logit_bias names token {token}, but this model's last token is {vocab_size - 1}."
+                    f"{name} names token {max(tokens)}, but this model's last token is {vocab_size - 1}."
                 )
-        self._options = options
-        self._matcher = matcher
-        self._rng = np.random.default_rng(options.seed)
         self._all = np.arange(vocab_size)
+        self._end_ids = _within(end_ids, vocab_size)
+        self._all_ends = _within({*end_ids, *options.stop_token_ids}, vocab_size)
+        self._banned = [word for word in banned if max(word) < vocab_size]
+        self._answer: list[int] = []
+        self._options = options
+        self.grammar = grammar
+        self._rng = np.random.default_rng(options.seed)
         self._seen = np.zeros(vocab_size, dtype=np.bool_)
         self._seen[prompt[prompt < vocab_size]] = True  # a few models embed more tokens than they can answer with
         self._counts = np.zeros(vocab_size, dtype=np.float32)
@@ -68,13 +83,17 @@ class Sampler:
             self._record(forced, reasoning)
             return self._choice(forced, logits)
         tokens, left = self._all, adjusted(logits, self._options, self._seen, self._counts)
-        if self._matcher is not None:
-            tokens = self._matcher.before() if reasoning else self._matcher.allowed()
+        if self.grammar is not None:
+            tokens = self._within_reasoning if reasoning else self.grammar.allowed()
+        if (barred := self._barred(tokens)).size:
+            left = left.copy()
+            left[barred] = -np.inf
+        if self.grammar is not None:
             left = left[tokens]
         if left.size == 0 or left.max() == -np.inf:
             raise ServingError(
-                "no token is left to choose: the model gives none of those that the grammar and logit_bias allow any "
-                "chance. Loosen the grammar, or leave out logit_bias."
+                "no token is left to choose: the model gives none of those that the grammar, logit_bias and bad_words "
+                "allow any chance. Loosen the grammar, or leave out logit_bias and bad_words."
             )
         if self._options.temperature == 0.0:
             token = int(tokens[left.argmax()])
@@ -88,16 +107,36 @@ class Sampler:
         self._record(token, reasoning)
         return choice
 
+    @cached_property
+    def _within_reasoning(self) -> Positions:
+        """Ids, ascending, of the tokens that may come before the grammar begins [n]: all that do not end the answer."""
+        return np.delete(self._all, self._end_ids)
+
+    def _barred(self, tokens: Positions) -> Positions:
+        """Which tokens may not come now; an end may where the grammar allows nothing else. tokens: those it allows."""
+        words = [word[-1] for word in self._banned if self._answer[len(self._answer) - len(word) + 1 :] == [*word[:-1]]]
+        ends = self._end_ids if self._options.ignore_eos else self._all_ends[:0]
+        if len(self._answer) < self._options.min_tokens:
+            ends = self._all_ends
+        if tokens.size <= ends.size and np.isin(tokens, ends).all():
+            ends = ends[:0]
+        return np.concatenate([ends, np.asarray(words, dtype=np.intp)])
+
     def _record(self, token: int, reasoning: bool) -> None:
-        if self._matcher is not None and not reasoning:
-            self._matcher.accept(token)
+        if self.grammar is not None and not reasoning:
+            self.grammar.accept(token)
         self._seen[token] = True
         self._counts[token] += 1
+        self._answer.append(token)
 
     def _choice(self, token: int, logits: Logits) -> Choice:
         if self._options.logprobs is None:
             return Choice(token)
         return scored(token, logits, self._options.logprobs)
+
+
+def _within(tokens: Iterable[int], vocab_size: int) -> Positions:
+    return np.asarray(sorted(token for token in tokens if token < vocab_size), dtype=np.intp)
 
 
 def check_numbers(logits: Logits) -> None:

@@ -27,6 +27,7 @@ from serving.http.credentials import COOKIE, Credentials
 from serving.http.guessing import Guesses
 from serving.http.person import Person
 from serving.http.place import MOST_BYTES, Place
+from serving.http.wrapper import REQUEST_ID
 
 __all__ = ["COOKIE", "MOST_BYTES", "Access", "Places", "client_of", "hosts_of"]
 
@@ -59,6 +60,7 @@ class Access:
         """What stands in front of an application, outermost first."""
         cors = Middleware(
             CORSMiddleware, allow_origins=self.origins, allow_methods=["GET", "POST"], allow_headers=["*"],
+            expose_headers=[REQUEST_ID],
         )  # fmt: skip
         return [
             Middleware(Place, self.hosts, self.origins),

@@ -34,8 +34,13 @@ class AnswerEngine(ChatEngine, Protocol):
     def places(self) -> int:
         """Answers that can be under way at once, those that wait included."""
 
-    def start(self, wanted: Wanted, sink: Callable[[int, Batch], None], client: str = "") -> Callable[[], None]:
-        """Ask for a client's answers, all of them or none, without waiting for them; what is returned cancels them."""
+    def start(
+        self, wanted: Wanted, sink: Callable[[int, Batch], None], client: str = "", session: str = ""
+    ) -> Callable[[], None]:
+        """Ask for a client's answers, all of them or none, without waiting for them; what is returned cancels them.
+
+        session: which conversation they continue, by a name of any kind.
+        """
 
     def status(self) -> EngineStatus:
         """How busy it is."""
@@ -49,8 +54,8 @@ class Answers:
     ...         print(index, "".join(chunk.text for chunk in chunks))
     """
 
-    def __init__(self, engine: AnswerEngine, wanted: Wanted, client: str = "") -> None:
-        self._engine, self._wanted, self._client = engine, wanted, client
+    def __init__(self, engine: AnswerEngine, wanted: Wanted, client: str = "", session: str = "") -> None:
+        self._engine, self._wanted, self._client, self._session = engine, wanted, client, session
         self._loop = asyncio.get_running_loop()
         self._batches: asyncio.Queue[tuple[int, Batch]] = asyncio.Queue()
         self._running = set(range(len(wanted)))
@@ -86,7 +91,7 @@ class Answers:
         return bool(self._running)
 
     def _start(self) -> None:
-        self._cancel = self._engine.start(self._wanted, self._sink, self._client)
+        self._cancel = self._engine.start(self._wanted, self._sink, self._client, self._session)
 
     def _sink(self, index: int, batch: Batch) -> None:
         with suppress(RuntimeError):  # the server has closed its loop, and the engine comes next

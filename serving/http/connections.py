@@ -3,7 +3,9 @@
 import asyncio
 import json
 import socket
+import ssl
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import h11
@@ -11,12 +13,14 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from serving.http.crowd import Crowd
 from serving.http.problems import Problem
-from serving.http.wrapper import HEADERS, told
+from serving.http.tls import Handshake
+from serving.http.wrapper import HEADERS, REQUEST_ID, id_of, told
 
 SWEEP_SECONDS = 1.0
 # A client that has sent all and says that it sends no more may wait for its answer, or may have gone: the first
 # packet that it is sent tells. Most answers come sooner than that.
 _PROBE_SECONDS, _REPLY_SECONDS, _NEXT_PROBE_SECONDS = 0.2, 0.1, 1.0
+_CROSSING_SECONDS = 0.05  # an end that comes this soon after the request may have been sent before the answer was seen
 
 
 class Connection(H11Protocol):
@@ -69,9 +73,13 @@ class Connection(H11Protocol):
             self.transport.close()
 
     def eof_received(self) -> bool:  # type: ignore[override]
-        """The client sends no more. Whoever has asked, and got nothing yet, may still wait for an answer."""
-        self._half_closed = self._answering() and self._request_came() and not self.cycle.response_started
-        if self._half_closed and self.scope["http_version"] != "1.0":  # which knows no interim answers
+        """The client sends no more. Whoever has asked, and has seen nothing yet, may still wait for an answer."""
+        waits = self._answering() and self._request_came()
+        started = waits and self.cycle.response_started
+        self._half_closed = waits and not (started and self.loop.time() - self._since > _CROSSING_SECONDS)
+        if started and not self._half_closed:
+            self.transport.abort()  # what it has not read it will not read
+        if self._half_closed and not started and self.scope["http_version"] != "1.0":  # which knows no interim answers
             self._probing = self.loop.create_task(self._probe())
         return self._half_closed
 
@@ -137,7 +145,7 @@ class Connection(H11Protocol):
 
     def _refuse(self, problem: Problem) -> None:
         body = json.dumps(problem.body).encode()
-        headers = {**HEADERS, "content-type": "application/json", "content-length": str(len(body))}
+        headers = {**HEADERS, REQUEST_ID: id_of(), "content-type": "application/json", "content-length": str(len(body))}
         lines = [f"HTTP/1.1 {problem.status} Refused", *(f"{name}: {value}" for name, value in headers.items())]
         self.transport.write("\r\n".join([*lines, "connection: close", "", ""]).encode() + body)
         self.transport.close()
@@ -153,9 +161,10 @@ class Connection(H11Protocol):
             await asyncio.sleep(_NEXT_PROBE_SECONDS)
 
 
-def connections_of(crowd: Crowd) -> type[Connection]:
-    """Connections that belong to one crowd."""
-    return type("Connection", (Connection,), {"crowd": crowd})
+def connections_of(crowd: Crowd, tls: ssl.SSLContext | None = None) -> Callable[..., asyncio.Protocol]:
+    """What makes connections that belong to one crowd, in TLS where there is a context for it."""
+    kind = type("Connection", (Connection,), {"crowd": crowd})
+    return (lambda **parts: Handshake(crowd, tls, kind(**parts))) if tls else kind
 
 
 async def sweep(crowd: Crowd) -> None:

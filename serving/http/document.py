@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from serving.http.requests.endpoints import schemas
+from serving.http.problems import MESSAGES
+from serving.http.requests.endpoints import REQUESTS, schemas
 
 Json = dict[str, Any]
 _ERROR: Json = {
@@ -21,6 +22,18 @@ _ERROR: Json = {
         }
     },
 }
+_MESSAGES_ERROR: Json = {
+    "type": "object",
+    "required": ["type", "error"],
+    "properties": {
+        "type": {"const": "error"},
+        "error": {
+            "type": "object",
+            "required": ["type", "message"],
+            "properties": {"type": {"type": "string"}, "message": {"type": "string"}},
+        },
+    },
+}
 _REASONS = {
     "400": "a field is wrong, unknown or missing, or the conversation does not fit",
     "401": "a key is missing or unknown",
@@ -34,6 +47,10 @@ SUMMARIES = {
     "/v1/chat/completions": "the answer to a conversation",
     "/v1/completions": "what follows a text",
     "/v1/responses": "the answer to a conversation, in items",
+    "/v1/messages": "the answer to a conversation, in Anthropic's blocks",
+    "/v1/messages/count_tokens": "how many tokens such a conversation has",
+    "/tokenize": "the tokens of a text, or of a conversation",
+    "/detokenize": "the text of tokens",
     "/v1/models": "the model that is served",
     "/v1/models/{model}": "the model, by its name",
     "/health": "alive, ready, and how busy",
@@ -51,8 +68,9 @@ def document(version: str, served: str) -> Json:
     for path, summary in SUMMARIES.items():
         if path in refs:
             body = {"required": True, "content": {"application/json": {"schema": {"$ref": refs[path]}}}}
-            streams: Json = {"text/event-stream": {}}
-            paths[path] = {"post": {"summary": summary, "requestBody": body, "responses": _responses(streams)}}
+            streams: Json = {"text/event-stream": {}} if "stream" in REQUESTS[path].model_fields else {}
+            error = "MessagesError" if path.startswith(MESSAGES) else "Error"
+            paths[path] = {"post": {"summary": summary, "requestBody": body, "responses": _responses(streams, error)}}
         else:
             media: Json = {"text/plain": {"schema": {"type": "string"}}} if path == "/metrics" else {}
             paths[path] = {"get": {"summary": summary, "responses": _responses(media, json=not media)}}
@@ -63,15 +81,18 @@ def document(version: str, served: str) -> Json:
         "info": {"title": "oga-chat", "version": version},
         "paths": paths,
         "components": {
-            "schemas": {**models, "Error": _ERROR},
-            "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
+            "schemas": {**models, "Error": _ERROR, "MessagesError": _MESSAGES_ERROR},
+            "securitySchemes": {
+                "key": {"type": "http", "scheme": "bearer"},
+                "x-api-key": {"type": "apiKey", "in": "header", "name": "x-api-key"},
+            },
         },
-        "security": [{}, {"key": []}],
+        "security": [{}, {"key": []}, {"x-api-key": []}],
     }
 
 
-def _responses(media: Json, json: bool = True) -> Json:
+def _responses(media: Json, error: str = "Error", json: bool = True) -> Json:
     answers = {**({"application/json": {"schema": {"type": "object"}}} if json else {}), **media}
-    error = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
-    refused = {status: {"description": reason, "content": error} for status, reason in _REASONS.items()}
+    body = {"application/json": {"schema": {"$ref": f"#/components/schemas/{error}"}}}
+    refused = {status: {"description": reason, "content": body} for status, reason in _REASONS.items()}
     return {"200": {"description": "the answer", "content": answers}, **refused}

@@ -44,12 +44,11 @@ class Person:
 
     def _found(self, request: Request, address: str) -> str | Response:
         """A name for whoever asks, the same for each request; or why they may not."""
-        scheme, _, key = request.headers.get("authorization", "").partition(" ")
-        if scheme.lower() != "bearer":
+        key = _key_of(request)
+        if key is None:
             return self._credentials.holder(request.cookies.get(COOKIE, "")) or _refused(request)
-        key = key.strip()
         if wait := self._wait(address, key, self._credentials.know_key(key)):
-            return _too_many_wrong(wait).response()
+            return _too_many_wrong(wait).response(request.url.path)
         if not self._credentials.know_key(key):
             return _refused(request)
         self._guesses.was_right(address, key)
@@ -59,7 +58,7 @@ class Person:
         try:
             user, password = await _sent(request)
         except Problem as problem:
-            return problem.response()
+            return problem.response(LOGIN_PATH)
         right = self._credentials.know_login(user, password)
         if wait := self._wait(address, password, right):
             return _form(_too_many_wrong(wait).message, 429)
@@ -82,6 +81,13 @@ class Person:
         return 0.0
 
 
+def _key_of(request: Request) -> str | None:
+    """The one key that is looked at: of `Authorization: Bearer`, or else of `x-api-key`."""
+    scheme, _, key = request.headers.get("authorization", "").partition(" ")
+    given = key if scheme.lower() == "bearer" else request.headers.get("x-api-key")
+    return None if given is None else given.strip()
+
+
 async def _sent(request: Request) -> tuple[str, str]:
     """User and password as the form sends them. Raises Problem for a body that is too long."""
     try:
@@ -94,9 +100,10 @@ async def _sent(request: Request) -> tuple[str, str]:
 def _refused(request: Request) -> Response:
     if request.method == "GET" and "text/html" in request.headers.get("accept", ""):
         return _form("")
-    given = "authorization" in request.headers
-    message = "this key is not known here." if given else "credentials are needed: Authorization: Bearer KEY."
-    return Problem(401, message, "invalid_api_key", headers=_UNAUTHENTICATED).response()
+    given = "authorization" in request.headers or "x-api-key" in request.headers
+    needed = "credentials are needed: Authorization: Bearer KEY, or x-api-key: KEY."
+    message = "this key is not known here." if given else needed
+    return Problem(401, message, "invalid_api_key", headers=_UNAUTHENTICATED).response(request.url.path)
 
 
 def _too_many_wrong(wait: float) -> Problem:

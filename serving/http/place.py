@@ -15,7 +15,16 @@ _LOGIN_BYTES = 4 << 10  # a name and a password, however they are encoded
 _MOST_HEADERS, _HEADER_BYTES = 100, 32 << 10
 _METHODS = ("GET", "HEAD", "POST", "OPTIONS")
 # Two of one of these, and a proxy in between may read another than this server.
-_ONCE = ("host", "origin", "authorization", "content-type", "content-length", "transfer-encoding", "sec-fetch-site")
+_ONCE = (
+    "host",
+    "origin",
+    "authorization",
+    "x-api-key",
+    "content-type",
+    "content-length",
+    "transfer-encoding",
+    "sec-fetch-site",
+)
 
 
 class Place:
@@ -37,7 +46,7 @@ class Place:
         most = _LOGIN_BYTES if scope["path"] == LOGIN_PATH else MOST_BYTES
         problem = _malformed(scope, headers) or self._foreign(scope, headers) or _too_long(headers, most)
         if problem:
-            return await problem.response()(scope, receive, send)
+            return await problem.response(scope["path"])(scope, receive, send)
         body = _Body(self, receive, send, most)
         try:
             await self._app(scope, body.receive, body.send)

@@ -1,4 +1,4 @@
-"""Errors in OpenAI's shape: the one place where they get their status, their code and their body."""
+"""Errors in OpenAI's shape and in Anthropic's: the one place where they get their status, code and body."""
 
 import math
 from collections.abc import Mapping
@@ -7,6 +7,8 @@ from typing import Any
 from starlette.responses import JSONResponse
 
 from serving.errors import Busy, ContextOverflow, EngineStopped, InvalidRequest, LimitReached, OutOfMemory, ServingError
+
+MESSAGES = "/v1/messages"  # there, and below it, errors have Anthropic's shape
 
 
 class Problem(Exception):
@@ -57,10 +59,22 @@ class Problem(Exception):
     @property
     def body(self) -> dict[str, Any]:
         """The JSON that clients know."""
-        kinds = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
-        kind = kinds.get(self.status, "invalid_request_error" if self.status < 500 else "server_error")
+        kind = _KINDS.get(self.status, "invalid_request_error" if self.status < 500 else "server_error")
         return {"error": {"message": self.message, "type": kind, "param": self.param, "code": self.code}}
 
-    def response(self) -> JSONResponse:
-        """The whole HTTP answer."""
-        return JSONResponse(self.body, self.status, self.headers)
+    @property
+    def of_messages(self) -> dict[str, Any]:
+        """The JSON that Anthropic's clients know. The message names the field, as nothing else does there."""
+        kinds = {**_KINDS, 413: "request_too_large", 503: "overloaded_error"}
+        kind = kinds.get(self.status, "invalid_request_error" if self.status < 500 else "api_error")
+        named = self.param is None or self.param in self.message
+        message = self.message if named else f"{self.param}: {self.message}"
+        return {"type": "error", "error": {"type": kind, "message": message}}
+
+    def response(self, path: str) -> JSONResponse:
+        """The whole HTTP answer to a request for this path."""
+        of_messages = path == MESSAGES or path.startswith(f"{MESSAGES}/")
+        return JSONResponse(self.of_messages if of_messages else self.body, self.status, self.headers)
+
+
+_KINDS = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}

@@ -1,8 +1,12 @@
 """One HTTP server for page and API."""
 
 import asyncio
+import gc
+import logging
 import math
 import socket
+import ssl
+import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -26,18 +30,21 @@ from serving.http.wrapper import Wrapper
 # until it counts as ended whatever still runs in it.
 _GRACE, _PATIENCE, _END = 1, 2, 3.5
 _BACKLOG = 1024
+# A short request passes ten times from thread to thread. Where another computes, each waits so long for the
+# interpreter's lock; Python's own 5 ms would add up to what the answer takes.
+_SWITCH_SECONDS = 0.0005
 _SEND_BUFFER = 256 << 10  # bytes of the system's that a client may fill by not reading; the system would take megabytes
 
 
 def make_app(routes: Sequence[BaseRoute], middleware: Sequence[Middleware] = ()) -> Starlette:
-    """The application; whatever goes wrong in it is answered in OpenAI's shape."""
+    """The application; whatever goes wrong in it is answered in the shape of its endpoint."""
     handlers: dict[Any, Any] = {Exception: refused, Problem: refused, ServingError: refused, HTTPException: _http}
     return Starlette(routes=list(routes), middleware=list(middleware), exception_handlers=handlers)
 
 
-async def refused(_: Request, error: Exception) -> Response:
+async def refused(request: Request, error: Exception) -> Response:
     """The answer to what went wrong."""
-    return Problem.of(error).response()
+    return Problem.of(error).response(request.url.path)
 
 
 async def _http(request: Request, error: HTTPException) -> Response:
@@ -47,16 +54,18 @@ async def _http(request: Request, error: HTTPException) -> Response:
         405: f"{request.url.path} does not take {request.method}.",
     }
     message = messages.get(error.status_code, str(error.detail))
-    return Problem(error.status_code, message, headers=error.headers).response()
+    return Problem(error.status_code, message, headers=error.headers).response(request.url.path)
 
 
 class Server:
     """An application being served in the background. port 0 takes a free one. limits: what connections may cost.
 
-    Raises ServingError where the port cannot be had.
+    tls: what it proves itself with, for HTTPS. Raises ServingError where the port cannot be had.
     """
 
-    def __init__(self, app: Starlette, host: str, port: int, limits: Limits | None = None) -> None:
+    def __init__(
+        self, app: Starlette, host: str, port: int, limits: Limits | None = None, tls: ssl.SSLContext | None = None
+    ) -> None:
         bare = host.strip("[]")
         self._socket = socket.socket(socket.AF_INET6 if ":" in bare else socket.AF_INET)
         try:
@@ -69,11 +78,11 @@ class Server:
             raise ServingError(f"port {port} on {host} cannot be had ({error}): choose another with --port.") from error
         self.port = int(self._socket.getsockname()[1])
         shown = "localhost" if bare in ("0.0.0.0", "::") else f"[{bare}]" if ":" in bare else bare
-        self.url = f"http://{shown}:{self.port}/"
+        self.url = f"{'https' if tls else 'http'}://{shown}:{self.port}/"
         self._crowd = Crowd(limits or Limits())
         config = uvicorn.Config(
             Wrapper(app),
-            http=connections_of(self._crowd),
+            http=connections_of(self._crowd, tls),  # type: ignore[arg-type]  # uvicorn only calls it
             ws="none",
             log_config=None,
             log_level="critical",  # what it would log has been told by then, or has a conversation in it
@@ -97,6 +106,11 @@ class Server:
             self._socket.close()
             raise ServingError(f"the server at {self.url} did not start: {self._failure!r}.")
 
+    @property
+    def serves(self) -> bool:
+        """Whether it has not ended."""
+        return self._thread.is_alive()
+
     def wait(self) -> None:
         """Block until `stop` is called and no answer is being made any more, or has been for too long; or it fails."""
         while not self._ended.wait(0.25):
@@ -119,14 +133,21 @@ class Server:
         return self._stopped_at + _END - time.monotonic()
 
     def _serve(self) -> None:
+        before = sys.getswitchinterval()
+        sys.setswitchinterval(_SWITCH_SECONDS)
+        # To look through all modules for garbage takes a quarter of a second, in which nobody is served.
+        gc.collect()
+        gc.freeze()
         try:
             asyncio.run(self._watched())
         except BaseException as error:
             self._failure = error
         finally:
+            sys.setswitchinterval(before)
             self._ended.set()
 
     async def _watched(self) -> None:
+        logging.getLogger("asyncio").setLevel(logging.ERROR)  # it warns of each write to a client that has gone
         asyncio.get_running_loop().set_exception_handler(self._on_loop_error)
         sweeping = asyncio.create_task(sweep(self._crowd))
         try:

@@ -2,6 +2,8 @@
 
 import asyncio
 import logging
+import re
+import secrets
 import traceback
 from contextlib import suppress
 from pathlib import Path
@@ -21,6 +23,9 @@ HEADERS = {
     "content-security-policy": _NOTHING,
     "cache-control": "no-store",
 }
+REQUEST_ID = "x-request-id"  # the client's own, where it has sent one, so that it finds the answer in what it keeps
+ITS_OTHER_NAME = "request-id"  # as Anthropic's clients look for it
+_SANE = re.compile(r"[\w.:/+=-]{1,128}", re.ASCII)
 _MOST_REST, _REST_SECONDS = 16 << 20, 5.0  # of a body that was refused
 _OURS = Path(__file__).parents[2]
 
@@ -38,6 +43,7 @@ class Wrapper:
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
         sent = Headers(scope=scope)
+        request_id = id_of(sent.get(REQUEST_ID, ""))
         unread = sent.get("content-length", "0") != "0" or "transfer-encoding" in sent
 
         async def noted() -> Message:
@@ -49,7 +55,7 @@ class Wrapper:
         async def with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
-                for name, value in HEADERS.items():
+                for name, value in {**HEADERS, REQUEST_ID: request_id, ITS_OTHER_NAME: request_id}.items():
                     headers.setdefault(name, value)
             elif unread and not message.get("more_body"):
                 await send({**message, "more_body": True})
@@ -64,6 +70,11 @@ class Wrapper:
         except Exception as error:
             logger.error("error: %s %s: %s", scope["method"], ascii(scope["path"][:100]), told(error))
             raise Aborted from None
+
+
+def id_of(asked: str = "") -> str:
+    """The id of a request: what the client asked for, where that can stand in a log, or one of ours."""
+    return asked if _SANE.fullmatch(asked) else f"req_{secrets.token_hex(12)}"
 
 
 async def _rest(receive: Receive) -> None:

@@ -6,18 +6,24 @@ from itertools import groupby
 from typing import Any
 
 from serving.errors import InvalidRequest, ServingError
-from serving.types import Chunk, Message, SamplingOptions
+from serving.page.marks import said, shown
+from serving.types import Chunk, Message, SamplingOptions, TemplateOptions
 
+_ENDINGS = {"stop": "ended by itself", "length": "cut off at the token limit", "cancelled": "stopped"}
 Turn = dict[str, Any]  # one message as gr.Chatbot has it: role, content (a list of parts) and more
 
 BUSY = " …"  # ends the status line while an answer is being made
 REASONING = "Reasoning"
 LONGEST_ANSWER = 512  # tokens, where neither the caller nor the model says otherwise
+OPEN, DONE = "pending", "done"  # whether an answer can be gone on with, in Gradio's words
+CONTINUE = {"value": "continue", "label": "Continue"}  # beneath an answer that can
+AS_IT_DOES = "as the model does"
+THINKING = {AS_IT_DOES: None, "on": True, "off": False}
 
 
 def turn(role: str, text: str) -> Turn:
     """One message for gr.Chatbot. A plain string would lose its indentation there."""
-    return {"role": role, "content": [{"type": "text", "text": text}]}
+    return {"role": role, "content": [{"type": "text", "text": shown(text)}]}
 
 
 def thought(text: str) -> Turn:
@@ -25,11 +31,16 @@ def thought(text: str) -> Turn:
     return {**turn("assistant", text), "metadata": {"title": REASONING}}
 
 
+def made(text: str, line: str, status: str) -> Turn:
+    """An answer with what is told of it. status: OPEN until it has ended by itself."""
+    return {**turn("assistant", text), "metadata": {"log": line, "status": status}}
+
+
 def text_of(content: str | Sequence[Mapping[str, Any]]) -> str:
     """The text of a message's content, which gr.Chatbot gives as a string or as a list of parts."""
     if isinstance(content, str):
-        return content
-    return "".join(part["text"] for part in content if part.get("type") == "text")
+        return said(content)
+    return said("".join(part["text"] for part in content if part.get("type") == "text"))
 
 
 def to_messages(history: Sequence[Turn], system: str) -> list[Message]:
@@ -38,11 +49,11 @@ def to_messages(history: Sequence[Turn], system: str) -> list[Message]:
     Answers that were stopped before their first word are left out, and what then stands side by side is joined:
     most chat templates refuse two user turns in a row.
     """
-    answers = [said for said in history if (said.get("metadata") or {}).get("title") != REASONING]
-    said = [(said["role"], text_of(said["content"])) for said in answers]
+    answers = [each for each in history if (each.get("metadata") or {}).get("title") != REASONING]
+    spoken = [(each["role"], text_of(each["content"])) for each in answers]
     messages = [
         Message(role, "\n\n".join(text for _, text in group))
-        for role, group in groupby((pair for pair in said if pair[1]), key=lambda pair: pair[0])
+        for role, group in groupby((pair for pair in spoken if pair[1]), key=lambda pair: pair[0])
     ]
     return [Message("system", system.strip()), *messages] if system.strip() else messages
 
@@ -67,9 +78,51 @@ def unanswered(history: Sequence[Turn]) -> tuple[list[Turn], str]:
     return without_question(history) if asks else (list(history), "")
 
 
+def drafted(question: str, draft: str) -> str:
+    """What stands in the box: a question that comes back to it, before what has been written there meanwhile."""
+    return "\n\n".join(filter(None, (question, draft)))
+
+
 def edited(history: Sequence[Turn], index: int, text: str) -> list[Turn]:
-    """The history up to the question at `index`, which now reads `text`."""
-    return [*history[:index], turn("user", text)]
+    """The history with another text at `index`: up to it where it is a question, and all of it where it is an answer.
+
+    An answer that was edited can be gone on with, if it is the last.
+    """
+    if index >= len(history):
+        return list(history)
+    if history[index]["role"] == "user":
+        return [*history[:index], turn("user", text)]
+    # Gradio's page has put in already what was typed, and for each part of an answer there is an event.
+    kept = [{**each, **turn(each["role"], text_of(each["content"]))} for each in history]
+    kept[index] = {**kept[index], **turn("assistant", text)}
+    if (kept[index].get("metadata") or {}).get("title") != REASONING:
+        kept[index] = made(text, "edited", OPEN if index == len(history) - 1 else DONE)
+    return offered(kept)
+
+
+def is_open(history: Sequence[Turn]) -> bool:
+    """Whether the history ends with an answer that can be gone on with."""
+    last: Turn = history[-1] if history else {}
+    return (last.get("metadata") or {}).get("status") == OPEN and bool(text_of(last["content"]))
+
+
+def offered(history: Sequence[Turn]) -> list[Turn]:
+    """The history once nothing runs any more: an answer that can be gone on with says so."""
+    if not is_open(history):
+        return list(history)
+    *before, last = history
+    line = settled(last["metadata"].get("log"))
+    return [*before, {**last, "metadata": {"log": line, "status": OPEN}, "options": [dict(CONTINUE)]}]
+
+
+def continued(history: Sequence[Turn]) -> list[Turn]:
+    """The history whose last answer is to go on."""
+    return [*history[:-1], {**history[-1], "options": None}] if is_open(history) else list(history)
+
+
+def goes_on(history: Sequence[Turn]) -> bool:
+    """Whether it is the last answer that is to go on."""
+    return is_open(history) and not history[-1].get("options")
 
 
 def to_options(
@@ -100,6 +153,13 @@ def to_options(
     )
 
 
+def to_template(thinking: str, continued: bool) -> TemplateOptions:
+    """What the chat template is told. thinking: one of THINKING."""
+    wanted = THINKING[thinking]
+    hints = {} if wanted is None else {"enable_thinking": wanted}
+    return TemplateOptions(hints=hints, ending="continue" if continued else "answer")
+
+
 def suggested_options(generation: Mapping[str, Any]) -> SamplingOptions:
     """Where the controls begin: what the model's generation_config.json suggests, if it is usable."""
 
@@ -120,10 +180,19 @@ def suggested_options(generation: Mapping[str, Any]) -> SamplingOptions:
         return suggested_options({})
 
 
-def status_line(chunk: Chunk) -> str:
-    """How far an answer is, or how fast it was; markdown."""
-    if chunk.completion_tokens == 0 and chunk.finish_reason is None:
+def status_line(chunk: Chunk, window: int) -> str:
+    """How far an answer is, and in the end how full the window."""
+    if chunk.loading:
+        return f"loading the model{BUSY}"
+    if chunk.finish_reason is not None:
+        return f"{chunk.prompt_tokens + chunk.completion_tokens:,} of {window:,} tokens of the window are used"
+    if chunk.completion_tokens == 0:
         return f"reading {chunk.prefilled_tokens:,} of {chunk.prompt_tokens:,} tokens{BUSY}"
+    return answer_line(chunk)
+
+
+def answer_line(chunk: Chunk) -> str:
+    """What an answer took so far, and how it ended."""
     parts = []
     if chunk.completion_tokens > 1 and chunk.decode_seconds > 0:
         # The first token comes out of the prefill.
@@ -135,10 +204,8 @@ def status_line(chunk: Chunk) -> str:
     parts.append(f"prompt {chunk.prompt_tokens:,} tokens, {chunk.cached_tokens:,} cached")
     if chunk.dropped_messages:
         parts.append(f"the oldest {chunk.dropped_messages:,} messages left out")
-    if chunk.finish_reason == "length":
-        parts.append("**cut off at the token limit**")
-    if chunk.finish_reason == "cancelled":
-        parts.append("stopped")
+    if chunk.finish_reason:
+        parts.append(_ENDINGS[chunk.finish_reason])
     return " · ".join(parts) + ("" if chunk.finish_reason else BUSY)
 
 
@@ -148,8 +215,9 @@ def error_line(error: ServingError) -> str:
     return f"**{plain.removesuffix('.')}**"
 
 
-def settled(status: str) -> str:
+def settled(status: str | None) -> str:
     """The status line once nothing runs any more: an answer that had not ended by itself was stopped."""
+    status = status or ""
     return f"{status.removesuffix(BUSY)} · stopped" if status.endswith(BUSY) else status
 
 

@@ -6,12 +6,12 @@ Gradio would copy a file that a part of a message names, and build any component
 import json
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from serving.http.problems import Problem
-from serving.page.chat import REASONING
+from serving.page.chat import CONTINUE, DONE, OPEN, REASONING
 
 MOST_TURNS = 1000  # of a conversation: Gradio takes half a millisecond for each of them
 _MOST_PARTS = 16
@@ -19,6 +19,7 @@ _MOST_INDEX = 1_000_000
 _SESSION = re.compile(r"[a-z0-9]{1,32}")
 _EVENT_ID = re.compile(r"[0-9a-f]{32}")
 _TURN = {"role", "metadata", "content", "options"}
+_LONGEST_LOG = 500  # characters
 
 Json = dict[str, Any]
 Read = Callable[[Any], Any]  # a value as sent -> as Gradio gets it. Raises Problem.
@@ -124,6 +125,17 @@ def number(least: float, most: float) -> Read:
     return read
 
 
+def choice(choices: Sequence[str]) -> Read:
+    """Which of the choices is taken."""
+
+    def read(value: Any) -> str:
+        if not isinstance(value, str) or value not in choices:
+            raise _wrong(f"a choice must be one of {', '.join(choices)}")
+        return value
+
+    return read
+
+
 def no_data(value: Any) -> None:
     """Of an event that says nothing but that it happened."""
     if value is not None:
@@ -135,6 +147,14 @@ def example(value: Any) -> Json:
     content = _object(value, {"index", "value"})
     chosen = _object(content.get("value"), {"text"})
     return {"index": _index(content.get("index")), "value": {"text": text(chosen.get("text"))}}
+
+
+def option(value: Any) -> Json:
+    """That an answer is to go on."""
+    content = _object(value, {"index", "value"})
+    if content.get("value") != CONTINUE["value"]:
+        raise _wrong("there is one option")
+    return {"index": _index(content.get("index")), "value": CONTINUE["value"]}
 
 
 def edit(value: Any) -> Json:
@@ -159,17 +179,26 @@ def _turn(value: Any) -> Json:
     turn = _object(value, _TURN)
     if turn.get("role") not in ("user", "assistant"):
         raise _wrong("a message's role must be user or assistant")
-    if turn.get("options"):
-        raise _wrong("a message has no options here")
-    metadata = turn.get("metadata") or None
-    if metadata is not None and _object(metadata, {"title"}) != {"title": REASONING}:
-        raise _wrong(f"a message's title is {REASONING} or nothing")
+    options = turn.get("options") or None
+    if options not in (None, [CONTINUE]):
+        raise _wrong("a message has one option or none")
     return {
         "role": turn["role"],
-        "metadata": metadata and {"title": REASONING},
+        "metadata": _metadata(turn.get("metadata") or None),
         "content": [_part(part) for part in _list(turn.get("content"), _MOST_PARTS, "a message's content")],
-        "options": None,
+        "options": options and [dict(CONTINUE)],
     }
+
+
+def _metadata(value: Any) -> Json | None:
+    """That a message is a thought, or what is told of an answer."""
+    if value is None or value == {"title": REASONING}:
+        return value and {"title": REASONING}
+    told = _object(value, {"log", "status"})
+    log, status = told.get("log"), told.get("status")
+    if not isinstance(log, str) or len(log) > _LONGEST_LOG or status not in (OPEN, DONE):
+        raise _wrong("what is told of an answer is a short text and a status")
+    return {"log": log, "status": status}
 
 
 def _part(value: Any) -> Json:

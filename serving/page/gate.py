@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from anyio import to_thread
 from starlette.datastructures import Headers, MutableHeaders, QueryParams
 from starlette.requests import Request
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.http.access import client_of
@@ -26,9 +26,10 @@ CONTENT_POLICY = (
 PREDICT, JOIN, DATA = "/gradio_api/run/predict", "/gradio_api/queue/join", "/gradio_api/queue/data"
 CANCEL, RESET = "/gradio_api/cancel", "/gradio_api/reset"
 # Not among them: upload, files of this machine, a proxy for other hosts, monitoring, a login of its own.
-_PAGES = {"/", "/config", "/gradio_api/info", "/theme.css", "/favicon.ico"}
+# By app_id the page sees, once it has lost the server, that there is one again.
+_PAGES = {"/", "/config", "/gradio_api/info", "/gradio_api/app_id", "/theme.css", "/favicon.ico"}
 _FILE = re.compile(r"/(static|assets)(/[A-Za-z0-9_-][A-Za-z0-9_.-]*)+")
-_FRESH = {"/", "/config", "/gradio_api/info"}
+_FRESH = {"/", "/config", "/gradio_api/info", "/gradio_api/app_id"}
 _READS: dict[str, Callable[[bytes, Events, frozenset[int]], Sent]] = {
     PREDICT: read_event,
     JOIN: read_queued,
@@ -39,6 +40,7 @@ _READS: dict[str, Callable[[bytes, Events, frozenset[int]], Sent]] = {
 _HEADERS = {b"host", b"accept", b"accept-encoding", b"if-none-match", b"if-modified-since", b"x-forwarded-proto"}
 _UNREAD_SECONDS = 15.0  # that an answer is made for a tab that does not read it
 _READING = 2  # bodies that are read at a time: a long one takes a hundred times its size in memory for a moment
+_NO_ANSWERS = b'data: {"msg":"close_stream"}\n\n'  # as Gradio ends a stream
 _MOST_AT_ONCE = 8  # posts of one client
 
 
@@ -83,6 +85,8 @@ class Gate:
         names = QueryParams(scope["query_string"]).getlist("session_hash")
         name = session_in(names[0] if len(names) == 1 else None)
         tab = self._tabs.known(name, client_of(scope), time.monotonic())
+        if not self._tabs.waits(name):  # an error would lock the page
+            return await Response(_NO_ANSWERS, media_type="text/event-stream")(scope, receive, send)
         passed = _for_gradio(scope, f"session_hash={name}".encode())
         await self._tabs.streamed(name, tab, lambda: self._app(passed, receive, send))
 

@@ -15,21 +15,24 @@ import gradio.queueing
 import gradio.routes
 from gradio import networking
 from starlette.applications import Starlette
-from starlette.routing import Mount
+from starlette.routing import Mount, Route
 
 from serving.errors import ServingError
 from serving.http.wrapper import told
 from serving.page import events
+from serving.page.address import QR_PATH, qr_code
 from serving.page.events import Event
 from serving.page.gate import Gate, Page
 from serving.page.tabs import MOST_TABS
 
 ASSETS = Path(__file__).parent / "assets"
+SCRIPTS = ("page.js", "versions.js", "files.js", "conversations.js", "menu.js")  # each may use those before it
 # Bytes of a conversation that the page may send: a window's worth of it several times over.
 _FEWEST_BYTES, _BYTES_OF_A_TOKEN = 1 << 20, 32
 _MOST_QUEUED = 64  # answers that wait for a thread of Gradio's
 _EVENT_DATA = {
-    "edit": events.edit, "example_select": events.example, "retry": events.message, "undo": events.message,
+    "edit": events.edit, "example_select": events.example, "option_select": events.option, "retry": events.message,
+    "undo": events.message,
 }  # fmt: skip
 logger = logging.getLogger("oga_chat")
 
@@ -40,6 +43,7 @@ def mount_chat(app: Starlette, blocks: gr.Blocks, context_length: int = 1 << 15)
     context_length: of the model, in tokens: a conversation that is many times longer is refused.
     """
     _quieten()
+    app.router.routes.append(Route(QR_PATH, qr_code, methods=["GET"]))
     blocks.queue(max_size=_MOST_QUEUED)
     blocks.state_session_capacity = MOST_TABS
     gr.mount_gradio_app(
@@ -55,6 +59,7 @@ def mount_chat(app: Starlette, blocks: gr.Blocks, context_length: int = 1 << 15)
         mcp_server=False,
         theme=_theme(),
         css_paths=ASSETS / "chat.css",
+        head="".join(f"<script>{(ASSETS / name).read_text(encoding='utf-8')}</script>" for name in SCRIPTS),
     )
     _without_files(blocks)
     mounted = cast(Mount, app.routes[-1])
@@ -96,6 +101,8 @@ def _input(block: Any) -> events.Read:
             return events.conversation
         case gr.Slider():
             return events.number(block.minimum, block.maximum)
+        case gr.Radio():
+            return events.choice([str(value) for _, value in block.choices])
         case gr.Textbox() | gr.Markdown():
             return events.text
     raise TypeError(f"what a {type(block).__name__} sends is not known here.")
@@ -164,4 +171,7 @@ def _theme() -> gr.themes.Base:
         font=["ui-sans-serif", "system-ui", "sans-serif"],
         font_mono=["ui-monospace", "Consolas", "monospace"],
     )
+    # Gradio's own are too pale for their backgrounds (WCAG 2.1, 1.4.3: 4.5 to 1).
+    pale = {"body_text_color_subdued": "*neutral_600", "body_text_color_subdued_dark": "*neutral_400"}
+    theme.set(**pale, block_info_text_color="*neutral_600", block_info_text_color_dark="*neutral_400")
     return theme

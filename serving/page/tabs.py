@@ -59,6 +59,10 @@ class Tabs:
         tab.used = now
         return tab
 
+    def waits(self, name: str) -> bool:
+        """Whether a tab waits for an answer. It may have read one before it has heard that it is to come."""
+        return self._answers.pending(name) > 0
+
     def join(self, name: str, tab: Tab) -> int:
         """It asks for an answer: its how manyth. Raises Problem where it waits for too many."""
         if self._answers.pending(name) >= _MOST_PENDING:
@@ -67,9 +71,7 @@ class Tabs:
         return tab.joined
 
     async def streamed(self, name: str, tab: Tab, stream: Callable[[], Awaitable[None]]) -> None:
-        """Read its answers. Raises Problem where it waits for none, or reads them already."""
-        if not self._answers.pending(name):
-            raise Problem(404, "this tab waits for no answer.", "unknown_session")
+        """Read its answers. Raises Problem where it reads them already."""
         if tab.streams >= _MOST_STREAMS:
             raise _busy("this tab reads its answers already.")
         tab.streams += 1

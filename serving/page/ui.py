@@ -4,6 +4,7 @@ The history travels from the browser with every request, so nothing here is kept
 answer and an edited question are the same to the engine.
 """
 
+import json
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -17,10 +18,20 @@ from serving.errors import LimitReached, ServingError
 from serving.folder import read_json
 from serving.http.access import Places, client_of
 from serving.page.chat import (
+    AS_IT_DOES,
+    DONE,
+    OPEN,
+    THINKING,
     Turn,
+    answer_line,
+    continued,
+    drafted,
     edited,
     error_line,
+    goes_on,
+    made,
     model_line,
+    offered,
     settled,
     status_line,
     suggested_options,
@@ -28,18 +39,22 @@ from serving.page.chat import (
     thought,
     to_messages,
     to_options,
+    to_template,
     turn,
     unanswered,
     without_answer,
     without_question,
 )
+from serving.page.marks import FORMULAS
+from serving.text.template import has_switch
 from serving.types import Kind, SamplingOptions
 
 REFRESH_SECONDS = 0.04  # the page is redrawn at most this often, however fast the model is
 # A panel that is open from the start would cover a phone's whole screen.
-OPEN_PANEL_WHERE_IT_FITS = (
-    "() => { if (innerWidth >= 1024) document.querySelector('#settings .toggle-button').click() }"
-)
+OPEN_PANELS_WHERE_THEY_FIT = """() => {
+  if (innerWidth >= 1024) document.querySelector('#settings .toggle-button')?.click();
+  if (innerWidth >= 1280) document.querySelector('#conversations .toggle-button')?.click();
+}"""
 # A disabled box loses the cursor; on a phone the keyboard is better left down.
 FOCUS = "() => { if (matchMedia('(hover: hover)').matches) document.querySelector('#box textarea').focus() }"
 
@@ -62,10 +77,13 @@ def build_chat(
     generation = engine.folder.path / "generation_config.json"
     defaults = defaults or suggested_options(read_json(generation) if generation.is_file() else {})
     with gr.Blocks(title=f"oga-chat · {name}", fill_height=True, analytics_enabled=False) as blocks:
-        with gr.Sidebar(label="Settings", open=False, width=300, elem_id="settings"):
-            controls = _controls(defaults, engine.context_length)
+        with gr.Sidebar(label="Conversations", open=False, width=260, elem_id="conversations"):
+            gr.HTML('<nav id="kept" aria-label="Conversations"></nav>', padding=False)
+        with gr.Sidebar(label="Settings", open=False, width=300, position="right", elem_id="settings"):
+            controls = _controls(defaults, engine.context_length, has_switch(engine.folder.path))
         with gr.Column(elem_id="head"):
             gr.HTML(f"<h1>{escape(name)}</h1><span>oga-chat</span>", elem_id="title")
+            gr.HTML(f'<nav id="menu" aria-label="Page" data-model="{escape(name)}"></nav>', padding=False)
             gr.Markdown(model_line(engine.folder.manifest), elem_id="model")
             if notice:
                 gr.Markdown(notice, elem_id="notice")
@@ -74,14 +92,16 @@ def build_chat(
             container=False,
             scale=1,
             elem_id="chat",
-            editable="user",
+            editable="all",
             examples=[{"text": example} for example in examples],
             buttons=["copy", "copy_all"],
             feedback_options=None,
-            latex_delimiters=[],
+            latex_delimiters=FORMULAS,
+            autoscroll=False,  # Gradio's own takes whoever has scrolled up back to the end: see assets/page.js
             layout="bubble",
         )
         box = gr.Textbox(
+            label="Message",
             show_label=False,
             placeholder="Ask something",
             lines=1,
@@ -90,18 +110,24 @@ def build_chat(
             submit_btn=True,
             elem_id="box",
         )
-        status = gr.Markdown(elem_id="status")
+        with gr.Row(elem_id="below"):
+            gr.HTML('<div id="tools"></div>', padding=False, min_width=0)
+            status = gr.Markdown(elem_id="status", min_width=0)
         _wire(engine, chatbot, box, status, controls, places or Places())
-        blocks.load(None, None, None, js=OPEN_PANEL_WHERE_IT_FITS)
+        _keep(blocks, chatbot, box, status, controls)
+        blocks.load(None, None, None, js=OPEN_PANELS_WHERE_THEY_FIT)
     page: gr.Blocks = blocks
     return page
 
 
-def _controls(defaults: SamplingOptions, context_length: int) -> list[gr.components.Component]:
-    """The side panel: the system prompt, then the values in the order of `to_options`."""
+def _controls(defaults: SamplingOptions, context_length: int, thinks: bool) -> list[gr.components.Component]:
+    """The side panel: the system prompt, the values in the order of `to_options`, and whether to think, if it can."""
     longest = min(defaults.max_tokens or context_length, context_length)
+    placeholder = "How the model should behave"
+    system = gr.Textbox(label="System prompt", lines=3, max_lines=12, placeholder=placeholder, elem_id="system")
+    gr.HTML('<div id="presets"></div>', padding=False)
     return [
-        gr.Textbox(label="System prompt", lines=3, max_lines=12, placeholder="How the model should behave"),
+        system,
         gr.Slider(0, 2, defaults.temperature, step=0.05, label="Temperature"),
         gr.Slider(0.05, 1, defaults.top_p, step=0.05, label="Top p"),
         gr.Slider(0, 200, defaults.top_k, step=1, label="Top k, 0 is off"),
@@ -110,6 +136,7 @@ def _controls(defaults: SamplingOptions, context_length: int) -> list[gr.compone
         gr.Slider(1, context_length, longest, step=1, label="Longest answer"),
         gr.Textbox("" if defaults.seed is None else str(defaults.seed), label="Seed", placeholder="random"),
         gr.Textbox("\n".join(defaults.stop), lines=2, max_lines=6, label="Stop strings", placeholder="one on a line"),
+        *([gr.Radio([*THINKING], value=AS_IT_DOES, label="Thinking")] if thinks else []),
     ]
 
 
@@ -118,29 +145,38 @@ def answer(
 ) -> Iterator[tuple[list[Turn], str]]:
     """Stream the answer to the last question: the history with what there is of it, and the status line.
 
+    Or more of an answer that is to go on. controls: those of `to_options`, and perhaps one of THINKING.
     An error of ours ends the stream with its message as the status line. Closing the iterator cancels the generation.
     client: who asks.
     """
-    if not history or history[-1]["role"] != "user":
+    more = goes_on(history)
+    if not more and not (history and history[-1]["role"] == "user"):
+        yield [*history], ""  # nothing at all would empty the page
         return
     closed = threading.Event()
-    texts: dict[Kind, str] = {"reasoning": "", "answer": ""}
+    before = history[:-1] if more else history
+    texts: dict[Kind, str] = {"reasoning": "", "answer": text_of(history[-1]["content"]) if more else ""}
+    line = history[-1]["metadata"]["log"] if more else ""
     drawn = 0.0
 
-    def shown(ended: bool) -> list[Turn]:
+    def shown(status: str, ended: bool) -> list[Turn]:
         thoughts = [thought(texts["reasoning"])] if texts["reasoning"] else []
-        return [*history, *thoughts, *([turn("assistant", texts["answer"])] if texts["answer"] or ended else [])]
+        answers = [made(texts["answer"], line, status)] if texts["answer"] or ended else []
+        return [*before, *thoughts, *answers]
 
     try:
-        messages, options = to_messages(history, system), to_options(*controls)
-        for chunk in engine.generate(messages, options, closed.is_set, client=client):
+        messages, options = to_messages(history, system), to_options(*controls[:8])
+        template = to_template(str([*controls, AS_IT_DOES][8]), more)
+        for chunk in engine.generate(messages, options, closed.is_set, template, client):
             texts[chunk.kind] += chunk.text
             now = time.perf_counter()
-            if chunk.finish_reason is not None or now - drawn >= REFRESH_SECONDS:
-                drawn = now
-                yield shown(ended=chunk.finish_reason is not None), status_line(chunk)
+            ended = chunk.finish_reason is not None
+            if ended or now - drawn >= REFRESH_SECONDS:
+                drawn, line = now, answer_line(chunk) if chunk.completion_tokens else line
+                status = DONE if chunk.finish_reason == "stop" else OPEN
+                yield shown(status, ended), status_line(chunk, engine.context_length)
     except ServingError as error:
-        yield shown(ended=False), error_line(error)
+        yield shown(OPEN, False), error_line(error)
     finally:
         closed.set()
 
@@ -153,7 +189,7 @@ def _wire(
     controls: list[gr.components.Component],
     places: Places,
 ) -> None:
-    """What each event of the page does. Four of them end in an answer, which stop cuts short."""
+    """What each event of the page does. Five of them end in an answer, which stop cuts short."""
 
     def submit(text: str, history: list[Turn]) -> tuple[str, list[Turn]]:
         return "", [*history, turn("user", text)] if text.strip() else history
@@ -164,6 +200,9 @@ def _wire(
 
     def example(data: gr.SelectData) -> list[Turn]:
         return [turn("user", data.value["text"])]
+
+    def go_on(history: list[Turn], _: gr.SelectData) -> list[Turn]:
+        return continued(history)
 
     def stream(history: list[Turn], request: gr.Request, *values: Any) -> Iterator[tuple[list[Turn], str]]:
         try:
@@ -176,9 +215,14 @@ def _wire(
     def busy() -> gr.Textbox:
         return gr.Textbox(interactive=False, submit_btn=False, stop_btn=True)
 
-    def ready(history: list[Turn], line: str) -> tuple[list[Turn], gr.Textbox, str]:
+    def ready(history: list[Turn], line: str, draft: str) -> tuple[list[Turn], gr.Textbox, str]:
         kept, question = unanswered(history)
-        return kept, gr.Textbox(question, interactive=True, submit_btn=True, stop_btn=False), settled(line)
+        box = gr.Textbox(drafted(question, draft), interactive=True, submit_btn=True, stop_btn=False)
+        return offered(kept), box, settled(line)
+
+    def undo(history: list[Turn], draft: str) -> tuple[list[Turn], str]:
+        kept, question = without_question(history)
+        return kept, drafted(question, draft)
 
     quick: Any = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
     questions = [
@@ -186,6 +230,7 @@ def _wire(
         chatbot.example_select(example, None, chatbot, **quick),
         chatbot.retry(without_answer, chatbot, chatbot, **quick),
         chatbot.edit(edit, chatbot, chatbot, **quick),
+        chatbot.option_select(go_on, chatbot, chatbot, **quick),
     ]
     # No concurrency limit: the engine itself gives every conversation its turn.
     streaming: Any = {"concurrency_limit": None, "show_progress": "hidden", "api_visibility": "private"}
@@ -193,10 +238,44 @@ def _wire(
         question.success(busy, None, box, **quick).success(stream, [chatbot, *controls], [chatbot, status], **streaming)
         for question in questions
     ]
-    for made in answers:
-        for ended in (made.success, made.failure):  # a stopped answer is a success to Gradio
-            ended(ready, [chatbot, status], [chatbot, box, status], **quick).then(None, None, None, js=FOCUS)
+    for each in answers:
+        for ended in (each.success, each.failure):  # a stopped answer is a success to Gradio
+            ended(ready, [chatbot, status, box], [chatbot, box, status], **quick).then(None, None, None, js=FOCUS)
     box.stop(None, None, None, cancels=answers, **quick)
     # These, regenerate and edit are hidden by chat.css while an answer is made: a late piece would undo what they do.
-    chatbot.undo(without_question, chatbot, [chatbot, box], **quick)
+    chatbot.undo(undo, [chatbot, box], [chatbot, box], **quick)
     chatbot.clear(lambda: "", None, status, **quick)
+
+
+def _keep(
+    blocks: gr.Blocks,
+    chatbot: gr.Chatbot,
+    box: gr.Textbox,
+    status: gr.Markdown,
+    controls: list[gr.components.Component],
+) -> None:
+    """Conversations are kept in the browser, by assets/conversations.js: none of this reaches the server."""
+    said, shown = [chatbot, box, *controls], [chatbot, status, *controls]
+    in_the_browser: Any = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+    for changed in (chatbot.change, box.change, *(control.change for control in controls)):  # type: ignore[attr-defined]
+        changed(None, said, None, js="(...values) => { ogaChat.keep(values) }", **in_the_browser)
+    opened = gr.Button(visible="hidden", elem_id="opened")  # clicked where one is chosen
+    opened.click(None, None, shown, js="() => ogaChat.opened()", **in_the_browser)
+    settings = json.dumps([_setting(control) for control in controls])
+    blocks.load(
+        None,
+        said,
+        [chatbot, box, status, *controls],
+        js=f"(...values) => ogaChat.start(values, {settings})",
+        **in_the_browser,
+    )
+
+
+def _setting(control: gr.components.Component) -> dict[str, Any]:
+    """What the browser knows of a control, to hold against what it has kept."""
+    match control:
+        case gr.Slider():
+            return {"name": control.label, "least": control.minimum, "most": control.maximum}
+        case gr.Radio():
+            return {"name": control.label, "choices": [value for _, value in control.choices]}
+    return {"name": control.label}

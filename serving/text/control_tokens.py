@@ -15,7 +15,7 @@ from functools import cached_property
 from os.path import commonprefix
 from typing import Any
 
-from tokenizers import Tokenizer
+from tokenizers import AddedToken, Tokenizer
 
 from serving.errors import ModelFolderError
 from serving.text.reasoning import Markers
@@ -61,12 +61,20 @@ class ControlTokens:
         own |= set(calls)
         if markers is not None:
             own |= {markers.opening, markers.closing}
+        answer = markers.answer if markers and markers.answer else ()
+        self._of_answers = {*calls, *answer, *((markers.opening, markers.closing) if markers else ())}
         self._tokenizer = tokenizer
         self._anywhere, self._in_answers = _Finder(tokenizer, texts), _Finder(tokenizer, texts - own)
         # Digits survive whatever a template does to text, and nobody can guess them.
         secret = f"{secrets.randbelow(10**24):024}"
         self._begin, self._end = f"~{secret}0~", f"~{secret}1~"
         self._names = {text: f"~{secret}{n}~" for n, text in enumerate(sorted(texts), start=2)}
+
+    def ends(self, token: AddedToken) -> bool:
+        """Whether a token that a template writes after an answer ends it: any markup but what answers are made of."""
+        text = token.content
+        marks = (token.special and not text.isspace()) or _MARKUP.fullmatch(text) is not None
+        return bool(marks and text not in self._of_answers)
 
     def mark(self, inputs: Inputs) -> Inputs | None:
         """The inputs with marks around the control tokens that they spell out; None if there are none."""

@@ -39,8 +39,12 @@ class Detokenizer:
 
     def feed(self, token_id: int) -> str:
         """The text that this token completes; empty while a character is incomplete."""
-        token = None if token_id in self._skipped else self._tokenizer.id_to_token(token_id)
-        return "" if token is None else self._utf8.decode(self._bytes(token_id, token))
+        return "" if token_id in self._skipped else self._utf8.decode(self.bytes_of(token_id))
+
+    def bytes_of(self, token_id: int) -> bytes:
+        """What the next token spells, which may be a part of a character; nothing where there is no such token."""
+        token = self._tokenizer.id_to_token(token_id)
+        return b"" if token is None else self._bytes(token_id, token)
 
     @property
     def whole(self) -> bool:
@@ -63,3 +67,11 @@ class Detokenizer:
 
     def _decode(self, ids: list[int]) -> str:
         return str(self._tokenizer.decode(ids, skip_special_tokens=False))
+
+
+def text_or_bytes(spelled: bytes) -> str | list[int]:
+    """What a token spells: a text, or the bytes of a part of a character."""
+    try:
+        return spelled.decode()
+    except UnicodeDecodeError:
+        return list(spelled)

@@ -8,14 +8,14 @@ import json
 import re
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TypeVar
 
 import numpy as np
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer
+from llguidance.gbnf_to_lark import gbnf_to_lark
 from numpy.typing import NDArray
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
@@ -34,10 +34,12 @@ LIMITS = LLParserLimits(
     verbose_errors=False,
 )
 COMPILE_SECONDS = 2.0  # of processor time
-# What an answer's grammar may take of the engine's thread: at once, and on average for each token.
-GRACE_SECONDS, STEP_SECONDS = 0.5, 0.05
+# What an answer's grammar may take of a thread that all grammars share: at once, and on average for each token.
+GRACE_SECONDS, STEP_SECONDS = 0.25, 0.05
 _IDS = re.compile(r"<\[[\d,-]+\]>")
 _KEPT = 4  # compiled grammars: several answers to one request follow the same one
+_REMEMBERED = 256  # grammars that were given up: who asks again is not to cost others as much again
+_TOO_SLOW = "the grammar takes too long at each token of the answer. Use a simpler one."
 _LONGEST_FAULT = 200
 Result = TypeVar("Result")
 
@@ -53,7 +55,8 @@ class GrammarCompiler:
         self._vocab_size = vocab_size
         self._end_ids = end_ids
         self._lock = threading.Lock()
-        self._compiled: OrderedDict[Grammar, LLMatcher] = OrderedDict()
+        self._kept: dict[Grammar, _Kept] = {}  # the one that was asked for last is last
+        self._given_up: dict[Grammar, None] = {}
 
     def matcher(self, grammar: Grammar) -> "Matcher":
         """A matcher at the beginning of an answer.
@@ -64,13 +67,30 @@ class GrammarCompiler:
         Raises InvalidRequest for a grammar, or a tokenizer, that llguidance does not take.
         """
         with self._lock:
-            if grammar not in self._compiled:
-                self._compiled[grammar] = _compiled(self._tokens, grammar)
-            self._compiled.move_to_end(grammar)
-            if len(self._compiled) > _KEPT:
-                self._compiled.popitem(last=False)
-            matcher = self._compiled[grammar].deep_copy()
-        return Matcher(matcher, self._vocab_size, self._end_ids)
+            if grammar in self._given_up:
+                raise InvalidRequest(_TOO_SLOW)
+            kept = self._kept.pop(grammar, None) or self._anew(grammar)
+            self._kept[grammar] = kept
+            for oldest in list(self._kept)[:-_KEPT]:
+                self._kept.pop(oldest, None)
+            matcher = kept.matcher.deep_copy()
+
+        def spend(seconds: float, whole: bool) -> None:
+            """Forget what has become large. Takes no lock, as compiling takes seconds."""
+            kept.left -= seconds
+            if kept.left < 0 or whole:
+                self._kept.pop(grammar, None)
+            if whole:
+                self._given_up[grammar] = None
+                for oldest in list(self._given_up)[:-_REMEMBERED]:
+                    self._given_up.pop(oldest, None)
+
+        return Matcher(matcher, self._vocab_size, spend)
+
+    def _anew(self, grammar: Grammar) -> "_Kept":
+        began = time.thread_time()
+        matcher = _compiled(self._tokens, grammar)
+        return _Kept(matcher, max(GRACE_SECONDS / 2, time.thread_time() - began))
 
     @cached_property
     def _tokens(self) -> LLTokenizer:
@@ -85,14 +105,26 @@ class GrammarCompiler:
             ) from error
 
 
+@dataclass(slots=True, eq=False)
+class _Kept:
+    """A compiled grammar, for the next answer that follows it.
+
+    All copies share the lexer's states with it, which are made on the way and take up to 80 MB. What they have cost in
+    time stands for that: after `left` seconds it is forgotten, and compiled again if need be.
+    """
+
+    matcher: LLMatcher
+    left: float
+
+
 class Matcher:
     """How far one answer has come in its grammar."""
 
-    def __init__(self, matcher: LLMatcher, vocab_size: int, end_ids: frozenset[int]) -> None:
+    def __init__(self, matcher: LLMatcher, vocab_size: int, spend: Callable[[float, bool], None]) -> None:
+        """spend: hears what a step has cost, in seconds, and whether that was more than there is."""
         self._matcher = matcher
         self._vocab_size = vocab_size
-        self._before = np.delete(np.arange(vocab_size), [token for token in end_ids if token < vocab_size])
-        self._left = GRACE_SECONDS
+        self._left, self._spend = GRACE_SECONDS, spend
 
     @property
     def stopped(self) -> bool:
@@ -109,10 +141,6 @@ class Matcher:
             raise InvalidRequest(self._complaint())
         return np.flatnonzero(np.unpackbits(bits, count=self._vocab_size, bitorder="little"))
 
-    def before(self) -> NDArray[np.intp]:
-        """Ids, ascending, of the tokens that may come before the grammar begins [n]: all that do not end the answer."""
-        return self._before
-
     def accept(self, token: int) -> None:
         """Go on by a token that was allowed.
 
@@ -125,9 +153,11 @@ class Matcher:
     def _timed(self, step: Callable[[], Result]) -> Result:
         began = time.thread_time()
         result = _unpanicked(step, "the grammar cannot be followed any further")
-        self._left -= time.thread_time() - began
+        seconds = time.thread_time() - began
+        self._left -= seconds
+        self._spend(seconds, self._left < 0)
         if self._left < 0:
-            raise InvalidRequest("the grammar takes too long at each token of the answer. Use a simpler one.")
+            raise InvalidRequest(_TOO_SLOW)
         return result
 
     def _complaint(self) -> str:
@@ -179,6 +209,8 @@ def _in_llguidance(grammar: Grammar) -> str:
         return LLMatcher.grammar_from_regex(grammar.text)
     if grammar.kind == "lark":
         return LLMatcher.grammar_from_lark(grammar.text)
+    if grammar.kind == "gbnf":
+        return LLMatcher.grammar_from_lark(_unpanicked(lambda: gbnf_to_lark(grammar.text), "this gbnf cannot be used"))
     try:
         schema = json.loads(grammar.text) if grammar.kind == "json_schema" else {"type": "object"}
     except ValueError as error:

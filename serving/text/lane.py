@@ -1,11 +1,10 @@
-"""A text process, and those who wait for it: one at a time has its turn, within a limit of time.
+"""A text process, and those who wait for it: one at a time has its turn, clients in turn, within a limit of time.
 
 A process that misses the limit, ends, or says what makes no sense is ended, and another one is started at once: it is
 loaded by the time that somebody asks again.
 """
 
 import sys
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from pathlib import Path
 from serving import errors
 from serving.errors import Busy, EngineStopped, InvalidRequest, ModelFolderError, ServingError
 from serving.text.child import Child, Ended, Late, Line
+from serving.text.turns import Turns
 
 WORKER = (sys.executable, "-m", "serving.text.worker")
 _EXHAUSTED = "takes more memory than there is for it"
@@ -45,16 +45,24 @@ class Limits:
 class Lane:
     """A text process for any number of threads.
 
-    folder: what it is to load. seconds, memory: for one request. command: what is run.
+    folder: what it is to load. seconds, memory: for one request. command: what is run. niceness: as the system has it,
+    more for what yields to others.
     """
 
     def __init__(
-        self, folder: Path, limits: Limits, seconds: float, memory: int, command: Sequence[str] = WORKER
+        self,
+        folder: Path,
+        limits: Limits,
+        seconds: float,
+        memory: int,
+        command: Sequence[str] = WORKER,
+        niceness: int = 0,
     ) -> None:
         self._folder, self._limits, self._seconds, self._command = folder, limits, seconds, command
-        self._setup = {"path": str(folder), "memory": memory, "start": limits.start, "seconds": seconds}
-        self._places = threading.BoundedSemaphore(limits.waiting)
-        self._turn = threading.Lock()
+        self._setup = {
+            "path": str(folder), "memory": memory, "start": limits.start, "seconds": seconds, "niceness": niceness,
+        }  # fmt: skip
+        self._turns = Turns(limits.waiting)
         self._closed = False
         self._child: Child | None = None
         self._facts: Line | None = None  # of the child
@@ -67,16 +75,16 @@ class Lane:
 
     def start(self) -> None:
         """Start the process, and do not wait until it has loaded. Nothing is done while somebody has the turn."""
-        if self._turn.acquire(blocking=False):
+        if self._turns.acquire(0):
             try:
                 with suppress(EngineStopped):
                     self._child = self._child or self._start()
             finally:
-                self._turn.release()
+                self._turns.release()
 
     def facts(self) -> Line:
         """What the process knows of the model, as soon as it has loaded it. Raises ModelFolderError, EngineStopped."""
-        with self._turn:
+        with self._turns.always():
             self._loaded()
             assert self._facts
             return self._facts
@@ -106,23 +114,18 @@ class Lane:
         self._closed = True
         if child := self._child:
             child.kill()
-        with self._turn:
+        with self._turns.always():
             if self._child:
                 self._child.close()
 
     @contextmanager
     def _a_turn(self) -> Iterator[None]:
-        if not self._places.acquire(blocking=False):
+        if not self._turns.acquire(self._limits.patience):
             raise self._busy()
         try:
-            if not self._turn.acquire(timeout=self._limits.patience):
-                raise self._busy()
-            try:
-                yield
-            finally:
-                self._turn.release()
+            yield
         finally:
-            self._places.release()
+            self._turns.release()
 
     def _busy(self) -> Busy:
         return Busy(

@@ -1,10 +1,8 @@
 """What one piece of work may take of this process: time, and memory where the system can bound it."""
 
-import ctypes
 import faulthandler
 import mmap
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -49,18 +47,3 @@ def _bounded(more: int) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_DATA, before)
-
-
-def resident_memory() -> int:
-    """Bytes of this process that are in memory."""
-    if _STATM.is_file():
-        return int(_STATM.read_text().split()[1]) * mmap.PAGESIZE
-    import psutil
-
-    return int(psutil.Process().memory_info().rss)
-
-
-def give_back() -> None:
-    """Return what has been freed to the system, where the C library (glibc) keeps it otherwise."""
-    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
-        libc.malloc_trim(0)

@@ -4,11 +4,11 @@ A chat template is a program that came with the model, and a conversation is its
 takes seconds and gigabytes for a few megabytes of text. A grammar may be anything. In the process of a web server, all
 others would wait for them, and it would die of them.
 
-There are two lanes, a process each, so that nobody who asks a short question waits for a long one.
+There are two lanes, a process each, so that nobody who asks a short question waits for a long one. That of long ones
+yields to everything else where there are not cores enough.
 """
 
 import hashlib
-import json
 import threading
 from collections.abc import Sequence
 from concurrent.futures import Future
@@ -19,16 +19,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic_core import to_json
 
 from serving.errors import InvalidRequest
+from serving.text.ids import checked
 from serving.text.lane import WORKER, Lane, Limits
 from serving.text.limits import LEAST_MEMORY
-from serving.text.prompt import Spelling, checked
+from serving.text.prompt import Spelling
 from serving.text.tools import CallFormat
 from serving.types import Cancelled, Grammar, Message, Policy, TemplateOptions, TokenIds, never
 
 SHORT = 32 << 10  # bytes of a request for the lane of short ones
 _LONGEST_PLAIN = 64  # characters: "low" and "high" are
+_NICENESS = 5  # of the lane of long ones: it gets a quarter of a core that somebody else computes on
 _POLL_SECONDS = 0.1  # how often `cancelled` is asked
 _REMEMBERED = 256  # grammars: those that could be compiled, and those that are being compiled
 _FIELDS = tuple(field.name for field in fields(Message))
@@ -47,7 +50,7 @@ class TextProcess:
         limits = limits or Limits()
         self._grammar_seconds = limits.grammar
         self._short = Lane(folder, limits, limits.short, LEAST_MEMORY, command)
-        self._long = Lane(folder, limits, limits.long, limits.memory, command)
+        self._long = Lane(folder, limits, limits.long, limits.memory, command, _NICENESS)
         self._facts: Future[Line] = Future()
         self._checks: dict[bytes, Future[None]] = {}  # oldest first
         self._lock = threading.Lock()  # of them; never held over anything that waits
@@ -91,21 +94,24 @@ class TextProcess:
         max_tokens: int | None = None,
     ) -> tuple[TokenIds, int]:
         """What Prompt.tokens gives. Raises what it raises, and what Lane.ask does."""
-        said = [
-            {name: value for name in _FIELDS if (value := getattr(message, name)) is not None} for message in messages
-        ]
-        request = {
-            "messages": said,
-            "tools": template_options.tools,
-            "arguments": dict(template_options.arguments),
-            "window": context_length,
-            "policy": policy,
-            "max_tokens": max_tokens,
-        }
-        plain = not template_options.tools and all(map(_is_plain, template_options.arguments.values()))
-        work = "writing this conversation out with the model's chat template, and encoding it,"
-        reply = self._ask(request, "tokens", work, plain)
+        fitting = {"window": context_length, "policy": policy, "max_tokens": max_tokens}
+        reply = self._written(messages, template_options, fitting)
         return np.asarray(reply["tokens"], dtype=np.int32), int(reply["dropped"])
+
+    def conversation_ids(
+        self, messages: Sequence[Message], template_options: TemplateOptions = _NO_OPTIONS
+    ) -> TokenIds:
+        """What Prompt.conversation_ids gives. Raises what it raises, and what Lane.ask does."""
+        return np.asarray(self._written(messages, template_options, {"window": None})["tokens"], dtype=np.int32)
+
+    def text_ids(self, text: str, special: bool) -> TokenIds:
+        """What Prompt.text_ids gives. Raises what it raises, and what Lane.ask does."""
+        reply = self._ask({"text": text, "special": special}, "tokens", "encoding this text")
+        return np.asarray(reply["tokens"], dtype=np.int32)
+
+    def pieces(self, token_ids: Sequence[int]) -> list[str | list[int]]:
+        """What Prompt.pieces gives. Raises what it raises, and what Lane.ask does."""
+        return list(self._ask({"spelled": list(token_ids)}, "pieces", "spelling these tokens")["pieces"])
 
     def raw_ids(self, text: str, context_length: int) -> TokenIds:
         """What Prompt.raw_ids gives. Raises what it raises, and what Lane.ask does."""
@@ -117,8 +123,8 @@ class TextProcess:
         return checked(token_ids, self._facts.result()["vocabulary"], context_length)
 
     def decoded(self, token_ids: Sequence[int]) -> str:
-        """What Prompt.decoded gives. Raises what Lane.ask does."""
-        return str(self._ask({"decoded": list(token_ids)}, "text", "decoding this prompt")["text"])
+        """What Prompt.decoded gives. Raises what it raises, and what Lane.ask does."""
+        return str(self._ask({"decoded": list(token_ids)}, "text", "decoding these tokens")["text"])
 
     def check(self, grammar: Grammar) -> None:
         """Compile a grammar where it can do no harm; once, for all who ask for it at the same time or later.
@@ -146,7 +152,7 @@ class TextProcess:
     @cached_property
     def spelling(self) -> Spelling:
         """What Prompt.spelling is. Asked for once: it takes a second for 150,000 tokens. Raises what Lane.ask does."""
-        texts = self._ask({"spelled": True}, "texts", "spelling all tokens", plain=False)["texts"]
+        texts = self._ask({"spelled": "all"}, "texts", "spelling all tokens", plain=False)["texts"]
         return Spelling(tuple(texts), self.end_ids)
 
     def close(self) -> None:
@@ -161,6 +167,22 @@ class TextProcess:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def _written(self, messages: Sequence[Message], options: TemplateOptions, more: Line) -> Line:
+        said = [
+            {name: value for name in _FIELDS if (value := getattr(message, name)) is not None} for message in messages
+        ]
+        request = {
+            "messages": said,
+            "tools": options.tools,
+            "arguments": dict(options.arguments),
+            "hints": dict(options.hints),
+            "ending": options.ending,
+            **more,
+        }
+        plain = not options.tools and all(map(_is_plain, options.arguments.values()))
+        work = "writing this conversation out with the model's chat template, and encoding it,"
+        return self._ask(request, "tokens", work, plain)
+
     def _compile(self, grammar: Grammar) -> None:
         work = f"compiling this {grammar.kind}"
         self._ask({"grammar": asdict(grammar)}, "compiled", work, plain=False, seconds=self._grammar_seconds)
@@ -173,9 +195,9 @@ class TextProcess:
 
     def _ask(self, request: Line, wanted: str, work: str, plain: bool = True, seconds: float | None = None) -> Line:
         try:
-            line = json.dumps(request).encode() + b"\n"
+            line = to_json(request) + b"\n"
         except (TypeError, ValueError, RecursionError) as error:
-            raise InvalidRequest(f"the request cannot be written as JSON: {error}.") from error
+            raise InvalidRequest(f"the request cannot be written as JSON in UTF-8: {error}.") from error
         lane = self._short if plain and len(line) <= SHORT else self._long
         return lane.ask(line, work, wanted, seconds)
 

@@ -6,26 +6,33 @@ first conversation is rendered, and a process that renders none never does.
 """
 
 import json
+import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from contextlib import suppress
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from tokenizers import AddedToken, Tokenizer
+from tokenizers import Tokenizer
 
-from serving.errors import ContextOverflow, InvalidRequest, ModelFolderError
+from serving.errors import InvalidRequest, ModelFolderError
 from serving.folder import read_json
 from serving.text.calls import history
 from serving.text.context import AtLeast, fit
-from serving.text.control_tokens import CONTROL_SHAPE, ControlTokens, Inputs
-from serving.text.detokenizer import Detokenizer
+from serving.text.control_tokens import ControlTokens, Inputs
+from serving.text.detokenizer import Detokenizer, text_or_bytes
 from serving.text.encoder import Encoder, Weights
+from serving.text.files import declared_end_ids, load_tokenizer
+from serving.text.ids import check_known, check_utf8, checked, too_long
 from serving.text.reasoning import Budget, Markers, ReasoningSplitter, find_markers
-from serving.text.template import knows, read_templates, takes_tools, with_fitting_ids, with_tools
+from serving.text.template import fitting_arguments, knows, read_templates, takes_tools, with_short_ids, with_tools
 from serving.text.tools import CallFormat, format_of
-from serving.types import Message, Policy, TemplateOptions, TokenIds
+from serving.types import Ending, Grammar, Message, Policy, TemplateOptions, TokenIds
+
+if TYPE_CHECKING:
+    from serving.text.grammar import GrammarCheck
 
 _MARK = "\N{BLACK HEART SUIT}mark\N{BLACK HEART SUIT}"
 _FIELDS = tuple(field.name for field in fields(Message))
@@ -93,7 +100,7 @@ class Prompt:
 
     @classmethod
     def _read(cls, folder: Path) -> "Prompt":
-        tokenizer = _load_tokenizer(folder / "tokenizer.json")
+        tokenizer = load_tokenizer(folder / "tokenizer.json")
         config = read_json(folder / "tokenizer_config.json")
         template, tool_template = read_templates(folder, config)
         special_tokens = {
@@ -101,7 +108,7 @@ class Prompt:
             for name, value in config.items()
             if name.endswith("_token") and isinstance(value, str | dict)
         }
-        declared = _declared_end_ids(folder, tokenizer, special_tokens)
+        declared = declared_end_ids(folder, tokenizer, special_tokens)
         added = {token.content: id for id, token in tokenizer.get_added_tokens_decoder().items()}
         markers = find_markers(added, template)
         calls = format_of(tool_template or template, tokenizer)
@@ -189,12 +196,9 @@ class Prompt:
 
         Raises InvalidRequest for no text, ContextOverflow where no answer would fit.
         """
-        try:
-            text.encode()
-        except UnicodeEncodeError as error:
-            raise InvalidRequest(f"the prompt cannot be written in UTF-8: {error}.") from error
+        check_utf8(text)
         if len(text) > LONG and (least := self._encoder.at_least(text, context_length)) > context_length:
-            raise _too_long(AtLeast(least), context_length)
+            raise too_long(AtLeast(least), context_length)
         return checked(self.tokenizer.encode_batch_fast([text])[0].ids, self.vocabulary, context_length)
 
     def checked_ids(self, token_ids: Sequence[int], context_length: int) -> TokenIds:
@@ -204,9 +208,29 @@ class Prompt:
         """
         return checked(token_ids, self.vocabulary, context_length)
 
+    def text_ids(self, text: str, special: bool) -> TokenIds:
+        """Token ids of any text [n]. special: with what the tokenizer itself puts around one. Raises InvalidRequest."""
+        check_utf8(text)
+        return np.asarray(self.tokenizer.encode_batch_fast([text], add_special_tokens=special)[0].ids, dtype=np.int32)
+
+    def pieces(self, token_ids: Sequence[int]) -> list[str | list[int]]:
+        """What each token of a text spells: a text, or the bytes of a part of a character. Raises as `decoded` does."""
+        check_known(token_ids, self.vocabulary)
+        detokenizer = Detokenizer(self.tokenizer, ())
+        return [text_or_bytes(detokenizer.bytes_of(token)) for token in token_ids]
+
     def decoded(self, token_ids: Sequence[int]) -> str:
-        """The text of a prompt that came encoded, its special tokens spelled out."""
+        """The text that tokens spell, the special ones too. Raises InvalidRequest for what is no token."""
+        check_known(token_ids, self.vocabulary)
         return str(self.tokenizer.decode(list(token_ids), skip_special_tokens=False))
+
+    def spelled(self, words: Sequence[str]) -> list[list[int]]:
+        """The tokens of each word, at the beginning of a text and after a blank."""
+        return [ids for word in words for text in (word, f" {word.lstrip()}") if (ids := self._encoder.ids(text))]
+
+    def check(self, grammar: Grammar) -> None:
+        """Compile a grammar. Raises InvalidRequest for one that cannot be used."""
+        self._grammars.check(grammar)
 
     @cached_property
     def spelling(self) -> Spelling:
@@ -245,6 +269,12 @@ class Prompt:
         return str(self.tokenizer.decode(token_ids, skip_special_tokens=False)).rstrip()
 
     @cached_property
+    def _grammars(self) -> "GrammarCheck":
+        from serving.text.grammar import GrammarCheck  # at the first grammar: it loads a native library
+
+        return GrammarCheck(self.tokenizer)
+
+    @cached_property
     def _encoder(self) -> Encoder:
         return Encoder(self.tokenizer, self._weights)
 
@@ -261,8 +291,19 @@ class Prompt:
         inputs = self._inputs(messages, options)
         marked = self.controls.mark(inputs)
         if marked is None:
-            return self._encoder, self._render(inputs)
-        return self._private_encoder, self.controls.named(self._render(marked))
+            return self._encoder, self._ended(inputs, options.ending)
+        return self._private_encoder, self.controls.named(self._ended(marked, options.ending))
+
+    def _ended(self, inputs: Inputs, ending: Ending) -> str:
+        if ending != "continue":
+            return self._render(inputs, ending == "answer")
+        *before, last = inputs.conversation
+        end = secrets.token_hex(12)  # a template leaves it as it is, and no message has it
+        conversation = [*before, {**last, "content": last["content"] + end}]
+        text, found, _ = self._render(replace(inputs, conversation=conversation), False).rpartition(end)
+        if not found:
+            raise InvalidRequest("this model's chat template leaves out the last message: it cannot be continued.")
+        return text
 
     def _inputs(self, messages: Sequence[Message], options: TemplateOptions) -> Inputs:
         """What the template is given. Raises InvalidRequest for what it does not know of."""
@@ -273,20 +314,21 @@ class Prompt:
                 raise InvalidRequest(f"the template argument {name!r} is set by the server: leave it out.")
         tools = None if options.tools is None else list(options.tools)
         template = self._template(tools)
-        unknown = [name for name in options.arguments if not knows(template, name)]
+        arguments = fitting_arguments(template, {**options.hints, **options.arguments})
+        arguments = {n: v for n, v in arguments.items() if n in options.arguments or knows(template, n)}
+        unknown = [name for name in arguments if not knows(template, name)]
         if unknown := [*unknown, *(["tools"] if tools and not takes_tools(template) else [])]:
             raise InvalidRequest(f"this model's chat template knows nothing of {unknown[0]!r}: leave it out.")
         conversation = [
             {name: value for name in _FIELDS if (value := getattr(message, name)) is not None} for message in messages
         ]
-        inputs = Inputs(conversation, tools, dict(options.arguments))
+        inputs = Inputs(conversation, tools, arguments)
         try:
             json.dumps([conversation, tools, inputs.arguments], ensure_ascii=False).encode()
         except (TypeError, ValueError, RecursionError) as error:  # half of a surrogate pair among them
             raise InvalidRequest(f"the conversation cannot be written as JSON in UTF-8: {error}.") from error
         if any(message.tool_calls or message.role == "tool" for message in messages):
             conversation = history.as_the_template_reads(conversation, self._shown(tools), self.calls)
-            conversation = with_fitting_ids(template, conversation)
         if tools:
             conversation = with_tools(template, conversation, tools)
         return Inputs(conversation, tools, inputs.arguments)
@@ -314,6 +356,17 @@ class Prompt:
         return {}
 
     def _render(self, inputs: Inputs, add_generation_prompt: bool = True) -> str:
+        try:
+            return self._rendered(inputs, add_generation_prompt)
+        except InvalidRequest:
+            renamed = with_short_ids(inputs.conversation)
+            if renamed == inputs.conversation:
+                raise
+            with suppress(InvalidRequest):  # what it says of the ids that were sent is what the client can use
+                return self._rendered(replace(inputs, conversation=renamed), add_generation_prompt)
+            raise
+
+    def _rendered(self, inputs: Inputs, add_generation_prompt: bool) -> str:
         from transformers.utils.chat_template_utils import render_jinja_template
 
         try:
@@ -348,56 +401,6 @@ class Prompt:
                 after = self.render(conversation, add_generation_prompt=False).split(_MARK)[1]
             except (InvalidRequest, IndexError):
                 continue
-            controls = (id for id in map(int, self.encode(after)) if id in added and _controls(added[id]))
+            controls = (id for id in map(int, self.encode(after)) if id in added and self.controls.ends(added[id]))
             ends.update(list(controls)[:1])
         return ends
-
-
-def _controls(token: AddedToken) -> bool:
-    return bool(token.special or CONTROL_SHAPE.fullmatch(token.content))
-
-
-def checked(token_ids: Sequence[int], vocabulary: int, context_length: int) -> TokenIds:
-    """Token ids of a prompt [n]. Raises what Prompt.checked_ids raises."""
-    if not token_ids:
-        raise InvalidRequest("the prompt is empty: send at least one token.")
-    if len(token_ids) >= context_length:
-        raise _too_long(len(token_ids), context_length)
-    for token in token_ids:
-        if not 0 <= token < vocabulary:
-            raise InvalidRequest(f"the prompt names token {token}, but this model's last token is {vocabulary - 1}.")
-    return np.asarray(token_ids, dtype=np.int32)
-
-
-def _too_long(size: int, context_length: int) -> ContextOverflow:
-    return ContextOverflow(
-        f"the prompt has {size:,} tokens and the context window {context_length:,}, of which an answer needs at least "
-        "1: shorten the prompt."
-    )
-
-
-def _load_tokenizer(path: Path) -> Tokenizer:
-    if not path.is_file():
-        raise ModelFolderError(f"{path} is missing: a fast tokenizer (tokenizer.json) is needed to serve a model.")
-    try:
-        tokenizer = Tokenizer.from_file(str(path))
-    except Exception as error:  # tokenizers raises bare Exception for any fault of the file
-        raise ModelFolderError(f"{path} cannot be read ({error}); build the model again with --rebuild.") from error
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    return tokenizer
-
-
-def _declared_end_ids(folder: Path, tokenizer: Tokenizer, special_tokens: dict[str, str]) -> set[int]:
-    """The union of what the three configuration files name: each of them is wrong for some model."""
-    ids: set[int] = set()
-    generation = folder / "generation_config.json"
-    sources = [read_json(generation)] if generation.is_file() else []
-    sources.append(read_json(folder / "genai_config.json")["model"])
-    for source in sources:
-        declared = source.get("eos_token_id")
-        ids.update(declared if isinstance(declared, list) else [declared] if declared is not None else [])
-    eos = tokenizer.token_to_id(special_tokens["eos_token"]) if "eos_token" in special_tokens else None
-    if any(type(id) is not int for id in ids):
-        raise ModelFolderError(f"{folder} names tokens that end an answer by something else than their ids: {ids!r}.")
-    return ids | ({eos} if eos is not None else set())

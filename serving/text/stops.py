@@ -5,7 +5,9 @@ from dataclasses import dataclass, field
 
 @dataclass(slots=True)
 class StopStrings:
-    """Holds back text that may turn out to be the beginning of a stop string.
+    """Holds back text that may turn out to be the beginning of a stop string. met: the one that ended the text.
+
+    shown: whether the stop string itself may be shown.
 
     >>> stops = StopStrings(("END",))
     >>> stops.feed("so far E"), stops.feed("Nough"), stops.feed(" EN"), stops.feed("D after")
@@ -13,15 +15,21 @@ class StopStrings:
     """
 
     stop: tuple[str, ...]
+    shown: bool = False
+    met: str | None = field(default=None, init=False)
     _held: str = field(default="", init=False)
 
-    def feed(self, text: str) -> tuple[str, bool]:
-        """The text that may be shown, and whether a stop string was met (then the rest is dropped)."""
+    def feed(self, text: str, too_soon: bool = False) -> tuple[str, bool]:
+        """The text that may be shown, and whether a stop string was met (then the rest is dropped).
+
+        too_soon: one that ends in this text is no stop string yet.
+        """
         text = self._held + text
-        found = [position for position in map(text.find, self.stop) if position >= 0]
+        found = [] if too_soon else [(at, stop) for stop in self.stop if (at := text.find(stop)) >= 0]
         if found:
             self._held = ""
-            return text[: min(found)], True
+            at, self.met = min(found)
+            return text[: at + len(self.met) if self.shown else at], True
         held = max((overlap(text, stop) for stop in self.stop), default=0)
         self._held = text[len(text) - held :]
         return text[: len(text) - held], False

@@ -3,17 +3,20 @@
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from serving.errors import ModelFolderError
+from serving.folder import read_json
 
-_NINE = re.compile(r"length\s*[!=]=\s*9\b|\{9\}")  # Mistral's: a call's id has nine letters and digits
 _SHORT_ID = re.compile(r"[a-zA-Z0-9]{9}")
 _OF_A_MESSAGE = re.compile(r"""\w+(?:\.tools\b|\[['"]tools['"]\])""")
 _LISTED = re.compile(rf"\bin\s+{_OF_A_MESSAGE.pattern}")
+_CODE = re.compile(r"\{[%{].*?[%}]\}", re.DOTALL)
+_SWITCHES = ("enable_thinking", "thinking")
+_NO_EFFORT = ("none", "minimal")
 Json = dict[str, Any]
 
 
@@ -53,6 +56,31 @@ def knows(template: str, name: str) -> bool:
     return variables is None or name in variables
 
 
+def fitting_arguments(template: str, arguments: Mapping[str, Any]) -> Json:
+    """The arguments with the names that the template has for them.
+
+    Some read only whether to think, by one name or the other: an effort of "none" or "minimal" is not to.
+    """
+    variables = variables_of(template) or frozenset()
+    switch = next((name for name in _SWITCHES if name in variables), None)
+    fitting = dict(arguments)
+    for name in (*_SWITCHES, "reasoning_effort"):
+        if switch and name in arguments and name not in variables:
+            value = fitting.pop(name)
+            fitting.setdefault(switch, value not in _NO_EFFORT if name == "reasoning_effort" else value)
+    return fitting
+
+
+def has_switch(folder: Path) -> bool:
+    """Whether a model folder's chat template reads whether to think, told by its words: to parse it takes a second."""
+    try:
+        template, _ = read_templates(folder, read_json(folder / "tokenizer_config.json"))
+    except (ModelFolderError, OSError):
+        return False
+    code = " ".join(_CODE.findall(template))
+    return any(re.search(rf"""(?<![\w.'"]){name}(?![\w'"])""", code) for name in _SWITCHES)
+
+
 def takes_tools(template: str) -> bool:
     """Whether a template reads tools: as a variable, or of a message (Phi-4-mini, GLM-4)."""
     return knows(template, "tools") or bool(_OF_A_MESSAGE.search(template))
@@ -70,10 +98,8 @@ def with_tools(template: str, conversation: list[Json], tools: Sequence[Any]) ->
     return [{**head, "tools": written}, *rest]
 
 
-def with_fitting_ids(template: str, conversation: list[Json]) -> list[Json]:
-    """The conversation with ids of calls that the template takes: those of every other kind are renamed."""
-    if not _NINE.search(template):
-        return conversation
+def with_short_ids(conversation: list[Json]) -> list[Json]:
+    """The conversation with ids of calls that Mistral's templates take: nine letters and digits."""
     renamed = []
     for message in conversation:
         message = dict(message)

@@ -8,12 +8,14 @@ import re
 
 from serving.text.calls import named, objects, python, tags
 from serving.text.calls.form import CallFormat, format_of
-from serving.text.calls.found import Call, Found, Functions, Unfinished, past_blanks, starts
+from serving.text.calls.found import Call, CallPiece, Found, Functions, Unfinished, past_blanks, starts
 from serving.text.calls.grammar import calling
+from serving.text.calls.pieces import WrittenCall, begun
 from serving.text.stops import overlap
 
-__all__ = ["Call", "CallFormat", "CallReader", "Functions", "calling", "format_of", "read_calls"]
+__all__ = ["Call", "CallFormat", "CallPiece", "CallReader", "Functions", "Part", "calling", "format_of", "read_calls"]
 
+Part = str | Call | CallPiece
 _ENDS = frozenset("}])>")  # no call ends with anything else
 # Characters of a call from which on it is not read again with each of these: a long one would take the square of its
 # length.
@@ -27,14 +29,16 @@ class CallReader:
     """Splits the text of one answer into what is said and what is called.
 
     functions: those that there are; what calls none of them is text. Their schemas give untyped arguments a type.
+    pieces: the JSON arguments of a call come as they are written. One that turns out to be none is never whole.
 
     >>> reader = CallReader(CallFormat("<tool_call>", "</tool_call>"), {"add"})
     >>> reader.feed("Well. <tool_"), reader.feed('call>{"name": "add", "arguments": {"a": 1}}</tool_call>')
     (['Well. '], [Call(name='add', arguments='{"a": 1}')])
     """
 
-    def __init__(self, form: CallFormat, functions: Functions) -> None:
-        self._form, self._functions = form, functions
+    def __init__(self, form: CallFormat, functions: Functions, pieces: bool = False) -> None:
+        self._form, self._functions, self._pieces = form, functions, pieces
+        self._written: WrittenCall | None = None  # of which pieces were given
         self._openings = [mark.strip() for mark in form.openings]
         self._closings = [mark.strip() for mark in form.closings]
         # Some models forget the mark around it.
@@ -47,22 +51,32 @@ class CallReader:
         self._after_call = False
         self._unfinished = 0  # characters of what may become a call
         self._again = 0  # characters that are held when it is read again
+        self._cut = self._halved = False  # the answer, and with it what was read last
 
-    def feed(self, text: str) -> list[str | Call]:
+    def feed(self, text: str) -> list[Part]:
         """What is known by now."""
         self._held += text
         if self._unfinished > _LONG and len(self._held) < self._again and not self._closing_in(text):
-            return []
+            return self._ahead()
         parts = self._parts(last=False)
         self._again = len(self._held) + self._unfinished // 16
-        return parts
+        return parts + self._ahead()
 
-    def flush(self) -> list[str | Call]:
-        """What was held back, when the answer ends."""
+    def _ahead(self) -> list[Part]:
+        """What is new of a call that is not whole."""
+        if not self._pieces or not self._unfinished or self._after_call:
+            self._written = None
+            return []
+        self._written = self._written or begun(self._held, self._form, self._functions)
+        return [*self._written.more(self._held)] if self._written else []
+
+    def flush(self, cut: bool = False) -> list[Part]:
+        """What was held back, when the answer ends. cut: it was ended in the middle; half of a call is then nothing."""
+        self._cut = cut
         return self._parts(last=True)
 
-    def _parts(self, last: bool) -> list[str | Call]:
-        parts: list[str | Call] = []
+    def _parts(self, last: bool) -> list[Part]:
+        parts: list[Part] = []
         self._unfinished = 0
         before = None
         while self._held and not self._unfinished and before != (before := self._state):
@@ -78,39 +92,54 @@ class CallReader:
     def _state(self) -> tuple[int, bool, bool]:
         return len(self._held), self._after_call, self._said
 
-    def _next(self, last: bool) -> list[str | Call]:
+    def _next(self, last: bool) -> list[Part]:
         """The text before the next mark, and the calls after it."""
         held = self._held
         if not self._said and self._form.bare:
             return self._first(last)
         places = [(held.find(mark), -len(mark), mark) for mark in self._looked_for if mark in held]
         if not places:
+            if last and self._cut and self._begun() > 1:
+                return self._without_half(len(held) - self._begun())
             return [self._taken(len(held) if last else self._sayable())]
         start, _, mark = min(places)
         begin = start if mark == _FUNCTION else start + len(mark)
         found = self._found(begin, last, marked=True)
         if self._unfinished:
             return [self._taken(len(held[:start].rstrip("\n")))]
+        if self._halved:
+            return self._without_half(start)
         if found is None:
             return [self._taken(start + len(mark))]
         # Line breaks around a call belong to neither.
+        calls = self._calls(found)
         self._taken(found.end)
         self._after_call = True
-        return [held[:start].rstrip("\n"), *found.calls]
+        return [held[:start].rstrip("\n"), *calls]
 
-    def _first(self, last: bool) -> list[str | Call]:
+    def _first(self, last: bool) -> list[Part]:
         """The calls that the answer begins with, without a mark."""
         found = self._found(0, last)
         if self._unfinished:
             return []
         self._said = True
+        if self._halved and objects.names(self._held, self._functions):
+            return self._without_half(0)
         if found is None:
             return []
+        calls = self._calls(found)
         self._taken(found.end)
         self._after_call = True
-        return [*found.calls]
+        return calls
 
-    def _after(self, last: bool) -> list[str | Call]:
+    def _calls(self, found: Found) -> list[Part]:
+        """Its calls; of one that has begun to be given, the rest."""
+        if self._written is None:
+            return [*found.calls]
+        rest, self._written = self._written.more(self._held, found.end), None
+        return [*rest, *found.calls[1:]]
+
+    def _after(self, last: bool) -> list[Part]:
         """What follows a call: the marks of its end, another call, or text."""
         closed = self._closed.match(self._held)
         begin = closed.end() if closed else 0
@@ -139,9 +168,10 @@ class CallReader:
     def _found(self, begin: int, last: bool, marked: bool = False, run: bool = False) -> Found | None:
         """The calls that begin there, or None. Where that is not known yet, `_unfinished` says so."""
         try:
-            return self._read(begin, last, marked, run)
+            return self._read(begin, last and not self._cut, marked, run)
         except Unfinished:
             self._unfinished = 0 if last else max(1, len(self._held) - begin)
+            self._halved = last and self._cut
             return None
 
     def _read(self, at: int, last: bool, marked: bool, run: bool) -> Found | None:
@@ -165,8 +195,16 @@ class CallReader:
 
     def _sayable(self) -> int:
         """How much of what is held cannot be the beginning of a mark, nor line breaks before one."""
-        most = max((overlap(self._held, mark) for mark in self._looked_for), default=0)
-        return len(self._held[: len(self._held) - most].rstrip("\n"))
+        return len(self._held[: len(self._held) - self._begun()].rstrip("\n"))
+
+    def _begun(self) -> int:
+        """How much of what is held may be the beginning of a mark."""
+        return max((overlap(self._held, mark) for mark in self._looked_for), default=0)
+
+    def _without_half(self, start: int) -> list[Part]:
+        """The text before a call of which the rest never comes."""
+        text, self._held = self._held[:start].rstrip("\n"), ""
+        return [text]
 
     def _taken(self, end: int) -> str:
         taken, self._held = self._held[:end], self._held[end:]
@@ -174,8 +212,8 @@ class CallReader:
         return taken
 
 
-def read_calls(form: CallFormat, functions: Functions, text: str) -> tuple[str, list[Call]]:
-    """A whole answer's text, and its calls."""
+def read_calls(form: CallFormat, functions: Functions, text: str, cut: bool = False) -> tuple[str, list[Call]]:
+    """A whole answer's text, and its calls. cut: as in `flush`."""
     reader = CallReader(form, functions)
-    parts = [*reader.feed(text), *reader.flush()]
+    parts = [*reader.feed(text), *reader.flush(cut)]
     return "".join(part for part in parts if isinstance(part, str)), [part for part in parts if isinstance(part, Call)]

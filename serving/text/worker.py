@@ -12,18 +12,15 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict
-from functools import cached_property
 from pathlib import Path
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from serving.errors import InvalidRequest, ModelFolderError, ServingError
-from serving.text.limits import LEAST_MEMORY, give_back, limited, resident_memory
+from serving.heap import give_back, resident_memory
+from serving.text.limits import LEAST_MEMORY, limited
 from serving.text.prompt import Prompt
 from serving.types import Grammar, Message, TemplateOptions
-
-if TYPE_CHECKING:
-    from serving.text.grammar import GrammarCheck
 
 GROWN = 64 << 20  # bytes more than at first: beyond them, and half as much again, a process is replaced
 ORPHANED_SECONDS = 2.0  # beyond the limit, which the parent keeps itself as long as it lives
@@ -49,28 +46,28 @@ class Texts:
     def answer(self, request: Line) -> Line:
         """The reply to one request. Raises ServingError."""
         match request:
-            case {"messages": messages, "tools": tools, "arguments": arguments}:
+            case {"messages": messages, "tools": tools, "arguments": arguments, "hints": hints}:
                 said = [_message(fields) for fields in messages]
-                options = TemplateOptions(None if tools is None else tuple(tools), arguments)
+                options = TemplateOptions(None if tools is None else tuple(tools), arguments, hints, request["ending"])
+                if request["window"] is None:
+                    return {"tokens": self._prompt.conversation_ids(said, options).tolist()}
                 window, policy, most = request["window"], request["policy"], request["max_tokens"]
                 token_ids, dropped = self._prompt.tokens(said, window, options, policy, most)
                 return {"tokens": token_ids.tolist(), "dropped": dropped}
             case {"text": text, "window": window}:
                 return {"tokens": self._prompt.raw_ids(text, window).tolist()}
+            case {"text": text, "special": special}:
+                return {"tokens": self._prompt.text_ids(text, special).tolist()}
             case {"grammar": fields}:
-                self._grammars.check(Grammar(**fields))
+                self._prompt.check(Grammar(**fields))
                 return {"compiled": True}
             case {"decoded": token_ids}:
                 return {"text": self._prompt.decoded(token_ids)}
-            case {"spelled": True}:
+            case {"spelled": "all"}:
                 return {"texts": self._prompt.spelling.texts}
+            case {"spelled": token_ids}:
+                return {"pieces": self._prompt.pieces(token_ids)}
         raise InvalidRequest("this is not a request that a text process knows.")
-
-    @cached_property
-    def _grammars(self) -> "GrammarCheck":
-        from serving.text.grammar import GrammarCheck  # at the first grammar: it loads a native library
-
-        return GrammarCheck(self._prompt.tokenizer)
 
 
 def main() -> None:
@@ -87,6 +84,8 @@ def main() -> None:
     lines: SimpleQueue[bytes] = SimpleQueue()
     threading.Thread(target=_read, args=(lines,), name="requests", daemon=True).start()
     setup = json.loads(lines.get())
+    if hasattr(os, "nice"):  # all but Windows
+        os.nice(setup["niceness"])
 
     def replied(work: Callable[[], Line], seconds: float, memory: int) -> Line:
         try:
@@ -123,6 +122,7 @@ def _loaded(path: str) -> Texts | Line:
     except ServingError as error:
         return _error(error)
     # What takes seconds the first time, while others wait, and memory that is then there for good.
+    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")  # it misses torch, and nothing here does
     import transformers.utils.chat_template_utils  # noqa: F401
 
     with suppress(ModelFolderError):  # told to those who send its control tokens

@@ -26,7 +26,7 @@ HEAD = (
 def row(result: Result) -> str:
     """One line of the table."""
     answers = ", ".join(f"{count} x {outcome}" for outcome, count in sorted(result.answers.items()) if count)
-    usual, worst = (1000 * statistics.median(waits) for waits in (result.usual, result.worst))
+    usual, worst = (1000 * statistics.median(waits or [0]) for waits in (result.usual, result.worst))
     ended = "-" if not result.end else "never" if result.ended is None else f"{result.ended:.1f}"
     faults = "; ".join(result.faults)
     return (
@@ -59,7 +59,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--only", nargs="+", default=[""], metavar="TEXT", help="attacks whose name has one of these")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=3, help="0: only SIGTERM under attack")
     parser.add_argument("--span", type=float, default=3.0, metavar="SECONDS", help="how long a round attacks")
     parser.add_argument("--keep", action="store_true", help="go on with a server that was not harmed; no SIGTERM")
     flags = parser.parse_args()

@@ -397,9 +397,10 @@ def test_a_killed_rebuild_leaves_the_old_model_and_goes_on_where_it_was(tmp_path
 
     process = subprocess.Popen(build_command(tmp_path), cwd=ROOT, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
-    line = process.stdout.readline()
+    progress, chat = process.stdout.readline(), process.stdout.readline()
     ended(process)
-    assert line.startswith("Chat at http://127.0.0.1:")
+    assert chat.startswith("Chat at http://127.0.0.1:")
+    assert progress.partition(" at ")[2] == chat.partition(" at ")[2]  # where it could be watched before
     new = shelf.current()
     assert new is not None and new.name == f"{shelf.recipe_hash}-2"
     assert not old.exists()

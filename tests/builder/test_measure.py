@@ -14,8 +14,9 @@ from builder.checkpoint.checkpoint import read_folder
 from builder.commands import run
 from builder.demo import CHECKPOINT
 from builder.errors import BuildError, CalibrationError, SourceError
-from builder.stages.gguf import spelled_by
 from builder.stages.measure import check_vocabulary
+from serving.errors import ModelFolderError
+from serving.gguf import spelled_by
 from tests.conftest import Stages
 
 TEXT = "The capital of France is Paris, and that of Italy is Rome.\n" * 200
@@ -39,6 +40,33 @@ def test_an_export_has_the_loss_that_its_build_measured(
         assert found["p"]["same_top"]["value"] == pytest.approx(built["top1_agreement"], abs=0.002)
         assert f"Mean    KLD: {found['kl']['mean']['value']:10.6f}" in told.out
     assert "original: done" in told.err and "compare: done" in told.err
+
+
+def test_another_model_beside_it_is_measured_on_the_same_tokens(
+    exact_model: Path, text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "figures.json"
+    with text.open("a") as more:
+        more.write(TEXT)
+    run(
+        [
+            "measure",
+            str(exact_model),
+            "--against",
+            "demo",
+            "--beside",
+            str(exact_model),
+            "--text",
+            str(text),
+            "--json",
+            str(file),
+        ]
+    )
+    written = json.loads(file.read_text())
+    assert written["beside"] == written["measurements"] and written["model_beside"] == str(exact_model)
+    assert written["paired"]["text"]["kl_ratio"] == {"value": 1.0, "error": 0.0}
+    assert "Q beside R, token by token" in capsys.readouterr().out
+    assert "name a model folder" in refused(SourceError, exact_model, "--against", "demo", "--beside", tmp_path)
 
 
 def refused(kind: type[BuildError], *arguments: str | Path) -> str:
@@ -116,7 +144,7 @@ def test_a_gguf_file_without_llama_cpp_is_refused_with_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "llama_cpp", None)
-    with pytest.raises(SourceError, match="pip install llama-cpp-python"):
+    with pytest.raises(ModelFolderError, match="pip install llama-cpp-python"):
         spelled_by(tmp_path / "model.gguf", [1])
     checkpoint = read_folder(CHECKPOINT)
     (tmp_path / "model.gguf").write_bytes(b"GGUF")

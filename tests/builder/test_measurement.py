@@ -8,7 +8,7 @@ import pytest
 
 from builder.comparison import Comparison
 from builder.measure import measurement_of
-from builder.measurement import Measurement
+from builder.measurement import Measurement, Paired
 
 VOCABULARY = 40
 
@@ -45,6 +45,32 @@ def test_figures_are_those_of_the_probabilities() -> None:
     named = {"mean": kl.mean(), "maximum": kl.max(), "99%": np.quantile(kl, 0.99), "median": np.median(kl)}
     assert {name: found.kl[name].value for name in named} == pytest.approx(named)
     assert found.p["same_top"].value == comparison.top1_agreement
+
+
+def test_two_models_beside_each_other_are_compared_token_by_token() -> None:
+    better, worse = compared(0.3)[0], compared(0.5)[0]
+    found = Paired.of(better, worse)
+    assert found.kl_ratio.value == pytest.approx(better.kl_divergence / worse.kl_divergence)
+    assert found.kl_difference.value == pytest.approx(better.kl_divergence - worse.kl_divergence)
+    assert found.perplexity_ratio.value == pytest.approx(better.perplexity_candidate / worse.perplexity_candidate)
+    assert found.same_top.value == pytest.approx(better.top1_agreement - worse.top1_agreement)
+    assert all(figure.error and figure.error > 0 for figure in (found.kl_ratio, found.kl_difference, found.same_top))
+    assert found.table().count("\N{PLUS-MINUS SIGN}") == 4
+
+
+def test_a_ratio_is_known_better_than_its_parts_where_the_same_tokens_are_hard() -> None:
+    """The same differences, a little larger: every token of one is as hard as that of the other."""
+    found, other = compared(0.5)[0], compared(0.55)[0]
+    paired, kl = Paired.of(found, other), (Measurement.of(found).kl["mean"], Measurement.of(other).kl["mean"])
+    parts = math.hypot(*(each.error / each.value for each in kl if each.error))
+    assert paired.kl_ratio.error and paired.kl_ratio.error < 0.2 * parts * paired.kl_ratio.value
+
+
+def test_a_model_beside_itself_differs_by_nothing() -> None:
+    same = Paired.of(compared(0.5)[0], compared(0.5)[0])
+    values = (same.kl_ratio, same.kl_difference, same.perplexity_ratio, same.same_top)
+    assert [(each.value, each.error) for each in values] == [(1, 0), (0, 0), (1, 0), (0, 0)]
+    assert math.isnan(Paired.of(compared(0.5)[0], compared(0)[0]).kl_ratio.value)
 
 
 def test_every_figure_has_an_error_but_those_of_single_tokens() -> None:

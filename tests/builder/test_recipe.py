@@ -20,6 +20,7 @@ ANOTHER: dict[str, Any] = {
     "quant_algo": "gptq",
     "awq_search": "quark",
     "group_size": 64,
+    "mixture": "q4_k_m",
     "data_type": "bfloat16",
     "dataset": "demo",
     "num_calib_data": 16,
@@ -36,8 +37,9 @@ ANOTHER: dict[str, Any] = {
 
 @pytest.mark.parametrize("knob", [field.name for field in fields(QuantRecipe)])
 def test_every_knob_of_the_recipe_changes_the_hash(knob: str) -> None:
-    changed = replace(QuantRecipe(), **{knob: ANOTHER[knob]})
-    assert recipe_hash(changed, ExportTarget()) != recipe_hash(QuantRecipe(), ExportTarget())
+    usual = QuantRecipe(quant_algo="gptaq" if knob == "mixture" else "awq")  # which has 4 bits everywhere
+    changed = replace(usual, **{knob: ANOTHER[knob]})
+    assert recipe_hash(changed, ExportTarget()) != recipe_hash(usual, ExportTarget())
 
 
 @pytest.mark.parametrize("knob", [field.name for field in fields(ExportTarget)])
@@ -67,6 +69,7 @@ def test_equal_recipes_have_the_same_hash_in_every_process() -> None:
         ("custom_mode", "fp8"),
         ("group_size", 48),
         ("group_size", 0),
+        ("mixture", "q6_k"),
         ("data_type", "int8"),
         ("num_calib_data", 0),
         ("num_calib_data", -3),
@@ -97,20 +100,30 @@ def test_a_target_refuses_a_value_that_cannot_work_and_names_it(knob: str, value
 @pytest.mark.parametrize(
     ("flags", "expected"),
     [
-        ([], ("awq", 128)),
-        (["--quality", "fast"], ("none", 64)),
-        (["--quality", "balanced"], ("gptaq", 128)),
-        (["--quality", "best"], ("gptaq", 64)),
-        (["--quality", "best", "--group-size", "32"], ("gptaq", 32)),
-        (["--quality", "best", "--quant-algo", "gptq"], ("gptq", 64)),
-        (["--quality", "best", "--custom-mode", "awq"], ("awq", 64)),
+        ([], ("awq", 128, "none")),
+        (["--quality", "fast"], ("none", 64, "none")),
+        (["--quality", "balanced"], ("gptaq", 128, "none")),
+        (["--quality", "best"], ("gptaq", 64, "q4_k_m")),
+        (["--quality", "best", "--group-size", "32"], ("gptaq", 32, "none")),
+        (["--quality", "best", "--mixture", "none"], ("gptaq", 64, "none")),
+        (["--quality", "balanced", "--mixture", "q4_k_m"], ("gptaq", 128, "q4_k_m")),
+        (["--quality", "best", "--quant-algo", "gptq"], ("gptq", 64, "q4_k_m")),
+        (["--quality", "best", "--quant-algo", "awq"], ("awq", 64, "none")),
+        (["--quality", "best", "--custom-mode", "awq"], ("awq", 64, "none")),
     ],
 )
-def test_a_quality_is_an_algorithm_and_a_group_size_unless_flags_say_otherwise(
-    flags: list[str], expected: tuple[str, int]
+def test_a_quality_is_an_algorithm_a_group_size_and_a_mixture_unless_flags_say_otherwise(
+    flags: list[str], expected: tuple[str, int, str]
 ) -> None:
     made = recipe_from(build_parser().parse_args(flags), parse_source("demo"))
-    assert (made.quant_algo, made.group_size) == expected
+    assert (made.quant_algo, made.group_size, made.mixture) == expected
+
+
+def test_what_cannot_have_a_mixture_is_refused() -> None:
+    with pytest.raises(BuildError, match=r"--mixture q4_k_m needs .* and --quant-algo is awq: use gptaq, gptq or none"):
+        recipe_from(build_parser().parse_args(["--mixture", "q4_k_m"]), parse_source("demo"))
+    with pytest.raises(BuildError, match="no room for 8 bits where --group-size is 32"):
+        QuantRecipe(quant_algo="gptaq", group_size=32, mixture="q4_k_m")
 
 
 def test_the_step_by_itself_quantizes_as_quarks_example_does() -> None:

@@ -6,20 +6,18 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from builder.checkpoint.checkpoint import read
-from builder.checkpoint.quantization import Quantization
 from builder.checkpoint.source import locate, parse_source
 from builder.demo import CHECKPOINT
-from builder.errors import BuildError, SourceError
+from builder.errors import BuildError
 from builder.kept.artifact import check_files, read_manifest
 from builder.progress import silent
 from builder.recipe import ExportTarget, QuantRecipe
 from builder.stages.graph import read_graph
-from builder.steps import export_step, quantize_step, quantized_by, read_quantized
+from builder.steps import export_step, quantize_step, read_quantized
 from serving.engine.engine import Engine
 from serving.types import Message, SamplingOptions, complete
 from tests.builder.stages.texts import pile
@@ -76,13 +74,8 @@ def test_the_two_commands_of_quarks_example_end_in_a_model_that_is_served(tmp_pa
 
 
 def test_an_export_by_itself_is_proved_and_served(tmp_path: Path, stages: Stages) -> None:
-    quantized = Path(stages.job["quantized"])
-    (quantized / "proof.npz").write_bytes(Path(stages.job["proof"]).read_bytes())
-    try:
-        target = ExportTarget(accuracy_level=1)
-        made, quality = export_step(read_quantized(quantized), target, tmp_path / "made", silent)
-    finally:
-        (quantized / "proof.npz").unlink()
+    quantized, target = read_quantized(Path(stages.job["quantized"])), ExportTarget(accuracy_level=1)
+    made, quality = export_step(quantized, target, tmp_path / "made", silent)
     assert quality.export is not None and quality.export.kl_divergence < 1e-3
     assert (made / "model.onnx.data").read_bytes() == (stages.exported / "model.onnx.data").read_bytes()
     assert read_manifest(made)["recipe"]["group_size"] == 128
@@ -105,7 +98,7 @@ def test_nothing_that_exists_is_overwritten(tmp_path: Path) -> None:
     ("flags", "words"),
     [
         (["export", "-i", "{missing}", "-o", "{out}"], "has no config.json"),
-        (["export", "-i", "{demo}", "-o", "{out}"], "quantization is None, not Quark's"),
+        (["export", "-i", "{demo}", "-o", "{out}"], "are not quantized: make a checkpoint that is"),
         (["quantize", "--model_dir", "{missing}", "--output_dir", "{out}"], "neither 'demo', nor a folder"),
         (["quantize", "--model_dir", "demo", "--output_dir", "{out}", "--exclude_layers", "q_proj"], "q_proj"),
         (
@@ -131,39 +124,3 @@ def test_what_cannot_be_is_refused_in_a_sentence(tmp_path: Path, flags: list[str
     assert refused.returncode == 2
     assert refused.stderr.startswith("error: ") and refused.stderr.count("\n") == 1 and words in refused.stderr
     assert not (tmp_path / "out").exists()
-
-
-# What a quantized checkpoint says of itself
-
-QUARK = {
-    "quant_method": "quark",
-    "global_quant_config": {"weight": {"dtype": "uint4", "group_size": 64, "symmetric": False}},
-    "algo_config": [{"name": "gptq"}],
-    "exclude": [],
-}
-AWQ = {"quant_method": "awq", "bits": 4, "group_size": 32, "zero_point": True, "modules_to_not_convert": ["lm_head"]}
-
-
-def test_the_recipe_is_read_from_either_format() -> None:
-    rounded = {**QUARK, "algo_config": None}
-    quark, awq, none = (quantized_by(Quantization.of({"quantization_config": f})) for f in (QUARK, AWQ, rounded))
-    assert (quark["quant_algo"], quark["group_size"], quark["exclude_layers"]) == ("gptq", 64, [])
-    assert (awq["quant_algo"], awq["group_size"], awq["exclude_layers"]) == ("awq", 32, ["lm_head"])
-    assert none["quant_algo"] == "none"
-
-
-@pytest.mark.parametrize(
-    ("config", "words"),
-    [
-        ({}, "quantization is None"),
-        ({"quantization_config": {"quant_method": "gptq"}}, "quantization is 'gptq'"),
-        ({"quantization_config": {**AWQ, "bits": 8}}, "not UINT4, asymmetric"),
-        ({"quantization_config": {**AWQ, "zero_point": False}}, "not UINT4, asymmetric"),
-        ({"quantization_config": {"quant_method": "awq", "bits": 4}}, "lacks 'group_size'"),
-        ({"quantization_config": {**QUARK, "global_quant_config": None}}, "a quantization_config of quark that lacks"),
-    ],
-)
-def test_other_quantizations_are_refused(config: dict[str, Any], words: str) -> None:
-    with pytest.raises(SourceError) as refused:
-        quantized_by(Quantization.of(config))
-    assert words in str(refused.value)

@@ -32,12 +32,13 @@ def test_a_stop_string_ends_the_answer_and_is_not_shown(prompt: Prompt) -> None:
     with Engine(ScriptedRuntime(saying(prompt, "one two three four"), vocab_size(prompt)), prompt) as engine:
         answer = complete(engine.generate(user("hi"), replace(GREEDY, stop=("three", "zzz"))))
     assert answer.text == "one two "
-    assert answer.last.finish_reason == "stop"
+    assert (answer.last.finish_reason, answer.last.stop) == ("stop", "three")
 
 
 def test_what_a_stop_string_held_back_is_shown_at_the_end(prompt: Prompt) -> None:
     with Engine(ScriptedRuntime(saying(prompt, "count thr"), vocab_size(prompt)), prompt) as engine:
-        assert complete(engine.generate(user("hi"), replace(GREEDY, stop=("three",)))).text == "count thr"
+        answer = complete(engine.generate(user("hi"), replace(GREEDY, stop=("three",))))
+    assert (answer.text, answer.last.stop) == ("count thr", None)
 
 
 def test_max_tokens_and_the_window_both_end_an_answer_for_its_length(prompt: Prompt, scripted: ScriptedRuntime) -> None:
@@ -95,6 +96,32 @@ def test_a_device_that_cannot_continue_gives_the_same_answers(prompt: Prompt, sc
             assert answers[0].token_ids == answers[1].token_ids
             assert answers[1].last.cached_tokens == 0
             history += [Message("assistant", answers[0].text), Message("user", f"turn {turn}")]
+
+
+def test_a_device_that_rewinds_only_to_where_states_were_kept_continues_there(
+    prompt: Prompt, scripted: ScriptedRuntime
+) -> None:
+    limited = ScriptedRuntime(scripted.next_token, scripted.vocab_size, rewinds=False, keeps=True)
+    with Engine(scripted, prompt) as engine, Engine(limited, prompt, EngineSettings(slots=1)) as plain:
+
+        def answers(history: list[Message]) -> list[Completion]:
+            made = [complete(each.generate(history, GREEDY)) for each in (engine, plain)]
+            assert made[0].token_ids == made[1].token_ids
+            return made
+
+        history = user("hello " * 100)
+        first, _ = answers(history)
+        _, again = answers(history)
+        assert again.last.cached_tokens == first.last.prompt_tokens - 1
+        _, edited = answers([*history, Message("assistant", "Something else."), Message("user", "and then?")])
+        assert edited.last.cached_tokens == first.last.prompt_tokens - 1
+        answers(history)
+        _, next_turn = answers([*history, Message("assistant", first.text), Message("user", "and then?")])
+        assert next_turn.last.cached_tokens >= first.last.prompt_tokens - 1
+        _, earlier = answers([*history, Message("assistant", "Something else."), Message("user", "and then?")])
+        assert earlier.last.cached_tokens == 0
+        _, other = answers(user("another"))
+        assert other.last.cached_tokens == 0
 
 
 def test_closing_the_stream_stops_the_generation_within_one_forward(prompt: Prompt, scripted: ScriptedRuntime) -> None:

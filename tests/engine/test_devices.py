@@ -20,7 +20,8 @@ import app
 from builder.flags import add_export_flags, target_from
 from builder.progress import silent
 from builder.stages.stage import run_stage
-from serving.engine.engine import Engine, load_runtime
+from serving.engine.choosing import load_runtime
+from serving.engine.engine import Engine
 from serving.engine.oga import OgaRuntime, check_provider
 from serving.engine.process import EngineProcess
 from serving.errors import InvalidRequest, ModelFolderError
@@ -177,14 +178,14 @@ def test_a_package_without_a_device_is_told_from_a_missing_one(exact_model: Path
 def test_settings_refuse_what_cannot_be() -> None:
     with pytest.raises(InvalidRequest, match=r"--execution-provider must be .* 'tpu'"):
         EngineSettings(provider="tpu")  # type: ignore[arg-type]
-    with pytest.raises(InvalidRequest, match="auto or cpu with --batch, not 'cuda'"):
-        EngineSettings(provider="cuda", batch=True)
-    EngineSettings(provider="cpu", batch=True)
+    with pytest.raises(InvalidRequest, match="auto or cpu with --runtime ort, not 'cuda'"):
+        EngineSettings(provider="cuda", runtime="ort")
+    EngineSettings(provider="cpu", runtime="ort")
 
 
 def test_batching_wants_a_model_for_the_cpu(halves: Path) -> None:
-    with pytest.raises(InvalidRequest, match="--batch needs a model that was built for the CPU, not for cuda"):
-        load_runtime(ModelFolder.open(halves), EngineSettings(batch=True))
+    with pytest.raises(InvalidRequest, match="--runtime ort needs a model that was built for the CPU, not for cuda"):
+        load_runtime(ModelFolder.open(halves), EngineSettings(runtime="ort"))
 
 
 # What a device cannot do
@@ -203,12 +204,38 @@ class _GrudgingRuntime(ScriptedRuntime):
 
 
 def test_what_a_device_can_do_is_tried_when_it_loads() -> None:
-    def can_continue(runtime: OgaRuntime) -> bool:
-        return runtime._can_continue()
+    def can(runtime: OgaRuntime) -> tuple[bool, bool, bool]:
+        runtime._try_out()
+        return runtime.continues, runtime.rewinds, runtime.keeps
 
-    assert can_continue(ScriptedRuntime(by_hash(50), 50))
-    assert not can_continue(ScriptedRuntime(by_hash(50), 50, continues=False))
-    assert not can_continue(_GrudgingRuntime(by_hash(50), 50))
+    assert can(ScriptedRuntime(by_hash(50), 50)) == (True, True, False)
+    assert can(ScriptedRuntime(by_hash(50), 50, rewinds=False, keeps=True)) == (True, False, True)
+    assert can(_GrudgingRuntime(by_hash(50), 50)) == (True, False, False)
+    assert can(ScriptedRuntime(by_hash(50), 50, continues=False)) == (False, False, False)
+
+
+def test_states_that_cannot_be_rewound_are_kept_at_one_place() -> None:
+    slot = ScriptedRuntime(by_hash(50), 50, rewinds=False, keeps=True).slot(0)
+    slot.reserve(100)
+    slot.append(np.array([1, 2, 3], np.int32))
+    slot.mark()
+    slot.append(np.array([4, 5], np.int32))
+    assert (slot.rewind(5), slot.tokens) == (5, [1, 2, 3, 4, 5])
+    assert (slot.rewind(4), slot.tokens) == (3, [1, 2, 3])
+    slot.append(np.array([6], np.int32))
+    assert (slot.rewind(2), slot.tokens) == (0, [])
+    slot.append(np.array([1, 2, 3, 4], np.int32))
+    assert slot.rewind(3) == 0  # what was kept has gone with the rest
+
+
+def test_states_that_cannot_be_kept_either_are_only_continued() -> None:
+    slot = ScriptedRuntime(by_hash(50), 50, rewinds=False).slot(0)
+    slot.reserve(100)
+    slot.append(np.array([1, 2, 3], np.int32))
+    slot.mark()
+    assert slot.rewind(3) == 3
+    slot.append(np.array([4], np.int32))
+    assert (slot.rewind(3), slot.tokens) == (0, [])
 
 
 class _AppendsOnce:

@@ -1,5 +1,6 @@
 """The engine as a whole: its window on a scripted model, and on the real demo model what must be equal."""
 
+import gc
 import json
 import threading
 from dataclasses import replace
@@ -14,6 +15,7 @@ from serving.engine.engine import Engine
 from serving.engine.oga import OgaRuntime
 from serving.errors import ContextOverflow, InvalidRequest, ModelFolderError
 from serving.folder import ModelFolder
+from serving.text.grammar import Matcher
 from serving.text.prompt import Prompt
 from serving.types import Chunk, Completion, EngineSettings, Grammar, Message, SamplingOptions, complete
 from tests.scripted import GREEDY, ScriptedRuntime, user
@@ -136,7 +138,25 @@ def test_a_grammar_holds_and_the_cache_goes_on_with_it(engine: Engine) -> None:
     assert json.loads(made.text)["n"] in (42, 50)
     assert made.last.cached_tokens >= plain.last.prompt_tokens
     with pytest.raises(InvalidRequest, match="regex cannot be used"):
-        next(engine.generate(talk, replace(GREEDY, grammar=Grammar("regex", "("))))
+        complete(engine.generate(talk, replace(GREEDY, grammar=Grammar("regex", "("))))
+
+
+def test_nothing_of_an_answer_that_failed_waits_for_the_garbage_collector(engine: Engine) -> None:
+    def ask(pattern: str) -> None:
+        complete(engine.generate(user("hi"), replace(GREEDY, max_tokens=100, grammar=Grammar("regex", pattern))))
+
+    ask("yes")
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(3):
+            with pytest.raises(InvalidRequest, match=r"takes too long|any further"):
+                ask("^a{1000000000}$")
+        ask("yes")
+        # The engine's thread may still hold the last one.
+        assert sum(isinstance(each, Matcher) for each in gc.get_objects()) <= 1
+    finally:
+        gc.enable()
 
 
 def test_logprobs_come_with_every_token_and_a_bias_counts(engine: Engine) -> None:

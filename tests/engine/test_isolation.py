@@ -10,7 +10,7 @@ from serving.engine.engine import Engine
 from serving.engine.oga import OgaRuntime, OgaSlot
 from serving.folder import ModelFolder
 from serving.text.prompt import Prompt
-from serving.types import EngineSettings, TokenIds
+from serving.types import EngineSettings, RuntimeName, TokenIds
 from tests.traffic import Asked, crowd
 
 FEW = {"slots": 8, "parallel": 3}  # for 20 conversations
@@ -26,9 +26,11 @@ def check_against_fresh_engines(folder: Path, asked: list[Asked], deterministic:
             assert not one.differs_from(list(fresh.generate(one.messages, one.options))), one
 
 
-@pytest.mark.parametrize("batch", [False, True], ids=["taking turns", "in one batch"])
-def test_120_requests_of_20_conversations_are_answered_as_by_fresh_engines(exact_model: Path, batch: bool) -> None:
-    with Engine.load(exact_model, EngineSettings(batch=batch, **FEW)) as engine:
+@pytest.mark.parametrize("runtime", ["oga", "ort"], ids=["taking turns", "in one batch"])
+def test_120_requests_of_20_conversations_are_answered_as_by_fresh_engines(
+    exact_model: Path, runtime: RuntimeName
+) -> None:
+    with Engine.load(exact_model, EngineSettings(runtime=runtime, **FEW)) as engine:
         asked = crowd(engine, people=5, conversations=4, requests=120)
     check_against_fresh_engines(exact_model, asked)
     last = [one.chunks[-1] for one in asked]
@@ -41,10 +43,12 @@ def test_120_requests_of_20_conversations_are_answered_as_by_fresh_engines(exact
     assert 8 < len(begun_anew) < len(follow_ups) - 8
 
 
-@pytest.mark.parametrize("batch", [False, True], ids=["generators", "rows"])
-def test_deterministic_answers_at_the_served_level_are_those_of_fresh_engines(demo_model: Path, batch: bool) -> None:
+@pytest.mark.parametrize("runtime", ["oga", "ort"], ids=["generators", "rows"])
+def test_deterministic_answers_at_the_served_level_are_those_of_fresh_engines(
+    demo_model: Path, runtime: RuntimeName
+) -> None:
     """At int8 activations the shape of a forward pass decides its rounding, so an even one is needed every time."""
-    with Engine.load(demo_model, EngineSettings(batch=batch, deterministic=True, **FEW)) as engine:
+    with Engine.load(demo_model, EngineSettings(runtime=runtime, deterministic=True, **FEW)) as engine:
         asked = crowd(engine, people=5, conversations=4, requests=60)
     check_against_fresh_engines(demo_model, asked, deterministic=True)
 

@@ -6,23 +6,27 @@ import pytest
 
 from serving.engine.engine import Engine
 from serving.engine.memory import Need, to_drop
-from serving.engine.oga import CAPACITY_STEP
+from serving.engine.oga import CAPACITY_STEP, OgaSlot
+from serving.engine.runtime import Logits
 from serving.errors import OutOfMemory, ServingError
 from serving.text.prompt import Prompt
 from serving.types import EngineSettings, complete
 from tests.scripted import GREEDY, ScriptedRuntime, user
 
+FIRST_STEP = EngineSettings(slots=1, kv_memory=3 * CAPACITY_STEP << 10)  # the window has four
+
 
 def test_the_kv_cache_is_one_step_for_a_short_chat_on_a_long_window(prompt: Prompt, scripted: ScriptedRuntime) -> None:
-    scripted.context_length = 131_072
-    with Engine(scripted, prompt) as engine:
+    scripted.context_length, scripted.kv_bytes_per_token = 131_072, 1 << 16
+    with Engine(scripted, prompt, EngineSettings(slots=1, kv_memory=7 * CAPACITY_STEP << 16)) as engine:
         complete(engine.generate(user("hi"), replace(GREEDY, max_tokens=None, stop=("e",))))
     assert scripted.capacities == [CAPACITY_STEP]
 
 
 def test_an_answer_that_outgrows_its_kv_cache_goes_on_unchanged(prompt: Prompt, scripted: ScriptedRuntime) -> None:
+    scripted.kv_bytes_per_token = 1 << 10
     options = replace(GREEDY, max_tokens=CAPACITY_STEP + 300)
-    with Engine(scripted, prompt) as engine:
+    with Engine(scripted, prompt, FIRST_STEP) as engine:
         grown = complete(engine.generate(user("hi"), options))
     assert scripted.capacities == [CAPACITY_STEP, 2 * CAPACITY_STEP]
     tokens = prompt.encode(prompt.render(user("hi"))).tolist()
@@ -30,6 +34,38 @@ def test_an_answer_that_outgrows_its_kv_cache_goes_on_unchanged(prompt: Prompt, 
         assert token == scripted.next_token(tuple(tokens))
         tokens.append(token)
     assert len(grown.token_ids) == CAPACITY_STEP + 300
+
+
+@pytest.mark.parametrize("deterministic", [False, True])
+def test_beyond_its_turn_a_model_computes_all_of_a_conversation_in_the_other_way(
+    prompt: Prompt, scripted: ScriptedRuntime, monkeypatch: pytest.MonkeyPatch, deterministic: bool
+) -> None:
+    """Every logits that are looked at come from a cache with as much room as their way needs."""
+    turn = CAPACITY_STEP + 476
+    scripted.folder, scripted.deterministic = replace(scripted.folder, turn=turn), deterministic
+    scripted.turn = turn - 1 if deterministic else turn
+    scripted.next_token = lambda tokens: 10 + len(tokens) % 7  # which guesses follow
+    looked_at: list[int] = []
+    logits = OgaSlot.logits
+
+    def watched(slot: OgaSlot, last: int = 1) -> Logits:
+        for size in range(len(slot.tokens) - last + 1, len(slot.tokens) + 1):
+            assert slot._cache and scripted.turn
+            assert (slot._cache.capacity > turn) == (size > scripted.turn), (slot._cache.capacity, size)
+            looked_at.append(size)
+        return logits(slot, last)
+
+    monkeypatch.setattr(OgaSlot, "logits", watched)
+    options = replace(GREEDY, max_tokens=turn)
+    with Engine(scripted, prompt, EngineSettings(slots=1, guess=True)) as engine:
+        asked = user("hi")
+        first = complete(engine.generate(asked, options))
+        assert len(first.token_ids) == turn and {turn - 1, turn, turn + 1} <= set(looked_at)
+        again = complete(engine.generate(asked, replace(options, max_tokens=3)))
+        assert again.last.cached_tokens == 0 and again.token_ids == first.token_ids[:3]
+        beyond = complete(engine.generate(user("a " * 2 * turn), replace(options, max_tokens=3)))
+        assert beyond.last.prompt_tokens > turn and beyond.last.cached_tokens == 0
+    assert turn in scripted.capacities and max(scripted.capacities) > turn
 
 
 def test_too_little_memory_is_a_clear_refusal_and_the_engine_goes_on(prompt: Prompt, scripted: ScriptedRuntime) -> None:
@@ -42,8 +78,8 @@ def test_too_little_memory_is_a_clear_refusal_and_the_engine_goes_on(prompt: Pro
 
 
 def test_idle_conversations_make_room_oldest_first(prompt: Prompt, scripted: ScriptedRuntime) -> None:
-    scripted.kv_bytes_per_token = 1
-    settings = EngineSettings(slots=3, parallel=2, kv_memory=2 * CAPACITY_STEP)  # for two of the three
+    scripted.kv_bytes_per_token = 1 << 10
+    settings = EngineSettings(slots=3, parallel=2, kv_memory=2 * CAPACITY_STEP << 10)  # for two of the three
     with Engine(scripted, prompt, settings) as engine:
         answers = {name: complete(engine.generate(user(name * 20), GREEDY)) for name in ("anna ", "bob ", "carl ")}
 
@@ -58,9 +94,9 @@ def test_idle_conversations_make_room_oldest_first(prompt: Prompt, scripted: Scr
 def test_a_conversation_too_large_for_the_kv_memory_is_refused_and_others_go_on(
     prompt: Prompt, scripted: ScriptedRuntime
 ) -> None:
-    scripted.kv_bytes_per_token = 1
-    with Engine(scripted, prompt, EngineSettings(kv_memory=CAPACITY_STEP)) as engine:
-        with pytest.raises(OutOfMemory, match="2,048 tokens needs 0 MiB, and --kv-memory leaves"):
+    scripted.kv_bytes_per_token = 1 << 10
+    with Engine(scripted, prompt, EngineSettings(kv_memory=CAPACITY_STEP << 10)) as engine:
+        with pytest.raises(OutOfMemory, match="2,048 tokens needs 2 MiB, and --kv-memory leaves"):
             complete(engine.generate(user("word " * 1500), GREEDY))
         assert complete(engine.generate(user("hi"), GREEDY)).token_ids
 

@@ -134,7 +134,7 @@ def test_answers_at_the_same_time_share_their_passes(exact_model: Path) -> None:
 
 def test_a_system_prompt_is_computed_once_for_all(exact_model: Path) -> None:
     system = Message("system", "You are a helpful assistant who knows all about foxes. " * 10)
-    with Engine.load(exact_model, EngineSettings(batch=True)) as engine:
+    with Engine.load(exact_model, EngineSettings(runtime="ort")) as engine:
         answers = [complete(engine.generate([system, Message("user", q)], GREEDY)) for q in QUESTIONS]
         for question, answer in zip(QUESTIONS, answers, strict=True):  # none was given up for the next
             talk = [system, Message("user", question), Message("assistant", answer.text), Message("user", "and?")]
@@ -177,11 +177,11 @@ def test_another_kind_of_graph_is_refused_by_name(exact_model: Path, tmp_path: P
     config = json.loads((folder / "genai_config.json").read_text())
     config["search"]["past_present_share_buffer"] = False
     (folder / "genai_config.json").write_text(json.dumps(config))
-    with pytest.raises(InvalidRequest, match="start without --batch"):
-        Engine.load(folder, EngineSettings(batch=True))
+    with pytest.raises(InvalidRequest, match="start with --runtime oga"):
+        Engine.load(folder, EngineSettings(runtime="ort"))
     (folder / "model.onnx").write_bytes(b"not a graph")
     with pytest.raises(ModelFolderError, match="does not load in ONNX Runtime"):
-        Engine.load(folder, EngineSettings(batch=True))
+        Engine.load(folder, EngineSettings(runtime="ort"))
 
 
 def at_once(engine: Engine, questions: Sequence[str]) -> dict[str, Completion]:

@@ -3,7 +3,17 @@
 import numpy as np
 import pytest
 
-from serving.engine.prefix import Plan, SlotView, capacity_for, common_prefix, plan, prefill_cuts
+from serving.engine.prefix import (
+    LATE_PACE,
+    Plan,
+    SlotView,
+    capacity_for,
+    common_prefix,
+    first_capacity,
+    is_late,
+    plan,
+    prefill_cuts,
+)
 
 
 def ids(*tokens: int) -> np.ndarray:
@@ -76,3 +86,19 @@ def test_capacity_doubles_from_one_step_and_ends_at_the_window() -> None:
     assert [capacity_for(n, 131_072, 1024) for n in (1, 1024, 1025, 5000)] == [1024, 1024, 2048, 8192]
     assert capacity_for(1500, 1800, 1024) == 1800
     assert capacity_for(10, 512, 1024) == 512
+
+
+def test_a_kv_cache_begins_with_the_window_where_a_share_holds_it_and_else_with_room_to_grow_in_it() -> None:
+    assert first_capacity(8192, 8192, 1024) == first_capacity(100_000, 8192, 1024) == 8192
+    assert [first_capacity(share, 131_072, 1024) for share in (10, 8191, 8192, 20_000)] == [1024, 1024, 2048, 4096]
+    assert first_capacity(10, 300, 1024) == 300
+
+
+@pytest.mark.parametrize(("behind", "room"), [(768, 256), (700, 300), (3, 1), (0, 0)])
+def test_what_is_begun_when_it_is_late_is_ready_in_time(behind: int, room: int) -> None:
+    assert is_late(behind, room) == (behind >= (LATE_PACE - 1) * room)
+    while room and not is_late(behind, room):
+        behind, room = behind + 1, room - 1
+    for _ in range(room):
+        behind += 1 - LATE_PACE
+    assert behind <= LATE_PACE

@@ -17,7 +17,7 @@ from serving.types import Chunk, EngineSettings, SamplingOptions, TokenIds, neve
 from tests.scripted import ScriptedGenerator, ScriptedRuntime
 
 SCORED = SamplingOptions(temperature=0.0, max_tokens=3, prompt_logprobs=3)
-TAKING_TURNS, BATCHING = EngineSettings(slots=2), EngineSettings(slots=2, batch=True)
+TAKING_TURNS, BATCHING = EngineSettings(slots=2), EngineSettings(slots=2, runtime="ort")
 
 
 def whole_pass(path: Path, tokens: TokenIds) -> np.ndarray:

@@ -430,6 +430,7 @@ def test_a_grammar_that_says_nothing_or_too_much_is_refused(kind: str, text: str
         SamplingOptions(),
         replace(EVERYTHING, seed=2**63 - 1, stop=("END", "\n"), max_tokens=7, grammar=Grammar("regex", "[aé]+")),
         SamplingOptions(grammar=Grammar("json_object"), logprobs=0),
+        SamplingOptions(min_tokens=3, ignore_eos=True, stop_token_ids=(4, 5), include_stop=True, bad_words=("a",)),
     ],
 )
 def test_options_survive_json(options: SamplingOptions) -> None:

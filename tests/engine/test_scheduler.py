@@ -93,6 +93,37 @@ def test_a_short_question_waits_for_one_chunk_of_others_and_a_few_steps(
     assert waited.count(PREFILL_CHUNK) <= 1 and len(waited) <= 5
 
 
+def test_answers_that_decode_get_as_much_time_as_a_prompt_that_is_read(
+    prompt: Prompt, scripted: ScriptedRuntime
+) -> None:
+    scripted.context_length = 8192
+    spent = {"prefill": 0.0, "decode": 0.0}
+    reading = threading.Event()
+
+    class Slow(list[tuple[int, ...]]):
+        """A token takes a millisecond, a chunk of a prompt 64."""
+
+        def append(self, tokens: tuple[int, ...]) -> None:
+            super().append(tokens)
+            time.sleep(0.001 * len(tokens))
+            if len(tokens) == PREFILL_CHUNK:
+                reading.set()
+            if reading.is_set():
+                spent["decode" if len(tokens) == 1 else "prefill"] += 0.001 * len(tokens)
+
+    scripted.forwards = Slow()
+    with Engine(scripted, prompt, EngineSettings(guess=False)) as engine:
+        stop = threading.Event()
+        stream = engine.generate(user("stream"), replace(GREEDY, max_tokens=None), stop.is_set)
+        reader = threading.Thread(target=list, args=(stream,))
+        next(stream)
+        reader.start()
+        complete(engine.generate(user("word " * 1000), replace(GREEDY, max_tokens=1)))
+        stop.set()
+        reader.join()
+    assert 0.25 < spent["decode"] / spent["prefill"] < 1.5  # a step for each chunk would be 0.02
+
+
 def test_somebody_who_asks_little_does_not_wait_for_the_answers_of_somebody_who_asks_much(
     prompt: Prompt, scripted: ScriptedRuntime
 ) -> None:

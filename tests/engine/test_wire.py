@@ -14,7 +14,7 @@ from tests.engine.fuzz import WHOLE, Worker, fuzz, good
 def test_chunks_come_out_as_they_went_in() -> None:
     chunks = [
         Chunk("so", 9, 3, 9, 1, 0.5, 0.25, 7, None, -0.5, ((7, -0.5), (8, -1.5)), "reasoning"),
-        Chunk("\ud83e\u2028\n", 9, 3, 9, 2, finish_reason="stop", dropped_messages=3),
+        Chunk("\ud83e\u2028\n", 9, 3, 9, 2, finish_reason="stop", dropped_messages=3, stop="END"),
     ]
     line = encoded(batch_line(chunks))
     assert line.count(b"\n") == 1 and batch_of(json.loads(line)) == chunks

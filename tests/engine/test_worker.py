@@ -122,7 +122,7 @@ def test_a_closed_engine_refuses(exact_model: Path) -> None:
 
 
 def test_settings_and_options_reach_the_engine_and_all_of_a_chunk_comes_back(exact_model: Path) -> None:
-    settings = EngineSettings(batch=True, parallel=1, queue=0, overflow="trim")
+    settings = EngineSettings(runtime="ort", parallel=1, queue=0, overflow="trim")
     long = [Message("user" if i % 2 == 0 else "assistant", "word " * 100) for i in range(41)]
     options = SamplingOptions(temperature=0.0, max_tokens=3, logprobs=2, grammar=Grammar("regex", "[0-9]{3}"))
     with EngineProcess.load(exact_model, settings) as worker, Engine.load(exact_model, settings) as engine:

@@ -95,7 +95,8 @@ def test_no_route_answers_without_credentials(running: tuple[str, list[tuple[str
     assert {"/", "/config", "/gradio_api/queue/join", "/gradio_api/upload", "/v1/chat/completions", "/health"} <= paths
     assert len(routes) > 40
     for method, path in [*routes, ("GET", "/nothing"), ("GET", "//config"), ("OPTIONS", "/config"), ("GET", "/login")]:
-        for headers in ({}, key(""), key("key-3"), key("key"), {"cookie": f"{COOKIE}=x.y"}, {"authorization": "key-1"}):
+        wrong = [{"cookie": f"{COOKIE}=x.y"}, {"authorization": "key-1"}, {"x-api-key": "key-3"}, {"x-api-key": ""}]
+        for headers in ({}, key(""), key("key-3"), key("key"), *wrong):
             if (method, path) == ("POST", "/login"):
                 continue
             status, _, _ = asked(url, path, b"{}" if method == "POST" else None, headers, method)
@@ -105,7 +106,9 @@ def test_no_route_answers_without_credentials(running: tuple[str, list[tuple[str
 @pytest.mark.parametrize("value", ["key-1", "key-2", "s3cret"])
 def test_a_key_opens_page_and_api(url: str, value: str) -> None:
     for path in ("/", "/config", "/v1/models", "/gradio_api/info"):
-        assert asked(url, path, headers=key(value))[0] == 200, path
+        for headers in (key(value), {"x-api-key": value}, {**key(value), "x-api-key": "key-3"}):
+            assert asked(url, path, headers=headers)[0] == 200, (path, headers)
+        assert asked(url, path, headers={**key("key-3"), "x-api-key": value})[0] == 401, path
 
 
 def test_a_refusal_has_the_shape_that_clients_know(url: str) -> None:

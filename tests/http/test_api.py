@@ -77,6 +77,12 @@ def test_a_stream_gives_the_same_with_its_usage_and_its_end(client: OpenAI, url:
     _, headers, content = asked(url, CHAT, {**STORY, "stream": True})
     events = events_of(content)
     assert events[-1] == "[DONE]" and all("usage" not in event for event in events[:-1])
+    each = {"stream": True, "stream_options": {"continuous_usage_stats": True}}
+    for path, body in ((CHAT, STORY), (TEXT, {"model": "demo", "prompt": "hi", "max_tokens": 5})):
+        usages = [event["usage"] for event in events_of(asked(url, path, {**body, **each})[2])[:-1]]
+        counts = [usage["completion_tokens"] for usage in usages]
+        assert counts == sorted(counts) and 0 < counts[0] <= counts[-1] <= body["max_tokens"]
+        assert all(usage["total_tokens"] == usage["prompt_tokens"] + usage["completion_tokens"] for usage in usages)
     assert headers["content-type"].startswith("text/event-stream") and headers["x-accel-buffering"] == "no"
 
 
@@ -176,6 +182,7 @@ def test_what_clients_send_unasked_asks_for_nothing(client: OpenAI, worker: Engi
         "prompt_cache_key": "k", "safety_identifier": "s", "keep_alive": "5m", "cache_prompt": True, "mirostat": 0,
         "typical_p": 1, "top_k": -1, "seed": -1, "min_tokens": 0, "skip_special_tokens": True, "stop_token_ids": [],
         "add_generation_prompt": True, "functions": [], "background": False, "top_logprobs": 0, "repeat_penalty": 1.0,
+        "suffix": None, "audio": None,
     }  # fmt: skip
     answer = client.chat.completions.create(**GREEDY, tools=[], tool_choice="auto", extra_body=more)
     assert answer.choices[0].message.content == expected(worker, GREEDY)

@@ -39,6 +39,11 @@ class Endless:
         self.making = 0
         self.go = threading.Event()
 
+    def has_ended(self) -> bool:
+        """Whether no stream is being made. A generator that was left ends when it is collected."""
+        gc.collect()
+        return self.making == 0
+
     def routes(self) -> list[Route]:
         return [
             Route("/fast", self.fast, methods=["GET", "POST"]), Route("/slow", self.slow), Route("/large", self.large),
@@ -204,7 +209,7 @@ def test_who_does_not_read_is_not_written_to_for_ever(caplog: pytest.LogCaptureF
             for more in (b"", b"connection: close\r\n")
         ]
         eventually(lambda: endless.making == 1)
-        eventually(lambda: endless.making == 0)
+        eventually(endless.has_ended)
         assert all(len(all_of(connection)) < 32 << 20 for connection in large)
     assert [note for note in notes(caplog) if "read nothing" in note]
 
@@ -341,17 +346,34 @@ def test_a_client_that_sends_no_more_gets_its_answer(wait: float) -> None:
         assert interim or not wait  # which told whether the client was still there
 
 
-def test_and_all_its_answers_and_streams() -> None:
-    with serving_with() as (endless, server):
+def test_and_all_its_answers() -> None:
+    with serving_with() as (_, server):
         connection = connected(server, GET * 3)
         connection.shutdown(socket.SHUT_WR)
         assert all_of(connection).count(b'{"bytes":0}') == 3
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_and_a_stream_begun_before_that_was_heard_or_not(begun: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serving.http.connections, "_CROSSING_SECONDS", 30.0)
+    with serving_with() as (endless, server):
         stream = connected(server, GET.replace(b"/fast", b"/stream"))
+        if begun:
+            eventually(lambda: endless.making == 1)
         stream.shutdown(socket.SHUT_WR)
         for _ in range(50):
             assert stream.recv(65536)
         stream.close()
-        eventually(lambda: endless.making == 0)
+        eventually(endless.has_ended)
+
+
+def test_in_the_middle_of_a_stream_it_is_taken_to_have_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serving.http.connections, "_CROSSING_SECONDS", 0.0)
+    with serving_with() as (endless, server):
+        stream = connected(server, GET.replace(b"/fast", b"/stream"))
+        eventually(lambda: endless.making == 1)
+        stream.shutdown(socket.SHUT_WR)
+        eventually(endless.has_ended)
 
 
 HEAD = b"GET /fast HTTP/1.1\r\nhost: localhost\r\n"
@@ -447,7 +469,7 @@ def test_a_body_that_goes_wrong_after_its_answer_has_begun_ends_that(caplog: pyt
         assert b"200" in connection.recv(65536)
         connection.sendall(b"nope\r\n")
         assert b"HTTP/1.1" not in all_of(connection)
-        eventually(lambda: endless.making == 0)
+        eventually(endless.has_ended)
     assert not notes(caplog)
 
 

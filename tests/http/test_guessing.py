@@ -73,8 +73,13 @@ def test_a_right_key_or_cookie_is_heard_whatever_comes_from_its_address() -> Non
 def test_passwords_and_keys_are_guessed_from_one_supply() -> None:
     with serving(Access(("anna", "s3cret"), guesses=few())) as url:
         assert [login(url, "wrong")[0], status(url, key("wrong")), login(url, "wrong")[0]] == [401] * 3
-        assert login(url, "wrong")[0] == status(url, key("wrong")) == 429
+        assert login(url, "wrong")[0] == status(url, key("wrong")) == status(url, {"x-api-key": "wrong"}) == 429
         assert status(url, {"authorization": "Basic YTpi"}) == 401
+
+
+def test_a_key_in_its_own_header_is_guessed_as_slowly() -> None:
+    with serving(Access(keys=("key-1",), guesses=few())) as url:
+        assert [status(url, {"x-api-key": "wrong"}) for _ in range(5)] == [401] * 3 + [429] * 2
 
 
 def test_the_forwarded_address_is_believed_of_a_named_proxy_only() -> None:

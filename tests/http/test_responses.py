@@ -14,10 +14,11 @@ from serving.engine.process import EngineProcess
 from serving.errors import EngineStopped
 from serving.http.answers import AnswerEngine
 from serving.types import Message, SamplingOptions, complete
-from tests.http.test_calls import TEMPLATE, WEATHER, Calling
+from tests.http.test_calls import WEATHER, Calling
 from tests.http.test_stream import Puppet, piece, puppet, url
 from tests.servers import api_served, asked, error_of
 from tests.text.test_tools import TOOLS
+from tests.tool_template import TEMPLATE
 
 __all__ = ["puppet", "url"]  # fixtures
 
@@ -102,6 +103,13 @@ def test_items_are_opened_filled_and_closed(puppet: Puppet, url: str) -> None:
     assert (thought["content"][0]["text"], said["content"][0]["text"]) == ("hm", "so.")
     whole = json.loads(asked(url, PATH, {**BODY, "stream": False})[2])
     assert [item["content"][0]["text"] for item in whole["output"]] == ["hm", "so."]
+
+
+def test_the_best_summary_of_a_reasoning_there_is_may_be_asked_for(puppet: Puppet, url: str) -> None:
+    puppet.immediately = [[piece("hm", kind="reasoning"), piece("so", "stop")]]
+    said = json.loads(asked(url, PATH, {**BODY, "stream": False, "reasoning": {"summary": "auto"}})[2])
+    assert said["reasoning"] == {"effort": None, "summary": "auto"} and said["output"][0]["summary"] == []
+    assert asked(url, PATH, {**BODY, "reasoning": {"summary": "detailed"}})[0] == 400
 
 
 def test_calls_are_items_of_their_own(demo_model: Path) -> None:

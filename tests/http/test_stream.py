@@ -43,7 +43,9 @@ class Puppet(Speaker):
     ) -> tuple[TokenIds, int]:
         return cast(TokenIds, [1, 2, 3]), 0
 
-    def start(self, wanted: Wanted, sink: Callable[[int, Batch], None], client: str = "") -> Callable[[], None]:
+    def start(
+        self, wanted: Wanted, sink: Callable[[int, Batch], None], client: str = "", session: str = ""
+    ) -> Callable[[], None]:
         self.clients.append(client)
         for index, _ in enumerate(wanted):
             self.sinks.append(partial(sink, index))

@@ -27,7 +27,7 @@ from tests.servers import asked
 PREDICT, JOIN, CANCEL, RESET = (f"/gradio_api/{path}" for path in ("run/predict", "queue/join", "cancel", "reset"))
 JSON = {"content-type": "application/json"}
 CONTROLS = ["", 0.7, 0.95, 0, 0, 1, 512, "", ""]
-READY, STREAM, SUBMIT, EDIT, EXAMPLE, RETRY, BUSY = 12, 5, 0, 3, 1, 2, 4
+READY, STREAM, SUBMIT, EDIT, EXAMPLE, RETRY, OPTION, BUSY = 15, 6, 0, 3, 1, 2, 4, 5
 
 
 @pytest.fixture(autouse=True)
@@ -65,6 +65,8 @@ def answered(url: str, session: str) -> str:
     return asked(url, f"/gradio_api/queue/data?session_hash={session}")[2].decode()
 
 
+TOLD = {"log": "5 tokens/s", "status": "pending"}
+GO_ON = {"value": "continue", "label": "Continue"}
 AGAIN, CHANGED = (
     {"index": 1, "value": "so"},
     {"value": "b", "previous_value": "a", "_dispatch_value": [{"type": "text", "text": "b"}]},
@@ -76,8 +78,14 @@ GOOD: dict[str, tuple[str, dict[str, Any]]] = {
     "again": (PREDICT, event(RETRY, [turn(text()), turn(text(), role="assistant")], event_data=AGAIN)),
     "again, in parts": (PREDICT, event(RETRY, [turn(text())], event_data={"index": [0, 0], "value": [text()]})),
     "an edit": (PREDICT, event(EDIT, [turn(text())], event_data={"index": 0, **CHANGED})),
-    "thoughts": (PREDICT, event(READY, [turn(text()), turn(text(), metadata={"title": "Reasoning"})], "s")),
-    "no status": (PREDICT, event(READY, [turn(text())], None)),
+    "thoughts": (PREDICT, event(READY, [turn(text()), turn(text(), metadata={"title": "Reasoning"})], "s", "")),
+    "an answer with its counts": (PREDICT, event(READY, [turn(text(), role="assistant", metadata=TOLD)], "s", "")),
+    "an answer that can go on": (
+        PREDICT,
+        event(OPTION, [turn(text(), role="assistant", metadata=TOLD) | {"options": [GO_ON]}],
+              event_data={"index": 0, "value": "continue"}),
+    ),
+    "no status": (PREDICT, event(READY, [turn(text())], None, None)),
     "nothing": (PREDICT, event(BUSY, event_data=None)),
 }  # fmt: skip
 
@@ -108,6 +116,16 @@ def hostile(path: str) -> dict[str, Any]:
         "a file in metadata": [turn(text(), metadata={"title": "Reasoning", "log": data})],
         "a file for a title": [turn(text(), metadata={"title": data})],
         "a file among the options": [turn(text(), options=[{"value": data}])],
+        "a file among two options": [turn(text()) | {"options": [GO_ON, {"value": data}]}],
+        "a file in an option": [turn(text()) | {"options": [GO_ON | {"path": path}]}],
+        "another option": [turn(text()) | {"options": [{"value": "x", "label": "Continue"}]}],
+        "a file for options": [turn(text()) | {"options": data}],
+        "a file for what is told": [turn(text(), metadata=TOLD | {"log": data})],
+        "a file beside what is told": [turn(text(), metadata=TOLD | {"path": path})],
+        "a title beside what is told": [turn(text(), metadata=TOLD | {"title": "Reasoning"})],
+        "a long tale": [turn(text(), metadata=TOLD | {"log": "x" * 501})],
+        "another status": [turn(text(), metadata=TOLD | {"status": "x"})],
+        "a status alone": [turn(text(), metadata={"status": "done"})],
         "a file for a role": [turn(text(), role=cast(str, data))],
         "an address": [turn({"type": "file", "file": {**file("http://127.0.0.1:9/x"), "url": "http://127.0.0.1:9/x"}})],
         "a stream": [turn({"type": "file", "file": {**data, "is_stream": True}})],
@@ -133,8 +151,9 @@ def test_a_history_that_is_not_text_is_refused_wherever_it_is_sent(
         for name, history in hostile(path).items():
             bodies = [
                 (JOIN, event(STREAM, history, *CONTROLS)), (PREDICT, event(SUBMIT, "hi", history)),
-                (PREDICT, event(READY, history, "")), (PREDICT, event(RETRY, history)),
+                (PREDICT, event(READY, history, "", "")), (PREDICT, event(RETRY, history)),
                 (PREDICT, event(EDIT, history, event_data={"index": 0, "value": "x"})),
+                (PREDICT, event(OPTION, history, event_data={"index": 0, "value": "continue"})),
             ]  # fmt: skip
             for route, body in bodies:
                 status, content = posted(url, route, body)
@@ -163,7 +182,7 @@ BAD: dict[str, tuple[str, Any]] = {
     "an unknown event": (PREDICT, event(99, SECRET)),
     "an event by name": (PREDICT, event(cast(int, "submit"), SECRET, [])),
     "true for an event": (PREDICT, event(True)),
-    "an event of the browser's own": (PREDICT, event(13)),
+    "an event of the browser's own": (PREDICT, event(16)),
     "a stream without the queue": (PREDICT, event(STREAM, [turn(text(SECRET))], *CONTROLS)),
     "the queue without a stream": (JOIN, event(SUBMIT, SECRET, [])),
     "no tab": (PREDICT, {"data": [SECRET, []], "fn_index": SUBMIT}),
@@ -176,13 +195,17 @@ BAD: dict[str, tuple[str, Any]] = {
     "a token": (PREDICT, event(SUBMIT, SECRET, [], oauth_token="x")),
     "a file for a text": (PREDICT, event(SUBMIT, FILE, [])),
     "a number for a text": (PREDICT, event(SUBMIT, 1, [])),
-    "a file for the status": (PREDICT, event(READY, [], FILE)),
+    "a file for the status": (PREDICT, event(READY, [], FILE, "")),
     "a trigger that is nowhere": (PREDICT, event(SUBMIT, SECRET, [], trigger_id=9999)),
     "a file for a trigger": (PREDICT, event(SUBMIT, SECRET, [], trigger_id=FILE)),
     "event data of nothing": (PREDICT, event(SUBMIT, SECRET, [], event_data={"index": 0})),
     "an example that is a file": (PREDICT, event(EXAMPLE, event_data={"index": 0, "value": FILE})),
     "an example with files": (PREDICT, event(EXAMPLE, event_data={"index": 0, "value": {"text": "x", "files": []}})),
     "no example": (PREDICT, event(EXAMPLE)),
+    "an option that is a file": (PREDICT, event(OPTION, [], event_data={"index": 0, "value": FILE})),
+    "an option with a file": (PREDICT, event(OPTION, [], event_data={"index": 0, "value": "continue", "path": "x"})),
+    "another option": (PREDICT, event(OPTION, [], event_data={"index": 0, "value": SECRET})),
+    "no option": (PREDICT, event(OPTION, [])),
     "an edit to a file": (PREDICT, event(EDIT, [], event_data={"index": 0, "value": [FILE]})),
     "an edit before the first": (PREDICT, event(EDIT, [], event_data={"index": -1, "value": "x"})),
     "an edit of nothing": (PREDICT, event(EDIT, [turn(text(SECRET))])),
@@ -282,6 +305,18 @@ def test_gradio_believes_no_header_about_where_the_page_is(url: str) -> None:
             assert b"evil.example" not in asked(url, path, headers={name: "http://evil.example"})[2]
 
 
+def test_of_choices_only_those_that_are_offered(tmp_path: Path) -> None:
+    (tmp_path / "tokenizer_config.json").write_text("{}")
+    (tmp_path / "chat_template.jinja").write_text("{% if enable_thinking %}{% endif %}")
+    with served(build_chat(Speaker("so", folder=tmp_path), name="m", examples=["x"])) as server:
+        for choice in ("x", "", None, 1, True, ["on"], FILE):
+            body = event(STREAM, [turn(text(SECRET))], *CONTROLS, choice)
+            status, content = posted(server.url, JOIN, body)
+            assert status == 400 and SECRET not in content.decode(), choice
+        assert posted(server.url, JOIN, event(STREAM, [turn(text())], *CONTROLS))[0] == 400
+        assert posted(server.url, JOIN, event(STREAM, [turn(text())], *CONTROLS, "off"))[0] == 200
+
+
 def test_a_long_chat_is_refused_by_its_length(url: str) -> None:
     status, content = posted(url, PREDICT, event(SUBMIT, "x" * (1 << 20), []))
     assert status == 413 and b"start a new one" in content
@@ -301,7 +336,7 @@ def test_behind_the_gate_too_gradio_copies_no_file(tmp_path: Path, caplog: pytes
             [turn({"type": "file", "file": file(path)})],
             [turn(text(), metadata={"title": "x", "log": file(path)})],
         ):
-            status, content = posted(server.url, PREDICT, event(READY, history, ""))
+            status, content = posted(server.url, PREDICT, event(READY, history, "", ""))
             assert status == 500 and b"key" not in content
     assert asked(server.url, "/config")[0] == 200
     close()
@@ -350,7 +385,7 @@ def test_an_answer_that_no_tab_reads_is_ended(monkeypatch: pytest.MonkeyPatch) -
         assert posted(server.url, JOIN, event(STREAM, [turn(text())], *CONTROLS))[0] == 200
         eventually(lambda: speaker.going == 1)
         eventually(lambda: speaker.going == 0)
-        assert asked(server.url, "/gradio_api/queue/data?session_hash=tab")[0] == 404
+        assert answered(server.url, "tab") == 'data: {"msg":"close_stream"}\n\n'
 
 
 def eventually(holds: Any) -> None:

@@ -6,23 +6,35 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Iterator, Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any, cast
 
 import gradio as gr
 import pytest
+import segno
 
 from serving.errors import EngineStopped, InvalidRequest, ServingError
 from serving.folder import ModelFolder
 from serving.http.access import Access
 from serving.http.server import Server, make_app
 from serving.page.chat import (
+    CONTINUE,
+    DONE,
+    OPEN,
+    answer_line,
+    continued,
     edited,
+    goes_on,
+    is_open,
+    made,
     model_line,
+    offered,
     settled,
     status_line,
     suggested_options,
     text_of,
+    thought,
     to_messages,
     to_options,
     turn,
@@ -32,7 +44,7 @@ from serving.page.chat import (
 )
 from serving.page.mount import share
 from serving.page.ui import answer, build_chat
-from serving.types import Cancelled, Chunk, Kind, Message, SamplingOptions, never
+from serving.types import Cancelled, Chunk, Kind, Message, SamplingOptions, TemplateOptions, never
 from tests.pages import served, tidy
 from tests.servers import asked
 
@@ -53,10 +65,15 @@ class Speaker:
         self.cancelled: Cancelled = never
 
     def generate(
-        self, messages: Sequence[Message], options: SamplingOptions, cancelled: Cancelled = never, client: str = ""
+        self,
+        messages: Sequence[Message],
+        options: SamplingOptions | None = None,
+        cancelled: Cancelled = never,
+        template: TemplateOptions | None = None,
+        client: str = "",
     ) -> Iterator[Chunk]:
-        self.asked.append((list(messages), options))
-        self.cancelled, self.client = cancelled, client
+        self.asked.append((list(messages), options or SamplingOptions()))
+        self.cancelled, self.template, self.client = cancelled, template or TemplateOptions(), client
         return self._chunks()
 
     def _chunks(self) -> Iterator[Chunk]:
@@ -110,6 +127,69 @@ def test_regenerate_undo_and_edit_cut_the_history() -> None:
     assert edited(history, 2, "less") == [*history[:2], turn("user", "less")]
 
 
+def test_an_answer_that_was_cut_off_is_offered_to_go_on_and_goes_on_where_it_ended() -> None:
+    cut = [HELLO, made("so <b>", "1 tokens …", OPEN)]
+    shown = offered(cut)
+    assert shown[1]["options"] == [CONTINUE] and shown[1]["metadata"]["log"] == "1 tokens · stopped"
+    assert not goes_on(shown) and list(answer(Speaker("x"), shown, *CONTROLS)) == [(shown, "")]
+    speaker = Speaker(" far", ".")
+    *_, (history, _) = answer(speaker, continued(shown), *CONTROLS)
+    assert text_of(history[1]["content"]) == "so <b> far." and not is_open(history)
+    assert speaker.template.ending == "continue"
+    assert speaker.asked[0][0] == [Message("user", "hello"), Message("assistant", "so <b>")]
+    for whole in ([], [HELLO], [HELLO, HI], [HELLO, made("", "", OPEN)], [HELLO, made("a", "", DONE)]):
+        assert offered(whole) == continued(whole) == whole and not goes_on(whole)
+
+
+def test_an_answer_that_cannot_go_on_stays() -> None:
+    cut = [HELLO, made("so", "1 tokens", OPEN)]
+    [(history, status)] = answer(Speaker("a"), cut, *CONTROLS[:-2], "x", "")
+    assert history == cut and "seed must be" in status
+
+
+def test_an_answer_is_edited_in_place_and_the_last_can_go_on_from_there() -> None:
+    history = [HELLO, thought("hm"), made("a <b>", "l", DONE), turn("user", "more"), made("c", "l", DONE)]
+    first, last = edited(history, 2, "x <i>"), edited(history, 4, "y")
+    assert [text_of(each["content"]) for each in first] == ["hello", "hm", "x <i>", "more", "c"]
+    assert first[1] == history[1] and first[4] == history[4] and not is_open(first)
+    assert is_open(last) and last[4]["options"] == [CONTINUE]
+    assert edited(history, 9, "z") == history
+    # Gradio's page has put a part in already, and says so of each part.
+    raw = [HELLO, thought("hm"), {**history[2], "content": [{"type": "text", "text": "x <i>"}]}, *history[3:]]
+    assert edited(raw, 1, "hm")[2] == turn("assistant", "x <i>") | {"metadata": history[2]["metadata"]}
+
+
+def test_whether_to_think_is_the_templates_own_choice_unless_it_is_said(tmp_path: Path) -> None:
+    (tmp_path / "tokenizer_config.json").write_text("{}")
+    for template, thinks in {
+        "{% if enable_thinking %}": True,
+        "{%- set thinking = thinking | default(true) %}": True,
+        "{{ m.thinking }} thinking {{ 'thinking' }}": False,
+        "{{ m.content }}": False,
+    }.items():
+        (tmp_path / "chat_template.jinja").write_text(template)
+        page = build_chat(Speaker(folder=tmp_path), name="m", examples=["x"])
+        assert any(block.label == "Thinking" for block in page.blocks.values() if isinstance(block, gr.Radio)) == thinks
+    speaker = Speaker("a")
+    for said, hints in (
+        ("as the model does", {}),
+        ("on", {"enable_thinking": True}),
+        ("off", {"enable_thinking": False}),
+    ):
+        list(answer(speaker, [HELLO], *CONTROLS, said))
+        assert speaker.template.hints == hints
+
+
+def test_the_address_of_the_page_is_a_qr_code_of_what_the_browser_asked_for() -> None:
+    with served(build_chat(Speaker("a"), name="m", examples=["x"])) as chat:
+        status, headers, content = asked(chat.url, "/address.svg")
+        assert status == 200 and headers["content-type"] == "image/svg+xml" and content.startswith(b"<svg")
+        drawn = BytesIO()
+        segno.make_qr(chat.url).save(drawn, kind="svg", scale=4, dark="#000", light="#fff", xmldecl=False)
+        assert content.split(b"<path")[1:] == drawn.getvalue().split(b"<path")[1:]
+        assert asked(chat.url, "/address.svg", headers={"host": "evil.example"})[0] == 403
+
+
 def test_controls_become_options() -> None:
     assert to_options(0, 1, 40, 0.05, 1.1, 100, " 7 ", "User:\n\n\\nQ:") == SamplingOptions(
         0.0, 40, 1.0, 0.05, 1.1, 7, 100, ("User:", "\nQ:")
@@ -130,18 +210,25 @@ def test_the_model_suggests_where_the_controls_begin() -> None:
     assert suggested_options({"temperature": None, "top_k": True}) == suggested_options({})
 
 
-def test_status_tells_progress_then_speed() -> None:
-    assert status_line(Chunk("", 2000, 0, 512)) == "reading 512 of 2,000 tokens …"
-    done = Chunk("", 40, 30, 40, 11, 0.25, 0.5, finish_reason="stop")
-    assert status_line(done) == "20.0 tokens/s · 11 tokens, the first after 0.25 s · prompt 40 tokens, 30 cached"
-    cut = status_line(Chunk("", 40, 30, 40, 11, 0.0042, 0.5, finish_reason="length"))
+def test_status_tells_progress_then_speed_then_how_full_the_window_is() -> None:
+    assert status_line(Chunk("", 2000, 0, 0, loading=True), 4096) == "loading the model …"
+    assert status_line(Chunk("", 2000, 0, 512), 4096) == "reading 512 of 2,000 tokens …"
+    assert status_line(Chunk("a", 40, 30, 40, 11, 0.25, 0.5), 4096).startswith("20.0 tokens/s · 11 tokens")
+    done = Chunk("", 4000, 30, 4000, 11, 0.25, 0.5, finish_reason="stop")
+    assert status_line(done, 4096) == "4,011 of 4,096 tokens of the window are used"
+
+
+def test_each_answer_tells_its_speed_its_counts_and_how_it_ended() -> None:
+    line = answer_line(Chunk("", 40, 30, 40, 11, 0.25, 0.5, finish_reason="stop"))
+    assert line == "20.0 tokens/s · 11 tokens, the first after 0.25 s · prompt 40 tokens, 30 cached · ended by itself"
+    cut = answer_line(Chunk("", 40, 30, 40, 11, 0.0042, 0.5, finish_reason="length"))
     assert "the first after 4 ms" in cut
-    assert "token limit" in cut
-    assert "tokens/s" not in status_line(Chunk("", 40, 30, 40, 1, 0.25, 0.0, finish_reason="stop"))
+    assert cut.endswith("cut off at the token limit")
+    assert "tokens/s" not in answer_line(Chunk("", 40, 30, 40, 1, 0.25, 0.0, finish_reason="stop"))
 
 
 def test_a_status_that_still_runs_was_stopped() -> None:
-    running = status_line(Chunk("a", 40, 30, 40, 11, 0.25, 0.5))
+    running = status_line(Chunk("a", 40, 30, 40, 11, 0.25, 0.5), 4096)
     assert settled(running).endswith("30 cached · stopped")
     assert settled("") == ""
     assert settled("20 tokens/s") == "20 tokens/s"
@@ -172,8 +259,9 @@ def test_model_line_of_a_folder_made_elsewhere(manifest: dict[str, Any]) -> None
 def test_an_answer_streams_and_its_options_are_the_controls() -> None:
     speaker = Speaker("a", "b")
     *_, (history, status) = answer(speaker, [HELLO], "be brief", *CONTROLS[1:])
-    assert history == [HELLO, turn("assistant", "ab")]
-    assert status.startswith("5.0 tokens/s")
+    line = "5.0 tokens/s · 2 tokens, the first after 0.50 s · prompt 10 tokens, 4 cached · ended by itself"
+    assert history == [HELLO, made("ab", line, DONE)]
+    assert status == "12 of 2,048 tokens of the window are used"
     messages, options = speaker.asked[0]
     assert messages == [Message("system", "be brief"), Message("user", "hello")]
     assert options == SamplingOptions(0.5, 40, 0.9, 0.05, 1.1, None, 100)
@@ -181,18 +269,18 @@ def test_an_answer_streams_and_its_options_are_the_controls() -> None:
 
 def test_what_was_thought_is_folded_away_and_not_said_again() -> None:
     *_, (history, _) = answer(Speaker("hm", "hm, so", "yes"), [HELLO], *CONTROLS)
-    assert [(text_of(said["content"]), "metadata" in said) for said in history] == [
-        ("hello", False),
-        ("hmhm, so", True),
-        ("yes", False),
+    assert [(text_of(said["content"]), said.get("metadata", {}).get("title")) for said in history] == [
+        ("hello", None),
+        ("hmhm, so", "Reasoning"),
+        ("yes", None),
     ]
     assert to_messages(history, "") == [Message("user", "hello"), Message("assistant", "yes")]
     assert without_answer(history) == [HELLO]
 
 
-def test_no_question_no_answer() -> None:
-    assert list(answer(Speaker("a"), [], *CONTROLS)) == []
-    assert list(answer(Speaker("a"), [HELLO, HI], *CONTROLS)) == []
+def test_no_question_no_answer_and_the_page_stays_as_it_is() -> None:
+    assert list(answer(Speaker("a"), [], *CONTROLS)) == [([], "")]
+    assert list(answer(Speaker("a"), [HELLO, HI], *CONTROLS)) == [([HELLO, HI], "")]
 
 
 def test_closing_an_answer_cancels_it() -> None:
@@ -207,7 +295,7 @@ def test_closing_an_answer_cancels_it() -> None:
 def test_our_errors_are_messages_and_what_there_is_stays() -> None:
     speaker = Speaker("so", error=EngineStopped("the engine <b> stopped."))
     *_, (history, status) = answer(speaker, [HELLO], *CONTROLS)
-    assert history == [HELLO, turn("assistant", "so")]
+    assert [text_of(each["content"]) for each in history] == ["hello", "so"] and is_open(history)
     assert status == "**the engine \\<b\\> stopped**"
     [(history, status)] = answer(Speaker("a"), [HELLO], *CONTROLS[:-2], "x", "")
     assert history == [HELLO]

@@ -13,6 +13,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from builder.demo import CHECKPOINT
 from serving.engine.sampler import Sampler
 from serving.errors import InvalidRequest
+from serving.heap import give_back, resident_memory
 from serving.text.grammar import GrammarCheck, GrammarCompiler, Matcher
 from serving.types import Grammar, SamplingOptions
 
@@ -191,6 +192,21 @@ def test_two_answers_with_one_grammar_do_not_know_of_each_other(demo_tokens: Mod
     one.accept(int(one.allowed()[0]))
     assert one.stopped
     assert other.allowed().size == 2
+
+
+def test_what_a_grammar_grew_to_goes_with_its_answer() -> None:
+    tokens = Model(demo)
+    tokens.matcher("regex", "a+").allowed()  # builds the trie
+    before = resident_memory()
+    matcher = tokens.matcher("regex", "^a{1000000000}$")
+    with pytest.raises(InvalidRequest):
+        for _ in range(10_000):
+            matcher.accept(int(matcher.allowed()[0]))
+    grown = resident_memory() - before
+    assert grown > 30 << 20
+    del matcher
+    give_back()
+    assert resident_memory() - before < grown / 3
 
 
 def test_a_token_that_was_not_allowed_is_refused_at_once(demo_tokens: Model) -> None:

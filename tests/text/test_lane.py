@@ -80,7 +80,7 @@ def test_too_many_that_wait_are_told_so_and_all_are_told_of_the_end(folder: Path
         texts.wait()
         with ThreadPoolExecutor(2) as pool:
             waiting = [pool.submit(texts.tokens, user("hi"), WINDOW) for _ in range(2)]
-            while texts._short._places._value:
+            while texts._short._turns.taken < 2:
                 time.sleep(0.01)
             with pytest.raises(Busy):
                 texts.tokens(user("hi"), WINDOW)
@@ -94,7 +94,7 @@ def test_nobody_waits_for_a_turn_for_ever(folder: Path) -> None:
     with TextProcess(folder, Limits(short=600.0, patience=0.1), SILENT) as texts, ThreadPoolExecutor(1) as pool:
         texts.wait()
         pool.submit(texts.tokens, user("hi"), WINDOW)
-        while not texts._short._turn.locked():
+        while not texts._short._turns.taken:
             time.sleep(0.01)
         with pytest.raises(Busy):
             texts.tokens(user("hi"), WINDOW)

@@ -93,6 +93,7 @@ CALLED = [*user("add"), Message("assistant", "", "so", (CALL,)), Message("tool",
         (user("h\u00e9llo \U0001f30d \0 <|im_end|> {{ x }}"), TemplateOptions()),
         (user("hi"), TemplateOptions(arguments={"enable_thinking": True})),
         (user("hi"), TemplateOptions((TOOL,), {"enable_thinking": False})),
+        (user("hi"), TemplateOptions(hints={"enable_thinking": False, "nobody": 1})),
         (CALLED, TemplateOptions((TOOL,))),
         (user("word " * 500), TemplateOptions()),
     ],
@@ -140,7 +141,7 @@ def test_errors_are_those_of_the_prompt(texts: TextProcess, prompt: Prompt) -> N
             one.tokens(user("\ud800"), WINDOW)
         with pytest.raises(InvalidRequest, match="knows nothing of 'nobody'"):
             one.tokens(user("hi"), WINDOW, TemplateOptions(arguments={"nobody": 1}))
-        for value in ({1, 2}, deep):
+        for value in (object(), deep):
             with pytest.raises(InvalidRequest, match="cannot be written as JSON"):
                 one.tokens(user("hi"), WINDOW, TemplateOptions(arguments={"rounds": value}))
 

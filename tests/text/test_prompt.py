@@ -253,7 +253,9 @@ def test_tools_and_template_arguments_render_as_with_transformers(chat: Case) ->
                 rendered = chat.prompt.render(conversation, template_options=TemplateOptions(**options))
                 assert chat.prompt.encode(rendered).tolist() == expected
     assert len(chat.ids(WITH_TOOLS)) < len(chat.ids(WITH_TOOLS, tools=(TOOL,)))
-    assert chat.ids(WITH_TOOLS) != chat.ids(WITH_TOOLS, arguments={"enable_thinking": False})
+    unthinking = {"enable_thinking": False}
+    assert chat.ids(WITH_TOOLS) != chat.ids(WITH_TOOLS, arguments=unthinking) == chat.ids(WITH_TOOLS, hints=unthinking)
+    assert chat.ids(WITH_TOOLS, hints={"nobody": 1}) == chat.ids(WITH_TOOLS)
 
 
 def test_tools_and_results_write_no_control_tokens(chat: Case) -> None:

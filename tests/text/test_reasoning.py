@@ -10,6 +10,7 @@ from serving.engine.sampler import Sampler
 from serving.text.output import Output
 from serving.text.prompt import Prompt
 from serving.text.reasoning import Markers, ReasoningSplitter, find_markers
+from serving.text.stops import StopStrings
 from serving.types import Message, SamplingOptions, TemplateOptions
 from tests.small_models import KINDS, chatml, write_folder
 
@@ -177,7 +178,7 @@ def test_a_budget_ends_the_reasoning_with_its_marker_between_characters(tmp_path
     token_ids = prompt.conversation_ids([Message("user", "hi")], options)
     thought = prompt.encode("Well, \u9f98 and \U0001f44d and so on, and on, and on").tolist()
     for most in (0, 1, 3, 5, 7):
-        output = Output(prompt.detokenizer(), prompt.splitter(token_ids), ())
+        output = Output(prompt.detokenizer(), prompt.splitter(token_ids), StopStrings(()))
         budget, wished, written = prompt.budget(most), iter([*thought, *thought]), 0
         shown = {"reasoning": "", "answer": ""}
         while output.reasoning:

@@ -50,5 +50,21 @@ def test_nothing_that_may_begin_a_stop_string_is_shown_early() -> None:
     assert stops.feed("NE") == ("STONE", False)
 
 
+def test_the_first_one_in_the_text_is_the_one_that_was_met() -> None:
+    stops = StopStrings(("b", "END", "a"))
+    assert stops.feed("so EN") == ("so ", False) and stops.met is None
+    assert stops.feed("D a b") == ("", True) and stops.met == "END"
+
+
 def test_without_stop_strings_everything_is_shown_at_once() -> None:
     assert StopStrings(()).feed("anything") == ("anything", False)
+
+
+def test_a_stop_string_that_ends_too_soon_is_text_and_one_that_begins_too_soon_is_not() -> None:
+    stops = StopStrings(("END",))
+    assert stops.feed("an END and E", too_soon=True) == ("an END and ", False)
+    assert stops.feed("ND") == ("", True)
+
+
+def test_a_stop_string_is_shown_where_that_is_asked_for() -> None:
+    assert StopStrings(("END", "no"), shown=True).feed("the END, no") == ("the END", True)

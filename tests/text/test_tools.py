@@ -82,6 +82,35 @@ def test_calls_are_found_however_the_text_is_cut(form: CallFormat, text: str, sa
         assert [part for part in parts if isinstance(part, Call)] == found
 
 
+@pytest.mark.parametrize(
+    ("form", "text", "said", "calls"),
+    [
+        (TAGGED, f"Well.\n{TAGGED.opening}", "Well.", []),
+        (TAGGED, 'Well.\n<tool_call>{"name": "add", "argu', "Well.", []),
+        (TAGGED, 'Well.\n<tool_call>{"name": "rm", "argu', "Well.", []),
+        (TAGGED, ADD.removesuffix("</tool_call>"), "", [CALL]),
+        (TAGGED, f"{ADD}\n<tool_c", "", [CALL]),
+        (TAGGED, "Well.\n<tool_c", "Well.", []),
+        (TAGGED, "a <", "a <", []),
+        (TAGGED, "a <tool_call> is a mark", "a <tool_call> is a mark", []),
+        (TO_THE_END, f"[TOOL_CALLS]{TWO[:-4]}", "", []),
+        (NAMED, "[TOOL_CALLS]add[ARGS]{", "", []),
+        (BARE, '{"name": "add", "para', "", []),
+        (BARE, '{"name": "Anna", "ag', '{"name": "Anna", "ag', []),
+        (forms.QWEN_CODER, "So.\n<tool_call>\n<function=add>\n<parameter=a>\n1", "So.", []),
+        (forms.OLMO, "So.\n<function_calls>\nadd(a=1, b=", "So.", []),
+    ],
+)
+def test_half_of_a_call_is_nothing_where_the_answer_was_cut(
+    form: CallFormat, text: str, said: str, calls: list[Call]
+) -> None:
+    assert read_calls(form, {"add"}, text, cut=True) == (said, calls)
+    reader = CallReader(form, {"add"})
+    parts = [part for letter in text for part in reader.feed(letter)] + reader.flush(cut=True)
+    assert "".join(part for part in parts if isinstance(part, str)) == said
+    assert [part for part in parts if isinstance(part, Call)] == calls
+
+
 def follows(tokenizer: Tokenizer, grammar: Grammar, text: str) -> str:
     """What a model held to the grammar may write of a text, and a mark where the answer may end, or has to."""
     matcher = GrammarCompiler(tokenizer, tokenizer.get_vocab_size(), frozenset({2})).matcher(grammar)

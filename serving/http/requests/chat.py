@@ -10,7 +10,7 @@ from serving.http.requests.formats import JsonObjectFormat, JsonSchemaFormat, Te
 from serving.http.requests.sampled import Sampled
 from serving.http.requests.unasked import MESSAGE, NOTE
 from serving.http.requests.wire import WHOLE, Count, Parsed, ServiceTier, Thought, Verbosity, Wire, few, text_of
-from serving.types import Message, SamplingOptions, TemplateOptions
+from serving.types import Ending, Message, SamplingOptions, TemplateOptions
 
 
 class TextPart(Wire):
@@ -121,6 +121,20 @@ class ChosenTool(Wire):
     function: ChosenName
 
 
+class AllowedNames(Wire):
+    """These functions and no others. mode: whether one must be called."""
+
+    mode: Literal["auto", "required"]
+    tools: Annotated[list[ChosenTool], Field(min_length=1, max_length=128, fail_fast=True)]
+
+
+class AllowedTools(Wire):
+    """Some of the functions."""
+
+    type: Literal["allowed_tools"]
+    allowed_tools: AllowedNames
+
+
 ResponseFormat = Annotated[TextFormat | JsonObjectFormat | JsonSchemaFormat, Field(discriminator="type")]
 
 
@@ -146,7 +160,9 @@ class ChatRequest(Sampled):
     chat_template_kwargs: dict[str, JsonValue] | None = Field(
         None, description="variables of the model's own chat template, such as enable_thinking"
     )
-    reasoning_effort: str | None = Field(None, description="where the model's chat template knows of it")
+    reasoning_effort: str | None = Field(
+        None, description="where the model's chat template knows of it, or of `enable_thinking`: not with `none`"
+    )
     enable_thinking: bool | None = Field(None, description="where the model's chat template knows of it")
     reasoning: ThinkingBudget | None = Field(
         None, description="`effort` is `reasoning_effort`; a reasoning of `max_tokens` is ended"
@@ -155,10 +171,18 @@ class ChatRequest(Sampled):
     tools: Annotated[list[Tool], Field(min_length=1, max_length=128, fail_fast=True)] | None = Field(
         None, description="functions that the model may call, where its chat template knows of tools"
     )
-    tool_choice: Literal["none", "auto", "required"] | ChosenTool | None = Field(
-        None, description="`auto`, `none`, `required`, or one function by name; the last two always give one valid call"
+    tool_choice: Literal["none", "auto", "required"] | ChosenTool | AllowedTools | None = Field(
+        None,
+        description="`auto`, `none`, `required`, or one function by name; the last two always give one valid call; "
+        "`allowed_tools`: some of the functions",
     )
     parallel_tool_calls: bool | None = Field(None, description="false: at most one call in an answer")
+    continue_final_message: bool | None = Field(
+        None, description="true, or left out where it is the assistant's: the last message is gone on with"
+    )
+    add_generation_prompt: bool | None = Field(
+        None, description="true: a new answer, whoever said the last message; false: the template begins none"
+    )
     modalities: Annotated[list[Literal["text"]], Field(min_length=1, max_length=1, fail_fast=True)] | None = Field(
         None, description="only `text`"
     )
@@ -169,14 +193,18 @@ class ChatRequest(Sampled):
 
     def conversation(self) -> list[Message]:
         """The messages for the engine. Raises Problem."""
-        return [_message(said) for said in self.messages]
+        return [message_of(said) for said in self.messages]
 
     def calls(self) -> Calls:
         """What the answer may call. Raises Problem."""
         if self.tool_choice not in (None, "none", "auto") and not self.tools:
             raise Problem.invalid("tool_choice needs tools.", "tool_choice")
+        functions, several = [tool.function for tool in self.tools or ()], self.parallel_tool_calls
+        if isinstance(self.tool_choice, AllowedTools):
+            allowed = self.tool_choice.allowed_tools
+            return Calls.chosen(functions, allowed.mode, several, [tool.function for tool in allowed.tools])
         choice = self.tool_choice.function if isinstance(self.tool_choice, ChosenTool) else self.tool_choice
-        return Calls.chosen([tool.function for tool in self.tools or ()], choice, self.parallel_tool_calls)
+        return Calls.chosen(functions, choice, several)
 
     def sampling(self, defaults: SamplingOptions) -> SamplingOptions:
         """The sampling options. Raises Problem, InvalidRequest."""
@@ -188,19 +216,34 @@ class ChatRequest(Sampled):
         more = {"max_tokens": self.max_completion_tokens} if self.max_completion_tokens else {}
         if (thought := self.reasoning.max_tokens if self.reasoning else None) is None:
             thought = self.thinking_token_budget
-        return self.options(
-            defaults, logprobs=logprobs, grammar=grammar_of(self.response_format), reasoning_tokens=thought, **more
-        )
+        grammar = self.wanted(response_format=grammar_of(self.response_format))
+        return self.options(defaults, logprobs=logprobs, grammar=grammar, reasoning_tokens=thought, **more)
 
     def template(self) -> TemplateOptions:
         """What the chat template is given besides the messages."""
         effort = self.reasoning_effort or (self.reasoning.effort if self.reasoning else None)
         named = {"reasoning_effort": effort, "enable_thinking": self.enable_thinking}
         given = {name: value for name, value in named.items() if value is not None}
-        return TemplateOptions(self.calls().template(), {**(self.chat_template_kwargs or {}), **given})
+        ending = ending_of(self.messages[-1], self.continue_final_message, self.add_generation_prompt)
+        return TemplateOptions(self.calls().template(), {**(self.chat_template_kwargs or {}), **given}, ending=ending)
 
 
-def _message(said: SystemMessage | UserMessage | AssistantMessage | ToolMessage) -> Message:
+def ending_of(last: ChatMessage, continued: bool | None, new: bool | None) -> Ending:
+    """What a prompt ends with. new: whether an answer is begun. Raises Problem where the two exclude each other."""
+    ours = isinstance(last, AssistantMessage) and not last.tool_calls
+    if continued and new:
+        message = "continue_final_message and add_generation_prompt exclude each other: one of them has to be false."
+        raise Problem.invalid(message, "continue_final_message")
+    if continued and not ours:
+        message = "continue_final_message needs a message of the assistant at the end, and one that calls nothing."
+        raise Problem.invalid(message, "continue_final_message")
+    if continued or (continued is None and new is None and ours):
+        return "continue"
+    return "nothing" if new is False else "answer"
+
+
+def message_of(said: ChatMessage) -> Message:
+    """For the engine. Raises Problem."""
     if isinstance(said, AssistantMessage):
         return said.message()
     if isinstance(said, ToolMessage):

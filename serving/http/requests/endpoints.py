@@ -5,14 +5,20 @@ from typing import Any
 from pydantic.json_schema import models_json_schema
 
 from serving.http.requests.chat import ChatRequest
+from serving.http.requests.messages import CountTokensRequest, MessagesRequest
 from serving.http.requests.responses import ResponsesRequest
 from serving.http.requests.text import CompletionRequest
+from serving.http.requests.tokens import DetokenizeRequest, TokenizeRequest
 from serving.http.requests.wire import Wire
 
 REQUESTS: dict[str, type[Wire]] = {
     "/v1/chat/completions": ChatRequest,
     "/v1/completions": CompletionRequest,
     "/v1/responses": ResponsesRequest,
+    "/v1/messages": MessagesRequest,
+    "/v1/messages/count_tokens": CountTokensRequest,
+    "/tokenize": TokenizeRequest,
+    "/detokenize": DetokenizeRequest,
 }
 
 

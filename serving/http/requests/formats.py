@@ -2,10 +2,10 @@
 
 from typing import Literal
 
-from pydantic import Field, JsonValue
+from pydantic import Field
 from pydantic_core import to_json
 
-from serving.http.requests.wire import Wire
+from serving.http.requests.wire import Schema, Wire
 from serving.types import Grammar
 
 
@@ -26,7 +26,7 @@ class JsonSchema(Wire):
 
     name: str = Field(pattern=r"^[\w-]{1,64}$")
     description: str | None = None
-    schema_: dict[str, JsonValue] = Field(alias="schema")
+    schema_: Schema = Field(alias="schema")
     strict: bool | None = Field(None, description="every answer follows the schema, with it or without")
 
 
@@ -43,7 +43,7 @@ class SchemaFormat(Wire):
     type: Literal["json_schema"]
     name: str = Field(pattern=r"^[\w-]{1,64}$")
     description: str | None = None
-    schema_: dict[str, JsonValue] = Field(alias="schema")
+    schema_: Schema = Field(alias="schema")
     strict: bool | None = None
 
 

@@ -135,6 +135,14 @@ class ChosenFunction(ChosenName):
     type: Literal["function"]
 
 
+class AllowedFunctions(Wire):
+    """These functions and no others, as /v1/responses writes it. mode: whether one must be called."""
+
+    type: Literal["allowed_tools"]
+    mode: Literal["auto", "required"]
+    tools: Annotated[list[ChosenFunction], Field(min_length=1, max_length=128, fail_fast=True)]
+
+
 class TextConfig(Wire):
     """What the text must be."""
 
@@ -143,10 +151,10 @@ class TextConfig(Wire):
 
 
 class Reasoning(Wire):
-    """How much to think."""
+    """How much to think. summary: the best that there is; there is none, as the reasoning itself is given."""
 
     effort: str | None = None
-    summary: None = None
+    summary: Literal["auto"] | None = None
     max_tokens: Thought | None = None
 
 
@@ -174,8 +182,10 @@ class ResponsesRequest(Wire):
     tools: Annotated[list[FunctionTool], Field(max_length=128, fail_fast=True)] | None = Field(
         None, description="functions that the model may call, where its chat template knows of tools"
     )
-    tool_choice: Literal["none", "auto", "required"] | ChosenFunction | None = Field(
-        None, description="`auto`, `none`, `required`, or one function by name; the last two always give one valid call"
+    tool_choice: Literal["none", "auto", "required"] | ChosenFunction | AllowedFunctions | None = Field(
+        None,
+        description="`auto`, `none`, `required`, or one function by name; the last two always give one valid call; "
+        "`allowed_tools`: some of the functions",
     )
     parallel_tool_calls: bool | None = Field(None, description="false: at most one call in an answer")
     include: list[Literal["reasoning.encrypted_content"]] | None = Field(
@@ -228,7 +238,10 @@ class ResponsesRequest(Wire):
         """What the answer may call. Raises Problem."""
         if self.tool_choice not in (None, "none", "auto") and not self.tools:
             raise Problem.invalid("tool_choice needs tools.", "tool_choice")
-        return Calls.chosen(self.tools or (), self.tool_choice, self.parallel_tool_calls)
+        choice, tools, several = self.tool_choice, self.tools or (), self.parallel_tool_calls
+        if isinstance(choice, AllowedFunctions):
+            return Calls.chosen(tools, choice.mode, several, choice.tools)
+        return Calls.chosen(tools, choice, several)
 
     def sampling(self, defaults: SamplingOptions) -> SamplingOptions:
         """The sampling options."""

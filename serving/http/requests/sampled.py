@@ -7,8 +7,9 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from serving.errors import InvalidRequest
+from serving.http.requests.guided import Guided
 from serving.http.requests.unasked import REQUEST
-from serving.http.requests.wire import WHOLE, Count, Off, Temperature, TopP, Wire, few
+from serving.http.requests.wire import WHOLE, Count, Off, Temperature, Thought, TopP, Wire, few
 from serving.types import SamplingOptions
 
 MOST_CHOICES = 16
@@ -21,10 +22,11 @@ class StreamOptions(Wire):
     """What a stream carries besides the text."""
 
     include_usage: bool | None = Field(None, description="end with a chunk that has no choices but the usage")
+    continuous_usage_stats: bool | None = Field(None, description="the usage so far in every chunk")
     include_obfuscation: Off | None = Field(None, description="padding against eavesdroppers: not made")
 
 
-class Sampled(Wire):
+class Sampled(Guided):
     """What the two completion endpoints have in common."""
 
     unasked = REQUEST
@@ -57,6 +59,19 @@ class Sampled(Wire):
     stop: Stop | Annotated[list[Stop], Field(max_length=16, fail_fast=True)] | None = Field(
         None, description="strings that end the answer; not part of it"
     )
+    include_stop_str_in_output: bool | None = Field(
+        None, description="true: the text of `stop` or `stop_token_ids` that ended the answer is part of it"
+    )
+    stop_token_ids: (
+        Annotated[list[Annotated[int, Field(ge=0, lt=2**31), WHOLE]], Field(max_length=64, fail_fast=True)] | None
+    ) = Field(None, description="tokens that end the answer, besides the model's own")
+    bad_words: Annotated[list[Stop], Field(max_length=100, fail_fast=True)] | None = Field(
+        None, description="texts that never come, as the tokenizer writes them alone and after a blank"
+    )
+    min_tokens: Thought | None = Field(
+        None, description="the answer has at least so many tokens, unless a grammar or the window ends it"
+    )
+    ignore_eos: bool | None = Field(None, description="true: the model does not end the answer itself")
     max_tokens: Count | None = Field(None, description="at most so many new tokens; the window's end without it")
     user: str | None = Field(None, description="whom a request is made for; nothing is done with it")
 
@@ -77,6 +92,11 @@ class Sampled(Wire):
             "max_tokens": self.max_tokens,
             "logit_bias": tuple(bias) or None,
             "stop": tuple(stop) if stop else None,
+            "include_stop": self.include_stop_str_in_output,
+            "stop_token_ids": tuple(self.stop_token_ids) if self.stop_token_ids else None,
+            "bad_words": tuple(self.bad_words) if self.bad_words else None,
+            "min_tokens": self.min_tokens,
+            "ignore_eos": self.ignore_eos,
             **more,
         }
         return with_given(defaults, given)
@@ -85,6 +105,11 @@ class Sampled(Wire):
     def include_usage(self) -> bool:
         """Whether a stream ends with the usage."""
         return bool(self.stream_options and self.stream_options.include_usage)
+
+    @property
+    def usage_in_each(self) -> bool:
+        """Whether every event of a stream has the usage so far."""
+        return bool(self.stream_options and self.stream_options.continuous_usage_stats)
 
 
 def with_given(defaults: SamplingOptions, given: Mapping[str, Any]) -> SamplingOptions:

@@ -46,4 +46,5 @@ class CompletionRequest(Sampled):
         """The sampling options. Raises Problem, InvalidRequest."""
         if self.max_tokens == 0 and not self.echo:
             raise Problem.invalid("max_tokens of 0 needs echo: without it there is nothing to give.", "max_tokens")
-        return self.options(defaults, logprobs=self.logprobs, prompt_logprobs=self.logprobs if self.echo else None)
+        echoed = self.logprobs if self.echo else None
+        return self.options(defaults, logprobs=self.logprobs, prompt_logprobs=echoed, grammar=self.wanted())

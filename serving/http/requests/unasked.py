@@ -19,6 +19,8 @@ _NOTES: Neutral = {
     "keep_alive": _ANY,
     "request_id": _ANY,
     "cache_control": _ANY,
+    "cache_salt": _ANY,
+    "guided_decoding_backend": _ANY,
 }
 # Rules of sampling that are switched off, and what is left out.
 _OFF: Neutral = {
@@ -38,6 +40,9 @@ _OFF: Neutral = {
     "dynatemp_range": (0,),
     "xtc_probability": (0,),
     "dry_multiplier": (0,),
+    # These shape what is switched off there, whatever they say.
+    **dict.fromkeys(("mirostat_tau", "mirostat_eta", "dynatemp_exponent", "xtc_threshold"), _ANY),
+    **dict.fromkeys(("dry_base", "dry_allowed_length", "dry_penalty_last_n", "dry_sequence_breakers"), _ANY),
     "epsilon_cutoff": (0,),
     "eta_cutoff": (0,),
     "ignore_eos": (False,),
@@ -48,8 +53,6 @@ _OFF: Neutral = {
     "early_stopping": (False,),
     "skip_special_tokens": (True,),
     "spaces_between_special_tokens": (True, False),
-    "add_generation_prompt": (True,),
-    "continue_final_message": (False,),
     "detokenize": (True,),
     "return_tokens_as_token_ids": (False,),
     "background": (False,),
@@ -57,9 +60,12 @@ _OFF: Neutral = {
     "functions": ([],),
     "function_call": ("none", "auto"),
     "stop": ("",),
+    "suffix": ("",),
+    **dict.fromkeys(("audio", "prediction", "web_search_options"), ()),
     "top_logprobs": (0,),
 }
 NOTE: Neutral = {"cache_control": _ANY}
+TOKENS: Neutral = {"parse_special": (True,)}
 REQUEST: Neutral = {**_NOTES, **_OFF}
 # What comes with a message that is sent back, or with a part of one.
 MESSAGE: Neutral = {
@@ -71,10 +77,40 @@ MESSAGE: Neutral = {
     "tool_calls": ([],),
     "reasoning_details": _ANY,
 }
+# What Anthropic's own API knows of: a request, a block of a message, a tool, and an answer that is sent back.
+MESSAGES: Neutral = {
+    **REQUEST,
+    "container": (),
+    "inference_geo": (),
+    "speed": ("standard",),
+    "mcp_servers": ([],),
+    "context_management": ({"edits": []}, {"edits": [{"type": "clear_thinking_20251015", "keep": "all"}]}),
+    "user_profile_id": _ANY,
+    "workspace_id": _ANY,
+}
+BLOCK: Neutral = {
+    "cache_control": _ANY,
+    "citations": ([], {"enabled": False}),
+    "caller": ({"type": "direct"},),
+    "toolset_name": (),
+    "parsed_output": _ANY,
+}
+TOOL: Neutral = {
+    "cache_control": _ANY,
+    "eager_input_streaming": _ANY,
+    "defer_loading": (False,),
+    "allowed_callers": (["direct"],),
+    "input_examples": ([],),
+}
+ANSWERED: Neutral = {
+    **NOTE,
+    **dict.fromkeys(("id", "type", "model", "usage", "container", "diagnostics"), _ANY),
+    **dict.fromkeys(("stop_reason", "stop_sequence", "stop_details"), _ANY),
+}
 
 
 def asking(fields: Any, neutral: Neutral) -> Any:
-    """The fields of an object that ask for something; what is no object as it is."""
+    """The fields of an object that ask for something, null never; what is no object as it is."""
     if not isinstance(fields, dict):
         return fields
     return {name: value for name, value in fields.items() if not (name in neutral and _is_off(value, neutral[name]))}
@@ -82,4 +118,8 @@ def asking(fields: Any, neutral: Neutral) -> Any:
 
 def _is_off(value: Any, off: tuple[Any, ...] | None) -> bool:
     # Neither is True a 1 here, nor False a 0.
-    return off is None or any(isinstance(value, bool) == isinstance(each, bool) and value == each for each in off)
+    return (
+        off is None
+        or value is None
+        or any(isinstance(value, bool) == isinstance(each, bool) and value == each for each in off)
+    )

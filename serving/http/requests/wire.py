@@ -64,6 +64,8 @@ def _is_false(value: object) -> object:
 WHOLE = BeforeValidator(_whole)  # 3.0 is an integer in JSON; behind the bounds, which the schema would lose otherwise
 Off = Annotated[Literal[False], BeforeValidator(_is_false)]
 # What OpenAI's client library makes of the text beside it, and sends back with it.
+# A large one costs pydantic a tenth of a second in which nobody else is served, and what it would find is JSON.
+Schema = dict[str, Any]
 Parsed = Annotated[JsonValue, Field(description="nothing is done with it")]
 Temperature = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
 TopP = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
@@ -129,6 +131,7 @@ def _values(body: bytes) -> int:
     return int(np.count_nonzero(outside & np.isin(characters, np.frombuffer(beginnings, dtype=np.uint8))))
 
 
+_LONGEST_NAME = 100  # characters of a field's, in an error
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = 100
 _SHORT.fillvalue = "…"
@@ -143,5 +146,5 @@ def _path(fault: ErrorDetails, content: Any) -> list[str]:
         except (LookupError, TypeError):
             if n < len(steps) or fault["type"] not in {"missing", "extra_forbidden"}:
                 continue
-        path.append(str(step))
+        path.append(str(step)[:_LONGEST_NAME])
     return path

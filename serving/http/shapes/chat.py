@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from itertools import groupby
 
 from serving.http.shapes.completions import CompletionsShape
-from serving.http.shapes.shape import Event, Gathered, Json, finish_of
-from serving.text.tools import Call, CallFormat, CallReader, Functions, read_calls
+from serving.http.shapes.shape import Event, Gathered, Json, finish_of, is_cut
+from serving.text.tools import Call, CallFormat, CallPiece, CallReader, Functions, Part, read_calls
 from serving.types import Chunk, Kind
 
 
@@ -23,6 +23,7 @@ class ChatShape(CompletionsShape):
     begun: set[int] = field(default_factory=set)
     readers: dict[int, CallReader] = field(default_factory=dict)
     called: Counter[int] = field(default_factory=Counter)
+    spelled: dict[int, tuple[str, list[int] | None]] = field(default_factory=dict)  # of those that were likely
 
     def piece(self, index: int, chunks: Sequence[Chunk]) -> list[Event]:
         """A delta for each stretch of reasoning or answer; then one with the reason why it ended."""
@@ -33,7 +34,7 @@ class ChatShape(CompletionsShape):
             for delta in self._deltas(index, kind, "".join(c.text for c in group))
         ]
         if finish and index in self.readers:
-            deltas += self._parts(index, self.readers[index].flush())
+            deltas += self._parts(index, self.readers[index].flush(is_cut(chunks[-1])))
         if finish and self.called[index]:
             finish = "tool_calls" if finish == "stop" else finish
         if not deltas and ((finish and index not in self.begun) or logprobs):
@@ -48,14 +49,14 @@ class ChatShape(CompletionsShape):
             events[0]["logprobs"] = logprobs
         if finish:
             events.append({"index": index, "delta": {}, "logprobs": None, "finish_reason": finish})
-        return [self._event(event) for event in events]
+        return [self._event(event, chunks[-1]) for event in events]
 
     def choice(self, index: int, answer: Gathered) -> Json:
         """A whole answer."""
         reasoning = {"reasoning_content": answer.texts["reasoning"]} if answer.texts["reasoning"] else {}
         text, calls = answer.texts["answer"], list[Call]()
         if self.calls:
-            text, calls = read_calls(*self.calls, text)
+            text, calls = read_calls(*self.calls, text, is_cut(answer.last))
         message: Json = {"role": "assistant", "content": text, **reasoning, "refusal": None}
         finish = finish_of(answer.last)
         if calls:
@@ -68,14 +69,21 @@ class ChatShape(CompletionsShape):
         if kind == "reasoning" or not self.calls:
             return [{_FIELDS[kind]: text}] if text else []
         if index not in self.readers:
-            self.readers[index] = CallReader(*self.calls)
+            self.readers[index] = CallReader(*self.calls, pieces=True)
         return self._parts(index, self.readers[index].feed(text))
 
-    def _parts(self, index: int, parts: Sequence[str | Call]) -> list[Json]:
+    def _parts(self, index: int, parts: Sequence[Part]) -> list[Json]:
         deltas: list[Json] = []
         for part in parts:
             if isinstance(part, str):
                 deltas.append({"content": part})
+            elif isinstance(part, CallPiece):
+                call = {"function": {"arguments": part.arguments}}
+                if part.name is not None:
+                    call = _written(Call(part.name, part.arguments))
+                if part.name is not None or part.arguments:
+                    deltas.append({"tool_calls": [{"index": self.called[index], **call}]})
+                self.called[index] += part.whole
             else:
                 deltas.append({"tool_calls": [{"index": self.called[index], **_written(part)}]})
                 self.called[index] += 1
@@ -93,9 +101,12 @@ class ChatShape(CompletionsShape):
         return {"content": content, "refusal": None} if content else None
 
     def _scored(self, token: int, logprob: float) -> Json:
-        text = self._token(token)
-        # A token that is a piece of a character has bytes of its own, which no text can show.
-        return {"token": text, "logprob": logprob, "bytes": None if "\ufffd" in text else list(text.encode())}
+        if token not in self.spelled:
+            text = self._token(token)
+            # A token that is a piece of a character has bytes of its own, which no text can show.
+            self.spelled[token] = text, None if "\ufffd" in text else list(text.encode())
+        text, characters = self.spelled[token]
+        return {"token": text, "logprob": logprob, "bytes": characters}
 
 
 def _written(call: Call) -> Json:

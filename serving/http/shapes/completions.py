@@ -14,7 +14,11 @@ from serving.types import Chunk
 
 @dataclass(slots=True)
 class CompletionsShape:
-    """What the two completion endpoints have in common. logprobs: what tokens spell, where they are asked for."""
+    """What the two completion endpoints have in common.
+
+    include_usage: at the end of a stream; usage_in_each: of its events too, as far as its answer is. logprobs: what
+    tokens spell, where they are asked for.
+    """
 
     model: str
     prompts: int
@@ -25,6 +29,7 @@ class CompletionsShape:
     object: ClassVar[str]
     id: str = field(init=False)
     created: int = field(default_factory=lambda: int(time.time()))
+    usage_in_each: bool = field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
         self.id = f"{self.prefix}-{secrets.token_hex(12)}"
@@ -53,12 +58,14 @@ class CompletionsShape:
         """A whole answer."""
         raise NotImplementedError
 
-    def _event(self, choice: Json) -> Json:
-        return {
-            **self._head(self.stream_object),
-            "choices": [choice],
-            **({"usage": None} if self.include_usage else {}),
-        }
+    def _event(self, choice: Json, last: Chunk) -> Json:
+        """last: of the chunks that the event is made of."""
+        usage: Json = {"usage": None} if self.include_usage else {}
+        if self.usage_in_each:
+            prompt, completion = last.prompt_tokens, last.completion_tokens
+            counts = {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
+            usage = {"usage": counts}
+        return {**self._head(self.stream_object), "choices": [choice], **usage}
 
     def _head(self, kind: str) -> Json:
         return {"id": self.id, "object": kind, "created": self.created, "model": self.model}

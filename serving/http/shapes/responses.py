@@ -8,9 +8,11 @@ from itertools import groupby
 from typing import Literal
 
 from serving.http.problems import Problem
-from serving.http.requests.responses import ChosenFunction, ResponsesRequest
+from serving.http.requests.responses import Reasoning, ResponsesRequest
+from serving.http.requests.wire import Wire
+from serving.http.shapes.parts import InParts
 from serving.http.shapes.shape import Event, Gathered, Json, finish_of, usage_of
-from serving.text.tools import Call, CallFormat, CallReader, Functions
+from serving.text.tools import Call, CallFormat, CallPiece, CallReader, Functions, Part
 from serving.types import Chunk, Kind
 
 ItemKind = Kind | Literal["call"]
@@ -18,13 +20,17 @@ ItemKind = Kind | Literal["call"]
 
 @dataclass(slots=True)
 class _Item:
-    """A stretch of one kind. text: of a call, its arguments; name: whom it calls."""
+    """A stretch of one kind. text: of a call, its arguments; name: whom it calls; open: they are still coming."""
 
     kind: ItemKind
     text: str = ""
     name: str = ""
+    open: bool = False
     call_id: str = field(default_factory=lambda: f"call_{secrets.token_hex(12)}")
-    id: str = field(default_factory=lambda: f"item_{secrets.token_hex(12)}")
+    id: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.id = f"{_PREFIXES[self.kind]}_{secrets.token_hex(12)}"
 
     def part(self, text: str) -> Json:
         if self.kind == "reasoning":
@@ -35,15 +41,15 @@ class _Item:
         if self.kind == "call":
             begun = status == "in_progress"
             called = {"call_id": self.call_id, "name": self.name, "arguments": "" if begun else self.text}
-            # It is known only once it is whole.
-            return {"id": self.id, "type": "function_call", **called, "status": status if begun else "completed"}
+            ended = "incomplete" if self.open else "completed"
+            return {"id": self.id, "type": "function_call", **called, "status": status if begun else ended}
         content = [] if status == "in_progress" else [self.part(self.text)]
         if self.kind == "reasoning":
             return {"id": self.id, "type": "reasoning", "summary": [], "content": content, "status": status}
         return {"id": self.id, "type": "message", "role": "assistant", "content": content, "status": status}
 
 
-class ResponsesShape:
+class ResponsesShape(InParts):
     """/v1/responses. Every event has its name and its number.
 
     calls: how the model writes them, and the functions that there are.
@@ -61,7 +67,7 @@ class ResponsesShape:
         self._id = f"resp_{secrets.token_hex(16)}"
         self._created = int(time.time())
         self._items: list[_Item] = []
-        self._reader = CallReader(*calls) if calls else None
+        self._reader = CallReader(*calls, pieces=bool(asked.stream)) if calls else None
         self._sent = 0
 
     def begin(self) -> list[Event]:
@@ -75,7 +81,7 @@ class ResponsesShape:
         events: list[Event] = []
         for kind, group in groupby(chunks, key=lambda chunk: chunk.kind):
             events += self._said(kind, "".join(chunk.text for chunk in group))
-        return events + self._flushed() if chunks[-1].finish_reason else events
+        return events + self._flushed(chunks[-1]) if chunks[-1].finish_reason else events
 
     def end(self, answers: Sequence[Gathered]) -> list[Event]:
         """The last item closed, and the whole response."""
@@ -93,26 +99,16 @@ class ResponsesShape:
 
     def whole(self, answers: Sequence[Gathered]) -> Json:
         """The body."""
-        kinds: tuple[Kind, ...] = ("reasoning", "answer")
-        for kind in kinds:
-            self._said(kind, answers[0].texts[kind])
-        self._flushed()
+        self._taken(answers)
         if all(item.kind == "reasoning" for item in self._items):
             self._items.append(_Item("answer"))
         return self._ended(answers)
 
-    def _said(self, kind: Kind, text: str) -> list[Event]:
-        if kind == "reasoning" or not self._reader:
-            return self._part(kind, text)
-        return [event for part in self._reader.feed(text) for event in self._part(kind, part)]
-
-    def _flushed(self) -> list[Event]:
-        parts = self._reader.flush() if self._reader else []
-        return [event for part in parts for event in self._part("answer", part)]
-
-    def _part(self, kind: Kind, part: str | Call) -> list[Event]:
+    def _part(self, kind: Kind, part: Part) -> list[Event]:
         if isinstance(part, Call):
-            return self._closed("completed") + self._called(_Item("call", part.arguments, part.name))
+            part = CallPiece(part.arguments, part.name, whole=True)
+        if isinstance(part, CallPiece):
+            return self._called(part)
         if not part:
             return []
         events: list[Event] = []
@@ -132,20 +128,34 @@ class ResponsesShape:
             self._event("response.content_part.added", **place, part=item.part("")),
         ]
 
-    def _called(self, item: _Item) -> list[Event]:
-        self._items.append(item)
-        index = len(self._items) - 1
-        place, name = {"item_id": item.id, "output_index": index}, "response.function_call_arguments"
+    def _called(self, part: CallPiece) -> list[Event]:
+        events: list[Event] = []
+        if part.name is not None:
+            events = self._closed("completed")
+            item = _Item("call", name=part.name, open=True)
+            self._items.append(item)
+            added, index = item.written("in_progress"), len(self._items) - 1
+            events.append(self._event("response.output_item.added", output_index=index, item=added))
+        item = self._items[-1]
+        item.text, item.open = item.text + part.arguments, not part.whole
+        events.append(self._event(f"{_ARGUMENTS}.delta", **self._call_place(), delta=part.arguments))
+        return events + self._call_done(item) if part.whole else events
+
+    def _call_done(self, item: _Item) -> list[Event]:
+        place, index = self._call_place(), len(self._items) - 1
         return [
-            self._event("response.output_item.added", output_index=index, item=item.written("in_progress")),
-            self._event(f"{name}.delta", **place, delta=item.text),
-            self._event(f"{name}.done", **place, name=item.name, arguments=item.text),
+            self._event(f"{_ARGUMENTS}.done", **place, name=item.name, arguments=item.text),
             self._event("response.output_item.done", output_index=index, item=item.written("completed")),
         ]
 
+    def _call_place(self) -> Json:
+        return {"item_id": self._items[-1].id, "output_index": len(self._items) - 1}
+
     def _closed(self, status: str) -> list[Event]:
-        if not self._items or self._items[-1].kind == "call":  # which is closed with its arguments
+        if not self._items:
             return []
+        if self._items[-1].kind == "call":  # which is closed with its arguments, unless it was cut
+            return self._call_done(self._items[-1]) if self._items[-1].open else []
         item, place = self._items[-1], self._place()
         more: Json = {"logprobs": []} if item.kind == "answer" else {}
         return [
@@ -182,6 +192,7 @@ class ResponsesShape:
     def _body(self, status: str) -> Json:
         asked = self._asked
         wanted, chosen = asked.text.format if asked.text else None, asked.tool_choice
+        thinking = asked.reasoning or Reasoning()
         return {
             "id": self._id,
             "object": "response",
@@ -196,11 +207,11 @@ class ResponsesShape:
             "output": [],
             "parallel_tool_calls": asked.parallel_tool_calls is not False,
             "previous_response_id": None,
-            "reasoning": {"effort": asked.reasoning.effort if asked.reasoning else None, "summary": None},
+            "reasoning": {"effort": thinking.effort, "summary": thinking.summary},
             "store": False,
             "temperature": self._temperature,
             "text": {"format": wanted.model_dump(by_alias=True) if wanted else {"type": "text"}},
-            "tool_choice": chosen.model_dump() if isinstance(chosen, ChosenFunction) else chosen or "auto",
+            "tool_choice": chosen.model_dump() if isinstance(chosen, Wire) else chosen or "auto",
             "tools": [tool.model_dump() for tool in asked.tools or ()],
             "top_p": self._top_p,
             "truncation": "disabled",
@@ -209,4 +220,6 @@ class ResponsesShape:
         }
 
 
+_ARGUMENTS = "response.function_call_arguments"
+_PREFIXES: dict[ItemKind, str] = {"answer": "msg", "reasoning": "rs", "call": "fc"}
 _NAMES: dict[ItemKind, str] = {"answer": "output_text", "reasoning": "reasoning_text"}

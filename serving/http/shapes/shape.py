@@ -70,3 +70,8 @@ def usage_of(answers: Sequence[Gathered], prompts: int) -> Json:
 def finish_of(last: Chunk | None) -> str | None:
     reason = last.finish_reason if last else None
     return "stop" if reason == "cancelled" else reason
+
+
+def is_cut(last: Chunk | None) -> bool:
+    """Whether an answer was ended in the middle: by its length, a stop string, or because nobody waits for it."""
+    return last is not None and (last.finish_reason != "stop" or last.stop is not None)

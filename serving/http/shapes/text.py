@@ -58,7 +58,8 @@ class TextShape(CompletionsShape):
         logprobs = self._logprobs(chunks, self.places[index])
         if not (text or finish or logprobs):
             return []
-        return [self._event({"index": index, "text": text, "logprobs": logprobs, "finish_reason": finish})]
+        choice = {"index": index, "text": text, "logprobs": logprobs, "finish_reason": finish}
+        return [self._event(choice, chunks[-1])]
 
     def choice(self, index: int, answer: Gathered) -> Json:
         """A whole answer."""

@@ -26,6 +26,15 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True)
+class CallPiece:
+    """A part of a call that is being written. name: with the first part alone. whole: nothing more of it comes."""
+
+    arguments: str
+    name: str | None = None
+    whole: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Found:
     """Calls, and where in the text they end."""
 

@@ -40,6 +40,16 @@ def read(text: str, at: int, functions: Functions, last: bool) -> Found | None:
     return None
 
 
+def head(text: str, at: int) -> tuple[str | None, int]:
+    """The name at `at`, and where the object of its arguments begins; None where that is not there yet."""
+    at = next((at + len(lead) for lead in _LEADS if text.startswith(lead, at)), at)
+    name = _NAME.match(text, at)
+    between = _BETWEEN.match(text, name.end()) if name else None
+    if not name or not between or not text.startswith("{", between.end()):
+        return None, at
+    return name[1], between.end()
+
+
 def _object(text: str, begin: int, name: str) -> Found | None:
     try:
         end = objects.end_of(text, begin)

@@ -7,6 +7,7 @@ from serving.text.calls.found import Call, Found, Functions, Unfinished, loaded,
 
 _PIECE = re.compile(r'"(?:[^"\\]|\\.)*+"|[{}\[\]"]', re.DOTALL)
 _FIRST = re.compile(r'\s*(?:\[\s*)?\{\s*(?:"(\w*)("?)|[^"\s])')
+_NAME = re.compile(r'"(?:name|function|tool_name)"\s*:\s*"([^"\\]*)"')
 # What may stand first in a call; any other object is told from one before it ends.
 _DEEPEST = 200
 _KEYS = ("name", "arguments", "parameters", "type", "function", "id", "tool_name", "tool_call_id", "index")
@@ -29,6 +30,11 @@ def read(text: str, at: int, functions: Functions, told: bool) -> Found | None:
     except ValueError:
         return None
     return Found(calls, end) if calls else None
+
+
+def names(text: str, functions: Functions) -> bool:
+    """Whether an object that may not have ended names one of the functions."""
+    return any(name in functions for name in _NAME.findall(text))
 
 
 def _may_be_first(key: str | None, whole: bool) -> bool:

@@ -28,7 +28,7 @@ def test_the_demo_is_what_its_files_say() -> None:
     found = read_folder(demo.CHECKPOINT)
     assert found.model.shape == Shape(
         vocabulary=1856, hidden=256, intermediate=768, layers=7, heads=4, kv_heads=2, head_size=64, rotated=64,
-        tied=True,
+        tied=True, attention=768,
     )  # fmt: skip
     assert (found.model.model_type, found.model.positions, found.model.rope["rope_type"]) == ("llama", 2048, "default")
     assert found.weights.parameters == 5_984_000

@@ -113,8 +113,13 @@ def test_only_scalings_that_change_beyond_a_length_limit_the_context() -> None:
     assert context_limit(CONFIG) is None
     assert context_limit({**CONFIG, "rope_parameters": YARN}) is None
     assert context_limit({**CONFIG, "rope_parameters": {**YARN, "llama_4_scaling_beta": 0.1}}) == 32_768
+
+
+def test_beyond_its_first_training_length_longrope_computes_all_tokens_otherwise() -> None:
     old = {**CONFIG, "original_max_position_embeddings": 4096, "rope_scaling": {"type": "su"}, "rope_parameters": None}
-    assert context_limit(old) == 4096
+    assert told.turn(Model.of(old)) == 4096
+    assert context_limit(old) is None
+    assert told.turn(Model.of({**CONFIG, "rope_parameters": YARN})) is None
 
 
 # What is refused
@@ -159,7 +164,7 @@ def test_the_nearest_to_an_unknown_family_is_the_one_with_the_most_similar_name(
         ({"rope_parameters": {"rope_type": "longrope"}}, "'longrope', and for 'llama' .* exports only default, llama3"),
         ({"model_type": "qwen2", "rope_parameters": {"rope_type": "llama3"}}, "exports only default, linear, yarn"),
         ({"model_type": "gemma3_text", "rope_parameters": None, "rope_scaling": {"type": "yarn"}}, "default, linear"),
-        ({"model_type": "internvl", "text_config": {**CONFIG, "model_type": "qwen3_moe"}}, "mixtures of experts"),
+        ({"model_type": "internvl", "text_config": {**CONFIG, "model_type": "qwen2_moe"}}, "sees all tokens"),
         ({"rope_parameters": ["yarn"]}, r"\['yarn'\] for its rotary embedding"),
         ({"rope_parameters": {"rope_type": "yarn"}}, r"incomplete YaRN parameters \('factor'\)"),
         ({"rope_parameters": {**YARN, "rope_theta": 2.0}}, "cannot export these YaRN"),

@@ -8,12 +8,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from builder import demo
 from builder.checkpoint.checkpoint import Checkpoint, read_folder
 from builder.checkpoint.model import Shape
-from builder.checkpoint.preflight import check, check_disk, check_export_memory, check_memory
+from builder.checkpoint.preflight import (
+    check,
+    check_disk,
+    check_experts,
+    check_export_memory,
+    check_memory,
+    check_target,
+)
 from builder.checkpoint.refused import REFUSED
 from builder.checkpoint.resources import disk, export_memory, peak_memory, verify_memory
 from builder.checkpoint.weights import Tensor, Weights
@@ -84,7 +93,49 @@ def test_an_unknown_architecture_is_refused_with_those_that_work(checkpoint: Pat
 
 def test_a_checkpoint_that_is_quantized_already_is_refused_with_what_to_name_instead(checkpoint: Path) -> None:
     configure(checkpoint, quantization_config={"quant_method": "fp8"})
-    assert "quantized already (fp8): name the repository with the original" in refusal(checkpoint, UnsupportedModel)
+    message = refusal(checkpoint, UnsupportedModel)
+    assert "quantized already, with 8-bit floats (FP8)" in message and "repository with the original weights" in message
+
+
+def test_packed_weights_of_which_nothing_is_said_are_refused(checkpoint: Path) -> None:
+    save_file({"model.layers.0.mlp.up_proj.qweight": np.zeros((8, 8), np.int32)}, checkpoint / "model.safetensors")
+    message = refusal(checkpoint, UnsupportedModel)
+    assert "up_proj.qweight" in message and "no quantization_config" in message
+
+
+def test_weights_in_8_bits_are_refused_where_the_configuration_does_not_say_so(checkpoint: Path) -> None:
+    header = json.dumps({"w": {"dtype": "F8_E4M3", "shape": [4], "data_offsets": [0, 4]}}).encode()
+    (checkpoint / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + bytes(4))
+    said = refusal(checkpoint, UnsupportedModel)
+    assert "packed weights (w)" in said and "repository with the original weights" in said
+
+
+MOE = {
+    "model_type": "qwen3_moe", "moe_intermediate_size": 256, "num_experts": 8, "num_experts_per_tok": 2,
+}  # fmt: skip
+
+
+def test_experts_are_refused_where_the_export_has_nothing_for_them(checkpoint: Path) -> None:
+    configure(checkpoint, **MOE)
+    check(read_folder(checkpoint), QuantRecipe(), ExportTarget(), checkpoint)
+    with pytest.raises(UnsupportedModel, match="for the CPU only, not for dml: use -e cpu"):
+        check_target(read_folder(checkpoint).model.shape, ExportTarget("dml"))
+    with pytest.raises(UnsupportedModel, match="has 8 experts in one: use --mixture none"):
+        check_experts(read_folder(checkpoint).model.shape, QuantRecipe(quant_algo="gptaq", mixture="q4_k_m"))
+    configure(checkpoint, **MOE | {"moe_intermediate_size": 128})
+    assert "have 128 inputs, and at least two groups of 128 are needed: use --group-size 64 or 32" in refusal(
+        checkpoint, UnsupportedModel
+    )
+    configure(checkpoint, **MOE, mlp_only_layers=[0])
+    assert "some of this model's layers have experts and some have none" in refusal(checkpoint, UnsupportedModel)
+
+
+def test_a_token_is_multiplied_with_the_experts_that_see_it_and_all_are_quantized() -> None:
+    dense = model_of(100).model.shape
+    mixed = replace(dense, experts=8, active=2)
+    mlp = 3 * dense.hidden * dense.intermediate
+    assert (mixed.linears, mixed.seen) == (dense.linears + 7 * mlp, dense.linears + mlp)
+    assert (dense.seen, dense.linears) == (dense.linears, dense.seen)
 
 
 def test_an_architecture_that_is_known_to_break_is_refused_with_the_reason(checkpoint: Path) -> None:
@@ -251,7 +302,7 @@ def model_of(millions: float) -> Checkpoint:
     demos = read_folder(demo.CHECKPOINT)
     shape = Shape(
         vocabulary=32_000, hidden=4096, intermediate=11_008, layers=32, heads=32, kv_heads=32, head_size=128,
-        rotated=128, tied=False,
+        rotated=128, tied=False, attention=16_384,
     )  # fmt: skip
     weights = Weights({"all": Tensor("BF16", (int(millions * 1e6),), "model.safetensors")})
     return replace(demos, model=replace(demos.model, shape=shape), weights=weights)

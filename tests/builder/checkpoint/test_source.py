@@ -44,10 +44,15 @@ FILES = {
     "modeling_llama.py": b"code",
     "README.md": b"words",
     "consolidated.safetensors": b"the weights once more",
+    "additional_chat_templates/tool_use.jinja": b"{{ tools }}",
+    "additional_chat_templates/notes.json": b"{}",
     "onnx/config.json": b"another format",
     "onnx/model.safetensors": b"another format",
 }
-WANTED = {"config.json", "model.safetensors", "tokenizer.json", "tokenizer.model", "chat_template.jinja"}
+WANTED = {
+    "config.json", "model.safetensors", "tokenizer.json", "tokenizer.model", "chat_template.jinja",
+    "additional_chat_templates/tool_use.jinja",
+}  # fmt: skip
 
 
 def test_demo_folder_and_hub_id_are_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,6 +105,7 @@ def folder(tmp_path: Path) -> Path:
     folder = tmp_path / "folder"
     folder.mkdir()
     for name in WANTED:
+        (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_bytes(FILES[name])
         os.utime(folder / name, ns=(10**18, 10**18))
     return folder
@@ -180,13 +186,18 @@ def hub() -> Iterator[Hub]:
         yield hub
 
 
+def arrived(folder: Path) -> dict[str, bytes]:
+    """What is in a folder, by names from there."""
+    files = (file for file in folder.rglob("*") if file.is_file())
+    return {file.relative_to(folder).as_posix(): file.read_bytes() for file in files}
+
+
 def test_a_hub_model_arrives_whole_pinned_to_its_commit_and_without_what_is_not_needed(
     hub: Hub, tmp_path: Path
 ) -> None:
     answer = in_child(LOCATE, hub.url, tmp_path, "acme/chat")["answer"]
     assert answer["revision"] == Repository({}).commit
-    arrived = {file.relative_to(answer["path"]).as_posix(): file for file in Path(answer["path"]).rglob("*")}
-    assert {name: file.read_bytes() for name, file in arrived.items()} == {name: FILES[name] for name in WANTED}
+    assert arrived(Path(answer["path"])) == {name: FILES[name] for name in WANTED}
     assert set(hub.served) == WANTED
 
 
@@ -210,9 +221,11 @@ def test_the_weights_are_of_the_commit_whose_settings_were_looked_at(hub: Hub, t
     one_after_the_other = """
 from builder.checkpoint.source import add_weights, locate_settings, parse_source
 located = locate_settings(parse_source(sys.argv[1]))
-before = sorted(file.name for file in located.path.iterdir())
+def files():
+    return [file.relative_to(located.path).as_posix() for file in located.path.rglob("*") if file.is_file()]
+before = files()
 add_weights(located)
-answer = {"before": before, "after": sorted(file.name for file in located.path.iterdir())}
+answer = {"before": before, "after": files()}
 """
     answer = in_child(one_after_the_other, hub.url, tmp_path, "acme/chat")["answer"]
     assert (set(answer["after"]), set(answer["before"])) == (WANTED, WANTED - {"model.safetensors"})
@@ -376,7 +389,7 @@ answer = str(locate(parse_source(sys.argv[1])).path)
 def test_a_mirror_that_lists_names_only_gives_the_files_all_the_same(hub: Hub, tmp_path: Path) -> None:
     hub.sizes = False
     path = Path(in_child(LOCATE, hub.url, tmp_path, "acme/chat")["answer"]["path"])
-    assert {file.name: file.read_bytes() for file in path.iterdir()} == {name: FILES[name] for name in WANTED}
+    assert arrived(path) == {name: FILES[name] for name in WANTED}
 
 
 def test_a_cache_that_cannot_link_holds_one_copy_of_each_file(hub: Hub, tmp_path: Path) -> None:

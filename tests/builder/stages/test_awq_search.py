@@ -12,7 +12,7 @@ from torch.nn import Linear, Module
 
 from builder.checkpoint.families import FAMILIES
 from builder.errors import StageFailed
-from builder.stages import awq_inputs, awq_scales, awq_search
+from builder.stages import awq_scales, awq_search
 from builder.stages.awq_clip import best_clips
 from builder.stages.awq_inputs import Features, Inputs
 from builder.stages.awq_rounding import round_scaled
@@ -160,7 +160,7 @@ def test_clippings_are_those_of_quarks_own_search(llama: Module) -> None:
         own = whole(processor, linear, inputs)
         x = inputs.flatten(0, -2)
         x = x[:: len(x) // min(512, len(x))]  # as Quark samples
-        inp = Inputs(x.shape[1], GROUP, False, len(x))
+        inp = Inputs(x.shape[1], GROUP, 0, len(x))
         inp.add(x)
         ours = best_clips(linear.weight.data, Features(inp, torch.ones(x.shape[1])).grams())
         assert ours.shape == own.shape
@@ -284,11 +284,10 @@ def test_outputs_that_overflow_say_which_and_what_to_do(llama: Module) -> None:
 
 
 @pytest.mark.parametrize("tokens", [100, 4000])
-def test_a_sketch_loses_what_all_tokens_lose(monkeypatch: pytest.MonkeyPatch, tokens: int) -> None:
-    monkeypatch.setattr(awq_inputs, "_SKETCH", 512)
+def test_a_sketch_loses_what_all_tokens_lose(tokens: int) -> None:
     torch.manual_seed(3)
     x = (torch.randn(tokens, 64) + 1) * torch.randn(tokens, 1).exp() * torch.randn(64).exp()
-    inputs = Inputs(64, GROUP, True, tokens)
+    inputs = Inputs(64, GROUP, 512, tokens)
     for part in x.split(300):  # type: ignore[no-untyped-call]
         inputs.add(part)
     lost = torch.randn(64, 96) / 10
@@ -300,7 +299,7 @@ def test_a_sketch_loses_what_all_tokens_lose(monkeypatch: pytest.MonkeyPatch, to
 def test_inputs_divided_by_scales_have_the_gram_matrices_of_the_divided() -> None:
     torch.manual_seed(4)
     x, scales = torch.randn(50, 64), torch.rand(64) + 0.5
-    features = [Features(Inputs(64, GROUP, False, 50), torch.ones(64)) for _ in range(2)]
+    features = [Features(Inputs(64, GROUP, 0, 50), torch.ones(64)) for _ in range(2)]
     features[0].inputs.add(x)
     features[0].div_(scales[None])
     features[0].div_(scales[None])

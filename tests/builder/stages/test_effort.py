@@ -8,7 +8,7 @@ from builder.stages.effort import Estimate, Pace, weights
 
 LLAMA_2_7B = Shape(
     vocabulary=32_000, hidden=4096, intermediate=11_008, layers=32, heads=32, kv_heads=32, head_size=128, rotated=128,
-    tied=False,
+    tied=False, attention=16_384,
 )  # fmt: skip
 SLOW, FAST = Pace(1e-11, 2e-9), Pace(1e-12, 1e-10)
 TOKENS = 128 * 512

@@ -11,7 +11,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from builder.checkpoint.checkpoint import read_folder
-from builder.stages.export import builder_options, limit_context, stage_copy
+from builder.stages.export import builder_options, mend_settings, stage_copy
 from builder.stages.graph import UNTOUCHED
 
 JOB: dict[str, Any] = {"group_size": 128, "accuracy_level": 4, "lm_head_bits": 8, "execution_provider": "cpu"}
@@ -27,6 +27,7 @@ def test_the_builder_is_told_the_accuracy_level(level: int) -> None:
 
 def test_an_output_layer_is_asked_for_by_name_unless_it_is_the_builders_own_or_quarks() -> None:
     own = builder_options({**JOB, "lm_head_bits": 4})
+    assert builder_options({**JOB, "lm_head_bits": 4}, eight_bits=1) == {**own, "fuse_qkv": "false"}
     assert builder_options(JOB) == {**own, "matmul_mixed_precision": "last_matmul:int8"}
     assert builder_options({**JOB, "lm_head_bits": UNTOUCHED}) == {**own, "nodes_to_exclude": "/lm_head/MatMul"}
     for bits in (4, 8, UNTOUCHED):
@@ -99,11 +100,24 @@ def test_weights_are_copied_where_there_are_no_hard_links(quantized: Path, monke
 # What is mended
 
 
-@pytest.mark.parametrize(("limit", "served"), [(None, 131_072), (4096, 4096), (262_144, 131_072)])
-def test_the_context_is_never_longer_than_either_limit(tmp_path: Path, limit: int | None, served: int) -> None:
+@pytest.mark.parametrize(
+    ("limit", "turn", "served", "room"),
+    [
+        (None, None, 131_072, 131_072),
+        (4096, None, 4096, 4096),
+        (262_144, None, 131_072, 131_072),
+        (None, 4096, 131_072, 4096),
+    ],
+)
+def test_the_context_is_never_longer_than_either_limit(
+    tmp_path: Path, limit: int | None, turn: int | None, served: int, room: int
+) -> None:
     file = tmp_path / "genai_config.json"
     written = {"model": {"context_length": 131_072, "type": "phi3"}, "search": {"max_length": 131_072, "top_k": 1}}
     file.write_text(json.dumps(written))
-    limit_context(file, limit)
-    expected = {"model": {"context_length": served, "type": "phi3"}, "search": {"max_length": served, "top_k": 1}}
+    mend_settings(file, limit, turn, {"pad_token_id": -1})
+    expected = {
+        "model": {"context_length": served, "type": "phi3", "pad_token_id": -1},
+        "search": {"max_length": room, "top_k": 1},
+    }  # fmt: skip
     assert json.loads(file.read_text()) == expected

@@ -6,9 +6,13 @@ One run of tests/family_chain.py quantizes and exports a tiny random checkpoint 
 import json
 import os
 import re
+import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
 
 import numpy as np
 import onnx
@@ -18,16 +22,19 @@ from safetensors.numpy import load_file
 from builder.checkpoint.families import FAMILIES
 from builder.checkpoint.text_part import WHOLES
 from builder.stages.quantize import CHECKPOINT as QUANTIZED
+from serving.engine.engine import Engine
 from serving.engine.oga import OgaRuntime
 from serving.engine.prefix import prefill_cuts
 from serving.engine.runtime import PREFILL_CHUNK
 from serving.folder import ModelFolder
+from serving.types import EngineSettings, SamplingOptions, never
 from tests.family_chain import (
     CASES,
     DEMO,
     FORMAT_CASES,
     HEAD_CASES,
     JOINED_CASES,
+    MIXED,
     PLAIN_CASES,
     PROVIDER_CASES,
     PROVIDERS,
@@ -139,6 +146,22 @@ def test_what_gptaq_rounds_is_exact_too(measured: dict[str, Measured], case: str
     assert measured[f"{case}: gptaq"].max_difference < EXACT
 
 
+@pytest.mark.parametrize("algorithm", MIXED)
+@pytest.mark.parametrize("case", FORMAT_CASES)
+def test_linears_of_8_bits_are_exact_and_where_the_mixture_has_them(
+    work: Path, measured: dict[str, Measured], case: str, algorithm: str
+) -> None:
+    assert measured[f"{case}: mixed-{algorithm}"].max_difference < EXACT
+    graph = onnx.load(str(folder(work, case) / f"mixed-{algorithm}" / "model.onnx"), load_external_data=False).graph
+    found = {
+        node.name.removeprefix("/model/layers.").removesuffix("/MatMulNBits")
+        for node in graph.node
+        for attribute in node.attribute
+        if (node.op_type, attribute.name, attribute.i) == ("MatMulNBits", "bits", 8)
+    }
+    assert found == {"0/attn/v_proj", "1/attn/v_proj"}
+
+
 @pytest.mark.parametrize("case", JOINED_CASES)
 def test_several_files_give_the_export_that_one_gives(work: Path, case: str) -> None:
     exports = exports_of(work, case, "-joined")
@@ -219,8 +242,44 @@ def proof(work: Path, case: str) -> tuple[np.ndarray, np.ndarray]:
 
 def test_the_context_ends_where_the_export_would_be_wrong(work: Path) -> None:
     lengths = {case: ModelFolder.open(folder(work, case) / "exact").context_length for case in CASES}
-    assert {case for case, length in lengths.items() if length != 512} == {"ministral3", "phi3, LongRoPE"}
-    assert lengths["ministral3"] == lengths["phi3, LongRoPE"] == 256
+    assert {case for case, length in lengths.items() if length != 512} == {"ministral3"}
+    assert lengths["ministral3"] == 256
+
+
+@pytest.mark.parametrize("guess", [False, True])
+def test_a_conversation_that_outgrows_longrope_s_first_length_is_computed_as_the_model_does(
+    work: Path, tmp_path: Path, guess: bool
+) -> None:
+    """Each token is the likeliest of a pass over all before it; the shorter prompt comes after the longer one."""
+    turn, model = 128, tmp_path / "model"
+    shutil.copytree(folder(work, "phi3, LongRoPE, beyond") / "exact", model)
+    (model / "manifest.json").write_text(json.dumps({"turn": turn}))
+    (model / "chat_template.jinja").write_text("{{ messages }}")
+    tokens, _ = proof(work, "phi3, LongRoPE, beyond")
+    with Engine.load(model, EngineSettings(slots=1, guess=guess, threads=1)) as engine:
+        engine.prompt = replace(engine.prompt, fixed_end_ids=frozenset())
+        answers = {size: answered(engine, tokens[:size], 16) for size in (turn - 8, turn + 20, turn - 40)}
+    runtime = OgaRuntime(ModelFolder.open(model), None, 1)
+    for size, answer in answers.items():
+        history = tokens[:size]
+        for token in answer:
+            assert token == runtime.all_logits(history)[-1].argmax()
+            history = np.append(history, np.int32(token))
+    whole, part = runtime.all_logits(tokens[: turn + 1]), runtime.all_logits(tokens[:turn])
+    assert np.abs(whole[:turn] - part).max() > 0.1
+
+
+def answered(engine: Engine, token_ids: np.ndarray, count: int) -> list[int]:
+    """The likeliest tokens after these."""
+    chunks: SimpleQueue[Any] = SimpleQueue()
+    engine.submit(token_ids, SamplingOptions(temperature=0.0, max_tokens=count), never, chunks.put)
+    found: list[int] = []
+    while True:
+        batch = chunks.get()
+        assert isinstance(batch, list), batch
+        found += [chunk.token_id for chunk in batch if chunk.token_id is not None and chunk.completion_tokens]
+        if batch[-1].finish_reason is not None:
+            return found
 
 
 # The comparison sees what is wrong

@@ -1,5 +1,6 @@
 """The graph that the model builder wrote: what is mended in it, and how it is read back and checked."""
 
+import math
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from builder.errors import StageFailed
-from builder.stages.graph import UNTOUCHED, QuantizedMatMul, check_graph, mend_graph, read_graph
+from builder.stages.graph import UNTOUCHED, QuantizedMatMul, bits_per_weight, check_graph, mend_graph, read_graph
 
 JOB: dict[str, Any] = {"group_size": 128, "accuracy_level": 4, "lm_head_bits": 8, "execution_provider": "cpu"}
 LINEAR = QuantizedMatMul(4, 128, 4, zero_points=True, lm_head=False)
@@ -134,6 +135,23 @@ def test_a_graph_with_nothing_quantized_is_refused() -> None:
         check_graph(Counter(), JOB)
 
 
+EIGHT = replace(LINEAR, bits=8)
+
+
+def test_so_many_linears_of_8_bits_as_the_checkpoint_has_pass() -> None:
+    check_graph(Counter({LINEAR: 12, EIGHT: 2, HEAD: 1}), JOB, eight_bits=2)
+
+
+@pytest.mark.parametrize(
+    "linears", [{LINEAR: 13, EIGHT: 1}, {LINEAR: 14}, {EIGHT: 2}, {LINEAR: 12, replace(EIGHT, accuracy_level=1): 2}]
+)
+def test_other_than_the_linears_of_8_bits_that_the_checkpoint_has_is_refused(
+    linears: dict[QuantizedMatMul, int],
+) -> None:
+    with pytest.raises(StageFailed, match=r"where the recipe asks for .*4 bits.*; 2 times linear: 8 bits"):
+        check_graph(Counter({**linears, HEAD: 1}), JOB, eight_bits=2)
+
+
 @pytest.mark.parametrize(
     "heads",
     [[], [replace(HEAD, bits=4)], [HEAD, replace(HEAD, bits=4)], [replace(HEAD, accuracy_level=1)], [FLOAT_HEAD]],
@@ -159,6 +177,20 @@ def test_an_output_layer_that_quark_quantized_must_be_as_the_linears(fault: dict
 def matmul(name: str, *inputs: str, **attributes: int) -> onnx.NodeProto:
     """A MatMulNBits node."""
     return helper.make_node("MatMulNBits", inputs, [f"{name}/out"], name, domain="com.microsoft", **attributes)
+
+
+def test_bits_of_a_weight_are_those_of_all_with_their_scales_and_zero_points(tmp_path: Path) -> None:
+    nodes = [
+        matmul("/model/layers.0/q_proj/MatMulNBits", "x", "w", "s", "z", K=256, N=96, bits=4, block_size=128),
+        matmul("/model/layers.0/v_proj/MatMulNBits", "x", "w", "half", K=256, N=32, bits=8, block_size=64),
+        matmul("/lm_head/MatMulNBits", "x", "w", "s", "z", K=256, N=999, bits=8, block_size=32),
+    ]
+    types = {"s": TensorProto.FLOAT, "half": TensorProto.FLOAT16}
+    save_graph(tmp_path / "model.onnx", nodes, [TensorProto(name=name, data_type=kind) for name, kind in types.items()])
+    expected = 0.75 * (4 + (32 + 4) / 128) + 0.25 * (8 + 16 / 64)
+    assert bits_per_weight(tmp_path / "model.onnx") == pytest.approx(expected)
+    save_graph(tmp_path / "model.onnx", nodes[2:])
+    assert math.isnan(bits_per_weight(tmp_path / "model.onnx"))
 
 
 def test_a_graph_is_read_without_its_weights(tmp_path: Path) -> None:

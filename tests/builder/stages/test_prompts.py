@@ -17,7 +17,7 @@ from builder.errors import BuildError, SourceError, VerificationFailed
 from builder.progress import Step, silent
 from builder.recipe import ExportTarget, QuantRecipe
 from builder.stages.export import stage_copy
-from builder.stages.prompts import check_prompts, check_streamed_text, load_tokenizer, prompts
+from builder.stages.prompts import Files, check_prompts, check_streamed_text, load_tokenizer, prompts
 from serving.text.detokenizer import Detokenizer
 from serving.text.prompt import Prompt
 from serving.types import Message
@@ -131,13 +131,13 @@ def test_another_template_than_the_checkpoints_is_refused(demo: Path) -> None:
     template = (demo / "chat_template.jinja").read_text()
     (demo / "chat_template.jinja").write_text(template.replace("<|im_start|>assistant", "<|im_start|>bot"))
     with pytest.raises(VerificationFailed, match="chat template or tokenizer differs"):
-        check_prompts(Prompt.load(demo), read_settings(CHECKPOINT), load_tokenizer(CHECKPOINT))
+        check_prompts(Prompt.load(demo), Files.of(read_settings(CHECKPOINT)), load_tokenizer(CHECKPOINT))
 
 
 def test_answers_that_would_not_stop_are_refused(demo: Path) -> None:
     endless = dataclasses.replace(Prompt.load(demo), fixed_end_ids=frozenset({0}))
     with pytest.raises(VerificationFailed, match=r"tokens \[2\]"):
-        check_prompts(endless, read_settings(CHECKPOINT), load_tokenizer(CHECKPOINT))
+        check_prompts(endless, Files.of(read_settings(CHECKPOINT)), load_tokenizer(CHECKPOINT))
 
 
 def test_answers_that_would_show_special_tokens_are_refused(demo: Path, monkeypatch: pytest.MonkeyPatch) -> None:

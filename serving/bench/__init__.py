@@ -1,0 +1,1 @@
+"""How fast a model is here: tokens/s, time to the first token, users at once, memory."""

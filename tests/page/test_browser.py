@@ -112,6 +112,7 @@ class Chat:
 
     def __init__(self, page: Page, url: str) -> None:
         self.page = page
+        self.url = url
         page.goto(url)
         self.box = page.locator("#box textarea")
         expect(self.box).to_be_editable()

@@ -119,7 +119,8 @@ def test_versions_that_are_stored_and_cannot_be_read_harm_nothing(chat: Drafts) 
     assert isinstance(turns, list)
     wrong = turns[1] | {"metadata": {"log": 7, "path": "x"}, "options": [{"value": "x"}]}
     for versions in ({"at": 99, "others": [{"same": 1, "tail": [wrong]}]}, {"at": "x", "others": 5}, 7):
+        chat.page.goto(f"{chat.url}nothing")  # beside the page, which writes when it is left
         chat.page.evaluate(put, json.dumps(value | {"history": [turns[0], wrong], "versions": versions}))
-        chat.page.reload()
+        chat.page.goto(chat.url)
         expect(chat.answers).to_have_text("one.")
         chat.asks("on", "so.")

@@ -14,9 +14,9 @@ from builder.checkpoint.files import read_text
 from builder.checkpoint.hub import download
 from builder.checkpoint.kinds import GENAI_CONFIG, Found
 from builder.checkpoint.source import Source, fingerprint
-from builder.errors import BuildError, SourceError, StageFailed
-from builder.kept.artifact import MANIFEST, Shelf, read_manifest, staging
-from builder.kept.results import describe, first_change
+from builder.errors import BuildError, StageFailed
+from builder.kept.artifact import MANIFEST, RECEIVED, Shelf, check_received, read_manifest, staging, staging_key
+from builder.kept.results import describe
 from builder.progress import Report, silent
 from builder.recipe import FORMAT, content_hash
 from builder.stages.shards import link
@@ -95,7 +95,7 @@ def _place(fetched: Path, shelf: Shelf, source: Source, chosen: Candidate, revis
     """Let an export appear in a folder of its own: what is in the cache is links, which are not followed."""
     destination = shelf.next()
     try:
-        with staging(destination.parent, shelf.recipe_hash) as work:
+        with staging(destination.parent, staging_key(source.name, revision)) as work:
             made = work / f"{destination.name}.partial"
             made.mkdir()
             for file in sorted(fetched.iterdir()):
@@ -144,20 +144,16 @@ def _settings(source: Source, revision: str, folders: Sequence[str]) -> dict[str
 
 
 def _seal(source: Source, chosen: Candidate, revision: str, folder: Path) -> None:
-    """Record where it is from, and what each file is like; or compare each with what its own manifest of ours says."""
+    """Record where it is from, and what each file is like; one of ours is compared with its own manifest, and keeps it."""
+    origin = {"name": source.name, "revision": revision, "folder": chosen.folder}
+    (folder / RECEIVED).unlink(missing_ok=True)
     if _has_own_manifest(folder):
-        if fault := first_change(folder, read_manifest(folder)["files"]):
-            raise SourceError(
-                f"{source.name} is not what its own manifest says: {fault}. Nothing of it is used; tell its owner."
-            )
+        check_received(folder, source.name)
+        (folder / RECEIVED).write_text(json.dumps(origin) + "\n", encoding="utf-8")
         return
     file = folder / MANIFEST
     file.unlink(missing_ok=True)
-    facts: dict[str, Any] = {
-        "format": FORMAT,
-        "source": {"kind": "export", "name": source.name, "revision": revision, "folder": chosen.folder},
-        "files": describe(folder),
-    }
+    facts: dict[str, Any] = {"format": FORMAT, "source": {"kind": "export", **origin}, "files": describe(folder)}
     file.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
 
 

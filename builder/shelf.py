@@ -85,7 +85,7 @@ def unneeded(entry: Entry) -> str:
     """Why no source needs it any more; "" where one does, or may. The Hub is not asked."""
     if entry.kind == "older":
         return "a newer build has taken its place" if entry.manifest else "a removal, or a build, of it was cut off"
-    if entry.kind == "unfinished" or not entry.source:
+    if entry.kind == "unfinished" or not entry.source or entry.received or entry.source.get("kind") == "export":
         return ""
     source, revision = entry.source, entry.source.get("revision")
     if entry.manifest.get("format") != FORMAT or not _has_its_hash(entry):
@@ -109,6 +109,7 @@ def facts(entry: Entry) -> dict[str, Any]:
         "kind": entry.kind,
         "path": str(entry.folder),
         "source": entry.source,
+        "received": entry.received,
         "size": entry.size,
         "recipe": entry.manifest.get("recipe", {}),
         "target": entry.manifest.get("target", {}),
@@ -149,9 +150,10 @@ def listed(models_dir: Path, found: Sequence[Entry]) -> str:
 def told(entry: Entry) -> str:
     """All that is worth knowing of an entry."""
     manifest, quality = entry.manifest, _quality(entry)
+    revision = (entry.received or entry.source).get("revision")
     rows = {
         "folder": str(entry.folder),
-        "source": f"{_source(entry)}, at {entry.source['revision']}" if "revision" in entry.source else _source(entry),
+        "source": f"{_source(entry)}, at {revision}" if revision else _source(entry),
         "size": megabytes(entry.size),
         "built": _day(entry.built),
         "used": _used(entry),
@@ -173,9 +175,17 @@ def told(entry: Entry) -> str:
 
 
 def _source(entry: Entry) -> str:
+    if entry.received:
+        return f"Hub {entry.received.get('name')}, built elsewhere"
     kind, name = entry.source.get("kind"), str(entry.source.get("name", "unknown"))
-    quantized = ", quantized by others" if entry.manifest.get("quantized") else ""
-    return {"demo": "bundled", "hub": f"Hub {name}", "folder": f"folder {name}"}.get(str(kind), name) + quantized
+    by = ", quantized by others" if entry.manifest.get("quantized") else ""
+    said = {
+        "demo": "bundled",
+        "hub": f"Hub {name}",
+        "folder": f"folder {name}",
+        "export": f"Hub {name}, export of others",
+    }
+    return said.get(str(kind), name) + by
 
 
 def _recipe(entry: Entry) -> str:

@@ -24,6 +24,7 @@ from builder.kept.results import first_change
 from builder.kept.use import is_served
 
 MANIFEST = "manifest.json"
+RECEIVED = "received.json"  # beside the manifest of a model that was built elsewhere: where it was fetched from
 STAGING = ".staging-"  # and a key: the working folder of builds
 _LIBRARIES = ("amd-quark", "onnxruntime-genai", "onnxruntime", "torch", "transformers", "tokenizers")
 
@@ -122,14 +123,12 @@ def check_files(folder: Path) -> None:
         raise BuildError(f"{folder} is not as it was built: {fault}. Build it again with --rebuild.")
 
 
-def check_received(folder: Path, name: str) -> bool:
+def check_received(folder: Path, name: str) -> None:
     """Every file of a model that was downloaded has the SHA-256 that its manifest records.
 
-    False where it has no manifest to say so: it was made elsewhere. name: the repository. Raises BuildError naming the
-    first file that has not. It finds what was damaged or exchanged on the way; who publishes writes the manifest too.
+    name: the repository. Raises BuildError naming the first file that has not. It finds what was damaged or exchanged
+    on the way; who publishes writes the manifest too.
     """
-    if not (folder / MANIFEST).is_file():
-        return False
     try:
         fault = first_change(folder, read_manifest(folder)["files"])
     except (BuildError, KeyError, TypeError, AttributeError):
@@ -139,7 +138,6 @@ def check_received(folder: Path, name: str) -> bool:
             f"{name} is not what its {MANIFEST} says: {fault}. Fetch it again, after 'hf cache rm model/{name}'; where "
             "that does not help, tell whoever published it."
         )
-    return True
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

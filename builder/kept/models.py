@@ -9,14 +9,14 @@ import re
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from filelock import FileLock, Timeout
 
 from builder.errors import BuildError
-from builder.kept.artifact import MANIFEST, STAGING, staging_key
+from builder.kept.artifact import MANIFEST, RECEIVED, STAGING, staging_key
 from builder.kept.use import BUILD, forget, is_served, last_used
 
 _UNFINISHED = re.compile(re.escape(STAGING) + r"([0-9a-f]{12})")
@@ -27,7 +27,8 @@ class Entry:
     """A folder of a models folder.
 
     name: `<source>/<twelve digits>`, with the build's number where it is an older one. size: bytes, links left out.
-    manifest: empty where there is none that can be read. built, used: seconds since the epoch.
+    manifest, received: empty where there is none that can be read. received: where a model that was built elsewhere
+    was fetched from. built, used: seconds since the epoch.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Entry:
     manifest: dict[str, Any]
     built: float
     used: float | None = None
+    received: dict[str, Any] = field(default_factory=dict)
 
     @property
     def source(self) -> dict[str, Any]:
@@ -49,7 +51,10 @@ class Entry:
         """Of the working folder of its builds; "" where that is not known."""
         if self.kind == "unfinished":
             return self.folder.name.removeprefix(STAGING)
-        return staging_key(str(self.source["name"]), str(self.source["revision"])) if "revision" in self.source else ""
+        origin = self.received or self.source
+        return (
+            staging_key(str(origin["name"]), str(origin["revision"])) if {"name", "revision"} <= origin.keys() else ""
+        )
 
 
 def entries(models_dir: Path) -> list[Entry]:
@@ -157,9 +162,9 @@ def _no_build(place: Path) -> Iterator[None]:
 
 
 def _entry(name: str, kind: Literal["model", "older", "unfinished"], folder: Path) -> Entry:
-    manifest = _manifest(folder / MANIFEST)
+    manifest, received = _facts(folder / MANIFEST), _facts(folder / RECEIVED)
     used = last_used(folder) if kind == "model" else None
-    return Entry(name, kind, folder, size_of(folder), manifest, folder.stat().st_mtime, used)
+    return Entry(name, kind, folder, size_of(folder), manifest, folder.stat().st_mtime, used, received)
 
 
 def _folders(parent: Path) -> list[Path]:
@@ -184,7 +189,7 @@ def size_of(folder: Path) -> int:
     return total
 
 
-def _manifest(file: Path) -> dict[str, Any]:
+def _facts(file: Path) -> dict[str, Any]:
     """What it says; nothing where it is damaged: what cannot be read has to be seen, and removed, all the same."""
     try:
         content = json.loads(file.read_text(encoding="utf-8"))

@@ -129,7 +129,9 @@ def test_a_repository_of_ours_is_compared_with_its_own_manifest(demo_model: Path
         arguments = (json.dumps([*repositories]), "--models-dir", str(tmp_path))
         found = in_child(EACH, hub.url, tmp_path / "cache", *arguments)["answer"]
     assert read_manifest(Path(found["me/good"])) == read_manifest(demo_model)
-    assert "me/bad is not what its own manifest says: model.onnx.data has another SHA-256" in found["me/bad"]
+    origin = {"name": "me/good", "revision": Repository({}).commit, "folder": ""}
+    assert json.loads((Path(found["me/good"]) / "received.json").read_text()) == origin
+    assert "me/bad is not what its manifest.json says: model.onnx.data has another SHA-256" in found["me/bad"]
 
 
 ODD = {

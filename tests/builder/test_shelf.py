@@ -13,7 +13,8 @@ import pytest
 
 import app
 from builder.commands import build_parser
-from builder.kept.artifact import staging, staging_key
+from builder.kept.artifact import MANIFEST, RECEIVED, staging, staging_key
+from builder.recipe import FORMAT
 from tests.hub import ROOT
 from tests.servers import ended
 
@@ -100,6 +101,31 @@ def test_what_no_source_needs_any_more_is_named_with_its_size_and_the_reason(
     sizes = [entry["size"] for entry in json.loads(asked(capsys, models, "--list", "--json")) if entry["unneeded"]]
     assert len(sizes) == 5 and f"frees {sum(sizes) / 1e6:.0f} MB in all" in unneeded
     assert f"  acme--chat/{staging_key('acme/chat', '1')}, 3 MB" in unfinished
+
+
+def test_what_others_built_is_listed_told_and_needed(
+    models: Path, demo_model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    theirs, given = f"acme--chat-onnx/{OTHER}", f"me--given/{OTHER}"
+    origin = {"name": "acme/chat-onnx", "revision": "1", "folder": "cpu"}
+    folder = put(models, demo_model, f"{theirs}-1")
+    (folder / MANIFEST).write_text(json.dumps({"format": FORMAT, "source": {"kind": "export", **origin}, "files": {}}))
+    received = {"name": "me/given", "revision": "1", "folder": ""}
+    (put(models, demo_model, f"{given}-1") / RECEIVED).write_text(json.dumps(received))
+    with staging(models / "me--given", staging_key("me/given", "1")) as work:
+        (work / "part").write_bytes(b"x")
+    said = asked(capsys, models, "--list")
+    assert "Nothing needs these" not in said
+    assert re.search(rf"{theirs} +Hub acme/chat-onnx, export of others +6 MB +unknown +not measured +never", said)
+    assert re.search(
+        rf"{given} +Hub me/given, built elsewhere +6 MB  awq, group 128, cpu  0\.\d+ ± 0\.\d+ +never", said
+    )
+    assert "Hub acme/chat-onnx, export of others, at 1" in asked(capsys, models, "--info", "acme--chat-onnx")
+    told = asked(capsys, models, "--info", "me--given")
+    assert "Hub me/given, built elsewhere, at 1" in told and "lost on text" in told
+    asked(capsys, models, "--remove", "acme--chat-onnx", "--yes")
+    asked(capsys, models, "--remove", "me--given", "--yes")
+    assert sorted(folder.name for folder in models.iterdir()) == ["demo"], "what was left of fetching it goes too"
 
 
 def test_info_tells_all_of_one_and_how_to_build_it_again(

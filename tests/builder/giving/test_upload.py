@@ -38,9 +38,10 @@ folder, to, public = arguments
 answer = publish(Path(folder), to, public, None, True)
 """
 FETCH = """
-from builder.checkpoint.hub import download
-from builder.kept.artifact import check_received
-answer = check_received(download(arguments[0], "model", None, ["*"]), arguments[0])
+import app
+from builder.commands import ready
+from tests.builder.test_exports import on_cpu
+answer = str(ready(app.parser().parse_args(["--model", arguments[0], "--models-dir", arguments[1]]), on_cpu)[0])
 """
 CARD_SCRIPT = """
 from huggingface_hub import hf_hub_download
@@ -107,7 +108,9 @@ def sums(folder: Path) -> list[str]:
     return [hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in ("model.onnx", "model.onnx.data")]
 
 
-def test_a_published_model_is_private_whole_and_runs_as_its_card_says(alice: Person, built: Path) -> None:
+def test_a_published_model_is_private_whole_and_runs_as_its_card_says(
+    alice: Person, built: Path, tmp_path: Path
+) -> None:
     reply, name = alice.publishes(built, "alice/demo-oga"), "alice/demo-oga"
     there, manifest = alice.hub.repositories[name], json.loads((built / "manifest.json").read_text())
     assert reply["answer"] == f"{alice.hub.url}/{name}" and there.private
@@ -118,18 +121,20 @@ def test_a_published_model_is_private_whole_and_runs_as_its_card_says(alice: Per
     assert all(f"  {file}\n" in reply["said"] for file in {*there.files} - {".gitattributes"})
     assert alice.hub.uploads.puts == sums(built) and len(alice.hub.uploads.commits) == 1
 
-    # Whoever may see it fetches it, compares it, and runs it by the words of the card.
-    assert alice.does(FETCH, name, token=READ)["answer"] is True
+    # Whoever may see it names it as a model, or runs it by the words of the card.
+    received = Path(alice.does(FETCH, name, str(tmp_path), token=READ)["answer"])
+    assert received.parent == tmp_path / "alice--demo-oga"
+    assert all((received / file).read_bytes() == (built / file).read_bytes() for file in manifest["files"])
     assert len(alice.does(CARD_SCRIPT, name, token=READ)["said"].split()) >= 2
 
 
-def test_a_file_that_was_exchanged_on_the_hub_is_found_by_its_hash(alice: Person, built: Path) -> None:
+def test_a_file_that_was_exchanged_on_the_hub_is_found_by_its_hash(alice: Person, built: Path, tmp_path: Path) -> None:
     alice.publishes(built, "alice/exchanged")
     there = alice.hub.repositories["alice/exchanged"]
     weights = there.files["model.onnx.data"]
     changed = {**there.files, "model.onnx.data": weights[:-1] + bytes([weights[-1] ^ 1])}
     alice.hub.repositories["alice/exchanged"] = replace(there, files=changed, commit="1" * 40)
-    message = alice.does(FETCH, "alice/exchanged")["message"]
+    message = alice.does(FETCH, "alice/exchanged", str(tmp_path))["message"]
     assert message.startswith("alice/exchanged is not what its manifest.json says: model.onnx.data has another SHA-256")
 
 

@@ -144,7 +144,7 @@ def _settings(source: Source, revision: str, folders: Sequence[str]) -> dict[str
 
 
 def _seal(source: Source, chosen: Candidate, revision: str, folder: Path) -> None:
-    """Record where it is from, and what each file is like; one of ours is compared with its own manifest, and keeps it."""
+    """Record where it is from and what each file is like; one of ours keeps its own manifest, once it is compared."""
     origin = {"name": source.name, "revision": revision, "folder": chosen.folder}
     (folder / RECEIVED).unlink(missing_ok=True)
     if _has_own_manifest(folder):

@@ -200,13 +200,17 @@ def answer_line(chunk: Chunk) -> str:
     wait = (
         f"{chunk.prefill_seconds:.2f} s" if chunk.prefill_seconds >= 0.1 else f"{chunk.prefill_seconds * 1000:.0f} ms"
     )
-    parts.append(f"{chunk.completion_tokens:,} tokens, the first after {wait}")
-    parts.append(f"prompt {chunk.prompt_tokens:,} tokens, {chunk.cached_tokens:,} cached")
+    parts.append(f"{_counted(chunk.completion_tokens, 'token')}, the first after {wait}")
+    parts.append(f"prompt {_counted(chunk.prompt_tokens, 'token')}, {chunk.cached_tokens:,} cached")
     if chunk.dropped_messages:
-        parts.append(f"the oldest {chunk.dropped_messages:,} messages left out")
+        parts.append(f"{_counted(chunk.dropped_messages, 'message')} left out, the oldest")
     if chunk.finish_reason:
         parts.append(_ENDINGS[chunk.finish_reason])
     return " · ".join(parts) + ("" if chunk.finish_reason else BUSY)
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count:,} {what}" + "s" * (count != 1)
 
 
 def error_line(error: ServingError) -> str:

@@ -224,7 +224,8 @@ def test_each_answer_tells_its_speed_its_counts_and_how_it_ended() -> None:
     cut = answer_line(Chunk("", 40, 30, 40, 11, 0.0042, 0.5, finish_reason="length"))
     assert "the first after 4 ms" in cut
     assert cut.endswith("cut off at the token limit")
-    assert "tokens/s" not in answer_line(Chunk("", 40, 30, 40, 1, 0.25, 0.0, finish_reason="stop"))
+    short = answer_line(Chunk("", 40, 30, 40, 1, 0.25, 0.0, finish_reason="stop", dropped_messages=1))
+    assert short.startswith("1 token, the first after") and "1 message left out, the oldest" in short
 
 
 def test_a_status_that_still_runs_was_stopped() -> None:

@@ -195,7 +195,11 @@ class Api:
 
     async def openapi(self, _: Request) -> Response:
         """GET /openapi.json."""
-        return JSONResponse(document(version("oga-chat"), self.name))
+        return Response(self._document, media_type="application/json")
+
+    @cached_property
+    def _document(self) -> bytes:
+        return JSONResponse(document(version("oga-chat"), self.name)).body
 
     def _model(self) -> Json:
         return {

@@ -20,13 +20,37 @@ SWEEP_SECONDS = 1.0
 # A client that has sent all and says that it sends no more may wait for its answer, or may have gone: the first
 # packet that it is sent tells. Most answers come sooner than that.
 _PROBE_SECONDS, _REPLY_SECONDS, _NEXT_PROBE_SECONDS = 0.2, 0.1, 1.0
+_MOST_HEAD = 1 << 16  # bytes of a request's headers
+_ANY_CHUNKS, _SMALL_CHUNK = 1000, 32  # so many chunks of a body may be of any size; of more, so many bytes on average
 _CROSSING_SECONDS = 0.05  # an end that comes this soon after the request may have been sent before the answer was seen
+
+
+class _Requests(h11.Connection):
+    """h11's, but for bodies in crumbs: to read a chunk of one byte takes as long as to read kilobytes of one."""
+
+    _chunks = _size = 0  # of the body that is being read, and in bytes
+
+    def next_event(self) -> Any:
+        """What has come next. Raises RemoteProtocolError."""
+        event = super().next_event()
+        if isinstance(event, h11.Request):
+            self._chunks = self._size = 0
+        elif isinstance(event, h11.Data):
+            self._chunks += event.chunk_end
+            self._size += len(event.data)
+            if self._chunks > _ANY_CHUNKS and self._size < self._chunks * _SMALL_CHUNK:
+                raise h11.RemoteProtocolError("the body comes in crumbs")
+        return event
 
 
 class Connection(H11Protocol):
     """One client's connection. `crowd` is set by `connections_of`."""
 
     crowd: Crowd
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self.conn = _Requests(h11.SERVER, _MOST_HEAD)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Let it in, or tell it that there is no room."""

@@ -16,6 +16,7 @@ BUSY = " …"  # ends the status line while an answer is being made
 REASONING = "Reasoning"
 LONGEST_ANSWER = 512  # tokens, where neither the caller nor the model says otherwise
 OPEN, DONE = "pending", "done"  # whether an answer can be gone on with, in Gradio's words
+EDITED = "edited"  # the line of an answer that its reader wrote anew
 CONTINUE = {"value": "continue", "label": "Continue"}  # beneath an answer that can
 AS_IT_DOES = "as the model does"
 THINKING = {AS_IT_DOES: None, "on": True, "off": False}
@@ -86,7 +87,7 @@ def drafted(question: str, draft: str) -> str:
 def edited(history: Sequence[Turn], index: int, text: str) -> list[Turn]:
     """The history with another text at `index`: up to it where it is a question, and all of it where it is an answer.
 
-    An answer that was edited can be gone on with, if it is the last.
+    An answer that was edited can be gone on with, if it is the last: `offered` says so, once nothing runs any more.
     """
     if index >= len(history):
         return list(history)
@@ -96,8 +97,8 @@ def edited(history: Sequence[Turn], index: int, text: str) -> list[Turn]:
     kept = [{**each, **turn(each["role"], text_of(each["content"]))} for each in history]
     kept[index] = {**kept[index], **turn("assistant", text)}
     if (kept[index].get("metadata") or {}).get("title") != REASONING:
-        kept[index] = made(text, "edited", OPEN if index == len(history) - 1 else DONE)
-    return offered(kept)
+        kept[index] = made(text, EDITED, DONE)
+    return offered(kept) if is_open(kept) else kept
 
 
 def is_open(history: Sequence[Turn]) -> bool:
@@ -108,10 +109,10 @@ def is_open(history: Sequence[Turn]) -> bool:
 
 def offered(history: Sequence[Turn]) -> list[Turn]:
     """The history once nothing runs any more: an answer that can be gone on with says so."""
-    if not is_open(history):
+    *before, last = history or [{}]
+    line = settled((last.get("metadata") or {}).get("log"))
+    if not is_open(history) and not (line == EDITED and text_of(last["content"])):
         return list(history)
-    *before, last = history
-    line = settled(last["metadata"].get("log"))
     return [*before, {**last, "metadata": {"log": line, "status": OPEN}, "options": [dict(CONTINUE)]}]
 
 

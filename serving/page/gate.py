@@ -14,6 +14,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.http.access import client_of
+from serving.http.pace import Pace
 from serving.http.problems import Problem
 from serving.page.events import Events, Sent, read_cancel, read_event, read_queued, read_reset, session_in
 from serving.page.tabs import Answers, Tab, Tabs
@@ -64,11 +65,14 @@ class Gate:
         self._reading = asyncio.Semaphore(_READING)
         self._posting: Counter[str] = Counter()  # requests under way, by client
         self._later: set[asyncio.Task[None]] = set()
+        self._pace = Pace()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
         try:
+            if not _FILE.fullmatch(scope["path"]):
+                await self._turn(scope, receive)
             if scope["path"] in _READS:
                 await self._post(scope, receive, _with_headers(send))
             elif scope["path"] == DATA:
@@ -79,6 +83,15 @@ class Gate:
             # As Gradio's page shows it to its reader.
             said = {"error": problem.message, "detail": problem.message}
             await JSONResponse(said, problem.status, problem.headers)(scope, receive, send)
+
+    async def _turn(self, scope: Scope, receive: Receive) -> None:
+        """Wait until this client may begin one more: Gradio makes its page anew for each who asks for it."""
+        request = Request(scope, receive)
+
+        async def gone() -> bool:
+            return scope["method"] == "GET" and await request.is_disconnected()  # which takes a body's first piece
+
+        await self._pace.turn(client_of(scope), gone)
 
     async def _stream(self, scope: Scope, receive: Receive, send: Send) -> None:
         _check_method(scope, "GET")

@@ -10,6 +10,7 @@ from hashlib import sha256
 from serving.types import Message, TokenIds
 
 _FIRST_TOKENS = 64  # of a text that may grow, and has no messages
+_FIRST_CHARACTERS = 4096  # of a message: to hash megabytes would hold up everybody else
 
 
 def session_of(messages: Sequence[Message]) -> str:
@@ -18,7 +19,7 @@ def session_of(messages: Sequence[Message]) -> str:
     Later turns, an answer made anew and an edited later question change nothing of it.
     """
     first = next((i for i, message in enumerate(messages) if message.role == "user"), len(messages))
-    return _hash([[message.role, message.content] for message in messages[: first + 1]])
+    return _hash([[message.role, message.content[:_FIRST_CHARACTERS]] for message in messages[: first + 1]])
 
 
 def session_of_text(token_ids: TokenIds) -> str:

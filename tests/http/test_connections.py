@@ -392,6 +392,11 @@ RAW: dict[str, tuple[bytes, bytes]] = {
     "no length": (POST + b"content-length: -1\r\n\r\n", b"400"),
     "a long length": (POST + b"content-length: " + b"9" * 30 + b"\r\n\r\n", b"4"),
     "bad chunks": (POST + b"transfer-encoding: chunked\r\n\r\nnope\r\n", b"400"),
+    "a body in crumbs": (POST + b"transfer-encoding: chunked\r\n\r\n" + b"1\r\nx\r\n" * 2000, b"400"),
+    "a body that begins in crumbs": (
+        POST + b"transfer-encoding: chunked\r\nconnection: close\r\n\r\n" + b"1\r\nx\r\n" * 100
+        + (b"40\r\n" + b"x" * 64 + b"\r\n") * 2000 + b"0\r\n\r\n", b"200"
+    ),
     "a chunk that says too little": (POST + b"transfer-encoding: chunked\r\n\r\n1\r\nxxxx\r\n", b"400"),
     "two keys": (HEAD + b"authorization: Bearer a\r\nauthorization: Bearer b\r\n\r\n", b"400"),
     "two origins": (HEAD + b"origin: http://localhost\r\norigin: http://evil.example\r\n\r\n", b"400"),

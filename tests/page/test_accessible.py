@@ -17,6 +17,8 @@ ANSWER = (
     "Use `this` and **that**.\n\n| a | b |\n|---|---|\n| 1 | [link](https://example.org) |\n\n> said\n\n"
     '```python\n# why\n@x\ndef f(x: int) -> str:\n    return "a" + str(1.5) if not x else None\n```'
 )
+SETTLED = """() => Promise.allSettled(
+    document.getAnimations().filter((each) => each instanceof CSSTransition).map((each) => each.finished))"""
 WIDE, PHONE = ViewportSize(width=1280, height=800), ViewportSize(width=390, height=844)
 
 
@@ -27,7 +29,8 @@ def server() -> Iterator[Server]:
 
 
 def faults(page: Page) -> list[str]:
-    """What axe-core finds serious or critical, and where."""
+    """What axe-core finds serious or critical, and where, once no colour is on its way to another."""
+    page.evaluate(SETTLED)
     found = Axe().run(page).response["violations"]
     return [
         f"{each['id']}: {node['target']} {node['failureSummary']}"

@@ -111,6 +111,20 @@ def test_every_version_of_answers_and_questions_stays_over_a_reload(chat: Drafts
     assert [message.content for message in chat.speaker.asked[-1][0]] == ["go", "one.", "on", "more.", "then"]
 
 
+def test_a_version_that_is_not_stored_yet_stays_when_another_is_chosen(chat: Drafts) -> None:
+    never = "() => { const later = setTimeout; setTimeout = (f, ms) => later(f, ms === 400 ? 1e9 : ms) }"
+    chat.asks("go", "one.")
+    assert len(kept(chat.page)) == 1
+    chat.page.evaluate(never)
+    chat.speaker.pieces = ("else.",)
+    chat.button("Retry").click()
+    chat.answered("else.")
+    chat.turn("Previous")
+    expect(chat.answers).to_have_text("one.")
+    chat.turn("Next")
+    expect(chat.answers).to_have_text("else.")
+
+
 def test_versions_that_are_stored_and_cannot_be_read_harm_nothing(chat: Drafts) -> None:
     chat.asks("go", "one.")
     (value,) = kept(chat.page)

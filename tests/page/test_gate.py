@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import pytest
 from starlette.routing import Mount
 
+import serving.http.pace
 import serving.page.gate
 from serving.http.access import Access
 from serving.http.server import Server, make_app
@@ -71,6 +72,30 @@ AGAIN, CHANGED = (
     {"index": 1, "value": "so"},
     {"value": "b", "previous_value": "a", "_dispatch_value": [{"type": "text", "text": "b"}]},
 )
+def page_for(url: str, client: str, path: str) -> int | None:
+    """The status that somebody at an address gets; None where there is no answer within a second."""
+    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=1, source_address=(client, 0))
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().status
+    except TimeoutError:
+        return None
+    finally:
+        connection.close()
+
+
+def test_one_clients_pages_come_one_after_the_other_while_another_asks(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert [page_for(url, "127.0.0.1", "/") for _ in range(3)] == [200] * 3
+    monkeypatch.setattr(serving.http.pace, "GAP_SECONDS", 60.0)
+    monkeypatch.setattr(serving.http.pace, "_OTHERS_SECONDS", 60.0)
+    found = [page_for(url, "127.0.0.2", "/"), page_for(url, "127.0.0.1", "/config")]
+    found += [page_for(url, "127.0.0.1", path) for path in ("/", "/config", "/static/nothing.js")]
+    assert found == [200, 200, None, None, 404]
+    assert page_for(url, "127.0.0.3", "/") == 200
+
+
 GOOD: dict[str, tuple[str, dict[str, Any]]] = {
     "a question": (PREDICT, event(SUBMIT, "more", [turn(text())], trigger_id=None)),
     "an empty chat": (PREDICT, event(SUBMIT, "hi", [])),

@@ -142,7 +142,7 @@ def test_an_answer_that_was_cut_off_is_offered_to_go_on_and_goes_on_where_it_end
 
 
 def test_an_answer_that_cannot_go_on_stays() -> None:
-    cut = [HELLO, made("so", "1 tokens", OPEN)]
+    cut = [HELLO, made("so", "1 token", OPEN)]
     [(history, status)] = answer(Speaker("a"), cut, *CONTROLS[:-2], "x", "")
     assert history == cut and "seed must be" in status
 
@@ -152,7 +152,9 @@ def test_an_answer_is_edited_in_place_and_the_last_can_go_on_from_there() -> Non
     first, last = edited(history, 2, "x <i>"), edited(history, 4, "y")
     assert [text_of(each["content"]) for each in first] == ["hello", "hm", "x <i>", "more", "c"]
     assert first[1] == history[1] and first[4] == history[4] and not is_open(first)
-    assert is_open(last) and last[4]["options"] == [CONTINUE]
+    assert not goes_on(last) and not last[4]["options"], "not before what the edit began has ended"
+    [(after, _)] = answer(Speaker("a"), last, *CONTROLS)
+    assert after == last and is_open(offered(after)) and offered(after)[4]["options"] == [CONTINUE]
     assert edited(history, 9, "z") == history
     # Gradio's page has put a part in already, and says so of each part.
     raw = [HELLO, thought("hm"), {**history[2], "content": [{"type": "text", "text": "x <i>"}]}, *history[3:]]

@@ -77,6 +77,11 @@ const ogaChat = (() => {
   const current = () => stored(sessionStorage, CURRENT);
   const fresh = () => Date.now().toString(36) + Math.random().toString(36).slice(2, 8);
 
+  /* All that a kept conversation says, whenever it was changed. */
+  function content({ history, settings, versions: { at, others } }) {
+    return JSON.stringify([history.map(whole), settings, at, others.map(({ same, tail }) => [same, tail.map(whole)])]);
+  }
+
   function write() {
     clearTimeout(timer);
     timer = 0;
@@ -85,14 +90,12 @@ const ogaChat = (() => {
     latest = null;
     if (!history.length) return; // what was kept of it stays
     let id = current();
-    const before = id && read(id);
-    const same = (value) => JSON.stringify([value.history.map(whole), value.settings]) === JSON.stringify([history.map(whole), settings]);
-    if (before && same(before)) return;
+    const before = id && read(id), versions = ogaVersions.packed();
+    if (before && content(before) === content({ history, settings, versions })) return;
     if (!id || (before && before.changed !== seen)) id = fresh(); // another tab has gone on with that one
     const question = history.find((each) => each.role === "user");
     const title = before && before.named ? before.title : textOf(question || history[0]).trim().slice(0, LONGEST_TITLE);
     seen = Math.max(Date.now(), seen + 1);
-    const versions = ogaVersions.packed();
     const value = { version: VERSION, title, named: Boolean(before && before.named), changed: seen, settings, history, versions };
     if (!store(localStorage, PREFIX + id, JSON.stringify(value))) {
       tell("This browser has no room for more: export or delete conversations.");

@@ -152,7 +152,7 @@ def test_an_answer_is_edited_in_place_and_the_last_can_go_on_from_there() -> Non
     first, last = edited(history, 2, "x <i>"), edited(history, 4, "y")
     assert [text_of(each["content"]) for each in first] == ["hello", "hm", "x <i>", "more", "c"]
     assert first[1] == history[1] and first[4] == history[4] and not is_open(first)
-    assert not goes_on(last) and not last[4]["options"], "not before what the edit began has ended"
+    assert not goes_on(last) and "options" not in last[4], "not before what the edit began has ended"
     [(after, _)] = answer(Speaker("a"), last, *CONTROLS)
     assert after == last and is_open(offered(after)) and offered(after)[4]["options"] == [CONTINUE]
     assert edited(history, 9, "z") == history

@@ -4,6 +4,7 @@ Importing torch, Quark and the model builder takes most of a minute when each fa
 per family when they share a process.
 """
 
+import json
 import re
 import shutil
 import zlib
@@ -27,6 +28,7 @@ TOKENS = 192  # more than any window below
 WINDOW = 48
 VOCABULARY = 512
 _FEW = 48
+_FIRST_LAYERS = 2
 TOKENIZER = ("tokenizer.json", "tokenizer_config.json")
 
 _SHAPE = {
@@ -332,18 +334,35 @@ def quantize_case(job: Job) -> None:
 
 
 def quantize_demo(work: Path) -> None:
-    """The demo, as its recipe has it, on few tokens: Quark's own search multiplies each with all weights."""
-    own, job = folder(work, DEMO), job_of(work, DEMO)
-    own.mkdir()
-    with np.load(job["blocks"]) as blocks:
-        np.savez(own / "blocks.npz", **{name: block[:1, :_FEW] for name, block in blocks.items()})
-    job = {**job, "checkpoint": str(CHECKPOINT), "blocks": str(own / "blocks.npz"), "group_size": 128}
-    quantize_both(job, own, "awq")
+    """The first layers of the demo, as its recipe has it."""
+    own = folder(work, DEMO)
+    write_first_layers(CHECKPOINT, _FIRST_LAYERS, own / "checkpoint")
+    quantize_both({**job_of(work, DEMO), "group_size": 128}, own, "awq")
+
+
+def write_first_layers(checkpoint: Path, count: int, shorter: Path) -> None:
+    """The same model, which ends after so many layers."""
+    shutil.copytree(checkpoint, shorter)
+    config = json.loads((shorter / "config.json").read_text())
+    (shorter / "config.json").write_text(json.dumps({**config, "num_hidden_layers": count}))
+    layer = re.compile(r"model\.layers\.(\d+)\.")
+    kept = {
+        name: tensor
+        for name, tensor in load_file(checkpoint / "model.safetensors").items()
+        if not (found := layer.match(name)) or int(found[1]) < count
+    }
+    save_file(kept, shorter / "model.safetensors", {"format": "pt"})
 
 
 def quantize_both(job: Job, own: Path, algorithm: str) -> None:
-    """Quark's own searches, a layer at a time and with the whole model in memory: layered-* and whole-*."""
-    job = {**job, "quant_algo": algorithm, "awq_search": "quark"}
+    """Quark's own searches, a layer at a time and with the whole model in memory: layered-* and whole-*.
+
+    On few tokens: its search multiplies each with all weights, for every ratio that it tries.
+    """
+    few = own / "few.npz"
+    with np.load(job["blocks"]) as blocks:
+        np.savez(few, **{name: block[:1, :_FEW] for name, block in blocks.items()})
+    job = {**job, "blocks": str(few), "quant_algo": algorithm, "awq_search": "quark"}
     quantize_case({**job, "quantized": str(own / f"layered-{algorithm}")})
     quantize_whole(job, own / f"whole-{algorithm}")
 

@@ -199,7 +199,7 @@ class Api:
 
     @cached_property
     def _document(self) -> bytes:
-        return JSONResponse(document(version("oga-chat"), self.name)).body
+        return bytes(JSONResponse(document(version("oga-chat"), self.name)).body)
 
     def _model(self) -> Json:
         return {

@@ -20,6 +20,9 @@ SWEEP_SECONDS = 1.0
 # A client that has sent all and says that it sends no more may wait for its answer, or may have gone: the first
 # packet that it is sent tells. Most answers come sooner than that.
 _PROBE_SECONDS, _REPLY_SECONDS, _NEXT_PROBE_SECONDS = 0.2, 0.1, 1.0
+_RECEIVED = (
+    1 << 16
+)  # bytes at a time, as many as uvicorn takes before it waits; asyncio's own 256 KiB are read and kept
 _MOST_HEAD = 1 << 16  # bytes of a request's headers
 _ANY_CHUNKS, _SMALL_CHUNK = 1000, 32  # so many chunks of a body may be of any size; of more, so many bytes on average
 _CROSSING_SECONDS = 0.05  # an end that comes this soon after the request may have been sent before the answer was seen
@@ -55,6 +58,7 @@ class Connection(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Let it in, or tell it that there is no room."""
         super().connection_made(transport)
+        transport.max_size = _RECEIVED  # type: ignore[attr-defined]
         self._since, self._received, self._answered_at = self.loop.time(), 0, 0.0
         self._begun = False  # whether a request's first byte has come
         self._stalled_since, self._unsent = 0.0, 0

@@ -29,7 +29,8 @@ from serving.http.wrapper import Wrapper
 # Seconds, once the server has been asked to end: for answers to come to their own end, for whatever is open to, and
 # until it counts as ended whatever still runs in it.
 _GRACE, _PATIENCE, _END = 1, 2, 3.5
-_BACKLOG = 1024
+_BACKLOG = 1024  # connections that the system keeps until they are accepted
+_ACCEPTED = 16  # of them at a time: whoever is being served already goes on in between
 # A short request passes ten times from thread to thread. Where another computes, each waits so long for the
 # interpreter's lock; Python's own 5 ms would add up to what the answer takes.
 _SWITCH_SECONDS = 0.0005
@@ -90,7 +91,7 @@ class Server:
             server_header=False,
             timeout_keep_alive=math.ceil(self._crowd.limits.idle),
             timeout_graceful_shutdown=_PATIENCE,
-            backlog=_BACKLOG,
+            backlog=_ACCEPTED,
             lifespan="on",
             proxy_headers=False,
         )
@@ -105,6 +106,7 @@ class Server:
         if not self._server.started:
             self._socket.close()
             raise ServingError(f"the server at {self.url} did not start: {self._failure!r}.")
+        self._socket.listen(_BACKLOG)  # asyncio has one number for both, and has set its own
 
     @property
     def serves(self) -> bool:

@@ -49,7 +49,8 @@ def run(command: str, environment: Mapping[str, str], **paths: Path) -> "subproc
 def test_the_two_commands_of_quarks_example_end_in_a_model_that_is_served(tmp_path: Path) -> None:
     """Word for word, but for the program's name; the Pile comes from a stand-in for the Hub."""
     paths = {name: tmp_path / name for name in ("model", "quantized", "exported")}
-    make_checkpoint(Case("llama", {"tie_word_embeddings": False, "vocab_size": 1856}), 0, paths["model"])
+    shape = {"tie_word_embeddings": False, "vocab_size": 1856, "num_hidden_layers": 1}
+    make_checkpoint(Case("llama", shape), 0, paths["model"])
     for name in ("chat_template.jinja", "generation_config.json"):
         (paths["model"] / name).write_bytes((CHECKPOINT / name).read_bytes())
     data = Repository({"val.jsonl.zst": pile(*DOCUMENTS)}, kind="dataset")

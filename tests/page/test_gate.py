@@ -72,6 +72,8 @@ AGAIN, CHANGED = (
     {"index": 1, "value": "so"},
     {"value": "b", "previous_value": "a", "_dispatch_value": [{"type": "text", "text": "b"}]},
 )
+
+
 def page_for(url: str, client: str, path: str) -> int | None:
     """The status that somebody at an address gets; None where there is no answer within a second."""
     connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=1, source_address=(client, 0))

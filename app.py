@@ -7,13 +7,18 @@ import sys
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from argparse import Namespace
+    from collections.abc import Callable
+    from contextlib import ExitStack
+    from pathlib import Path
 
     from builder.commandline import Parser
     from serving.cluster.engine import ReplicaEngine
+    from serving.engine.several import Member
+    from serving.engine.wire import Sink
     from serving.http.access import Access
     from serving.http.server import Server
     from serving.page.building import Building
-    from serving.types import Provider
+    from serving.types import EngineSettings, Provider
 
 # Private unless asked for: set before any of the libraries is imported, and inherited by the build's child processes.
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
@@ -132,7 +137,7 @@ def run(flags: "Namespace") -> None:
 
     from contextlib import ExitStack
 
-    from builder.commands import ready
+    from builder.commands import beside, ready
     from builder.console import interrupts_raise, signals_call
     from builder.kept.use import serving
     from serving.engine.process import EngineProcess
@@ -142,6 +147,7 @@ def run(flags: "Namespace") -> None:
         client_limit,
         is_readable_on_the_way,
         limits_from,
+        memory_from,
         replicas_from,
         settings_from,
         tls_from,
@@ -156,7 +162,9 @@ def run(flags: "Namespace") -> None:
 
     # 1. What can be refused at once.
     settings, access, places = settings_from(flags), access_from(flags), Places(client_limit(flags))
-    limits, tls, replicas = limits_from(flags, access), tls_from(flags), replicas_from(flags)
+    memory, limits, tls = memory_from(flags), limits_from(flags, access), tls_from(flags)
+    replicas = replicas_from(flags)
+    beside(flags)
     if settings.provider not in ("auto", "cpu"):
         from serving.engine.oga import check_provider
 
@@ -183,9 +191,12 @@ def run(flags: "Namespace") -> None:
 
         # 3. The engine, the API, and the page: importing Gradio takes seconds that a failed start need not spend.
         metrics = Metrics()
+        others: dict[str, Member] = {}
         with interrupts_raise():
-            engine: EngineProcess | ReplicaEngine
-            if replicas:
+            engine: EngineProcess | ReplicaEngine | Member
+            if memory is not None:
+                engine, others = several(flags, folder, memory, settings, metrics.watch, ending)
+            elif replicas:
                 from serving.cluster.start import on_replicas
 
                 engine = ending.enter_context(on_replicas(replicas, folder, settings, metrics.watch))
@@ -194,7 +205,7 @@ def run(flags: "Namespace") -> None:
         for note in engine.notes:
             print(f"note: {note}", file=sys.stderr)
         name = engine.folder.source
-        application = make_app(Api(engine, name, places, metrics).routes(), access.middleware())
+        application = make_app(Api(engine, name, places, metrics, others).routes(), access.middleware())
         if not flags.no_ui:
             from builder import demo
             from serving.page.mount import mount_chat
@@ -210,7 +221,8 @@ def run(flags: "Namespace") -> None:
 
         # 4. Where it is, and what it asks for.
         announce("" if flags.no_ui else "Chat", server, access)
-        print(f"API at {server.url}v1, model {name!r}", flush=True)
+        named = f"models {', '.join(map(repr, (name, *others)))}" if others else f"model {name!r}"
+        print(f"API at {server.url}v1, {named}", flush=True)
         if is_readable_on_the_way(flags, access):
             print(
                 "note: what is sent here, the password or the key too, can be read on the way: name a certificate with "
@@ -225,6 +237,40 @@ def run(flags: "Namespace") -> None:
         engine.close()  # what is still being answered then ends with an error that its client can read
         if stopped:
             raise KeyboardInterrupt
+
+
+def several(
+    flags: "Namespace",
+    folder: "Path",
+    memory: int,
+    settings: "EngineSettings",
+    watch: "Callable[[Sink], Sink]",
+    ending: "ExitStack",
+) -> "tuple[Member, dict[str, Member]]":
+    """The engine of the model in `folder`, loaded, and those of the others that --models names, by their names."""
+    from builder.commands import beside
+    from builder.kept.use import serving
+    from serving.engine.several import Several
+    from serving.errors import ServingError
+    from serving.folder import ModelFolder
+
+    models = ending.enter_context(Several(memory, settings, watch))
+    first = ModelFolder.open(folder.resolve())
+    others: dict[str, Member] = {}
+    for entry in beside(flags):
+        if entry.folder.resolve() == first.path:
+            continue
+        try:
+            opened = ModelFolder.open(entry.folder.resolve())
+            # By their sources, as each by itself has it; what has the same source as another, by its name in the list.
+            name = entry.name if opened.source in (first.source, *others) else opened.source
+            others[name] = models.add(name, opened)
+            ending.enter_context(serving(entry.folder))
+        except ServingError as error:
+            if flags.models != "all":
+                raise
+            print(f"note: {error}", file=sys.stderr)
+    return models.add(first.source, first, on_demand=False), others
 
 
 def announce(what: str, server: "Server", access: "Access") -> None:

@@ -26,6 +26,7 @@ from builder.flags import (
     target_from,
 )
 from builder.kept.artifact import check_files, read_manifest
+from builder.kept.models import Entry
 from builder.measure import LEAST_TOKENS, measure
 from builder.progress import Step, terminal
 from builder.publish import publish
@@ -69,6 +70,14 @@ def ready(flags: argparse.Namespace, usable: Usable, watch: Callable[[str], Watc
     if note := launch.note_of(folder):
         print(note, file=sys.stderr)
     return folder, is_demo
+
+
+def beside(flags: argparse.Namespace) -> list[Entry]:
+    """More models of the list, as `--models` names them; none without it. Raises BuildError."""
+    found = [] if flags.models is None else shelf.chosen(models_dir_from(flags), flags.models)
+    for entry in found if flags.verify else ():
+        check_files(entry.folder)
+    return found
 
 
 def _kept(flags: argparse.Namespace, source: Source, usable: Usable) -> Path | None:

@@ -62,6 +62,22 @@ def served_by_name(models_dir: Path, name: str) -> Entry | None:
     return entry
 
 
+def chosen(models_dir: Path, names: str) -> list[Entry]:
+    """The models that names of the list mean, with commas between them, or "all"; each of them once.
+
+    Raises BuildError for a name that means none.
+    """
+    if names == "all":
+        return [each for each in entries(models_dir) if each.kind == "model" and (each.folder / GENAI_CONFIG).is_file()]
+    found = {}
+    for name in filter(None, map(str.strip, names.split(","))):
+        entry = served_by_name(models_dir, name) or found_as(models_dir, name)
+        found[entry.folder] = entry
+    if not found:
+        raise BuildError(f"--models must name models of --list, with commas between them, or be all, not {names!r}.")
+    return list(found.values())
+
+
 def found_as(models_dir: Path, name: str) -> Entry:
     """What has this name. Raises BuildError, with what there is."""
     if (entry := find(models_dir, name)) is None:

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 from serving.bench.plan import CONTEXTS, RUNTIMES, Plan
 from serving.errors import InvalidRequest
+from serving.hardware import available_memory
 from serving.http.access import Access, hosts_of
 from serving.http.addresses import networks_in
 from serving.http.crowd import Limits, descriptors, limits_for
@@ -53,6 +54,16 @@ def add_chat_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--idle-unload", type=float, metavar="MINUTES",
         help="give the model's memory back after so long without a request; the next one has it loaded again",
+    )  # fmt: skip
+    group.add_argument(
+        "--models", metavar="NAME,NAME",
+        help="more models of --list, or all, to choose from by the API's model and on the page; each is loaded when "
+        "it is asked for, and --model at once (default: none)",
+    )  # fmt: skip
+    group.add_argument(
+        "--memory", type=size, metavar="SIZE",
+        help="with --models: for the models that are loaded at a time, as of --kv-memory, which is of each then "
+        "(default: three quarters of what is free)",
     )  # fmt: skip
     group.add_argument(
         "--replicas", metavar="N|LEAST-MOST",
@@ -194,6 +205,19 @@ def settings_from(flags: argparse.Namespace) -> EngineSettings:
         overflow=flags.on_overflow,
         idle_unload=flags.idle_unload,
     )
+
+
+def memory_from(flags: argparse.Namespace) -> int | None:
+    """Bytes that several models share; None where there is one. Raises InvalidRequest."""
+    if flags.models is None:
+        if flags.memory is not None:
+            raise InvalidRequest("--memory is for --models: leave it out; for one model there is --kv-memory.")
+        return None
+    if flags.replicas is not None:
+        raise InvalidRequest("--replicas are of one model: leave out --models, or --replicas.")
+    if flags.memory == 0:
+        raise InvalidRequest("--memory must be above 0.")
+    return flags.memory or available_memory() * 3 // 4
 
 
 def replicas_from(flags: argparse.Namespace) -> Replicas | None:

@@ -90,6 +90,11 @@ class ModelFolder:
         return context_length or self.context_length
 
     @property
+    def size(self) -> int:
+        """Bytes of its files."""
+        return sum(file.stat().st_size for file in self.path.glob("*") if file.is_file())
+
+    @property
     def source(self) -> str:
         """The name of what it was built from; the folder's own where that is not recorded."""
         source = self.manifest.get("source")

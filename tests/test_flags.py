@@ -7,7 +7,7 @@ import pytest
 
 import app
 from serving.errors import InvalidRequest
-from serving.flags import access_from, check_address, client_limit, is_loopback, login_from, size
+from serving.flags import access_from, check_address, client_limit, is_loopback, login_from, memory_from, size
 from serving.http.access import Access
 
 
@@ -49,6 +49,22 @@ def test_where_keys_come_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 def test_mistakes_in_flags(argv: list[str], said: str) -> None:
     with pytest.raises(InvalidRequest, match=re.escape(said)):
         access(*argv)
+
+
+def test_several_models_share_what_is_said_or_a_part_of_what_is_free() -> None:
+    def memory(*argv: str) -> int | None:
+        return memory_from(app.parser().parse_args(argv))
+
+    assert memory() is None
+    assert memory("--models", "all", "--memory", "3G") == 3 << 30
+    assert 0 < (memory("--models", "a,b") or 0) < 1 << 60
+    for argv, said in (
+        (["--memory", "3G"], "--memory is for --models"),
+        (["--models", "all", "--replicas", "2"], "--replicas are of one model"),
+        (["--models", "all", "--memory", "0"], "--memory must be above 0"),
+    ):
+        with pytest.raises(InvalidRequest, match=said):
+            memory(*argv)
 
 
 def test_sharing_without_a_login_makes_a_random_one() -> None:

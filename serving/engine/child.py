@@ -67,6 +67,16 @@ class Child:
         """Whether it has said that it is ready."""
         return "context_length" in self.hello
 
+    @property
+    def idle(self) -> bool:
+        """Whether it has nothing to answer."""
+        return not self._sinks
+
+    @property
+    def used(self) -> float:
+        """When it last had something to answer, on the monotonic clock."""
+        return self._used
+
     def tell(self, line: Line) -> None:
         """Have a line written that is not replied to."""
         self._lines.put(encoded(line))

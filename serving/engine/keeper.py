@@ -17,23 +17,32 @@ class Keeper:
     """Starts a process and waits until it has loaded; from then on there is one, or it is known when.
 
     hello: what the first one said that it had loaded. Raises what it could not load for, EngineStopped if it ended.
-    idle_seconds: without a request, after which the process ends until there is one again.
+    idle_seconds: without a request, after which the process ends until there is one again. on_demand: the first one is
+    started by a request too, and one that cannot load is not tried again before the next.
     """
 
     def __init__(
-        self, command: Sequence[str], setup: Line, patience: Patience, idle_seconds: float | None = None
+        self,
+        command: Sequence[str],
+        setup: Line,
+        patience: Patience,
+        idle_seconds: float | None = None,
+        on_demand: bool = False,
     ) -> None:
         self._command, self._setup, self._patience = command, setup, patience
-        self._idle_seconds, self._unloaded = idle_seconds, False
+        self._idle_seconds, self._on_demand, self._unloaded = idle_seconds, on_demand, on_demand
         self._lock = threading.Lock()  # never held over anything that waits
         self._closing = threading.Event()
-        self._loaded = False
+        self._loaded = on_demand
         self._failures = 0  # processes in a row that ended without a whole answer
         self._why, self._again_at = "", 0.0  # while there is no child: why, and when there will be one
-        self._child: Child | None = self._started()
-        self.hello = self._first_words(self._child)
-        with self._lock:
-            self._loaded = True
+        self._child: Child | None = None
+        self.hello: Line = {}
+        if not on_demand:
+            self._child = self._started()
+            self.hello = self._first_words(self._child)
+            with self._lock:
+                self._loaded = True
         self._thread = threading.Thread(target=self._keep, name="engine watch", daemon=True)
         self._thread.start()
 
@@ -64,6 +73,27 @@ class Keeper:
         child = self._child
         return child.pid if child else None
 
+    def use(self) -> tuple[bool, float] | None:
+        """Whether the process has nothing to answer, and when it last had; None while it is unloaded.
+
+        The time is that of the monotonic clock.
+        """
+        with self._lock:
+            if self._unloaded:
+                return None
+            return (True, 0.0) if self._child is None else (self._child.idle, self._child.used)
+
+    def unload(self) -> bool:
+        """End the process until there is a request; False, and nothing is done, while it has something to answer."""
+        with self._lock:
+            child = self._child
+            if child and not child.idle:
+                return False
+            self._child, self._unloaded = None, True
+        if child:
+            child.close()
+        return True
+
     def close(self) -> None:
         """End it for good."""
         with self._lock:
@@ -92,17 +122,21 @@ class Keeper:
     def _ended(self, child: Child, why: str) -> str:
         """Start another process, or say when; gives what those are told who waited for this one."""
         with self._lock:
+            told = f"the engine process {why}."
             if self._loaded and child is not self._child:  # it was unloaded, and there may be another by now
-                return f"the engine process {why}."
+                return told
             self._child, self._why = None, why
             if self._closing.is_set() or not self._loaded:
-                return f"the engine process {why}."
-            self._failures = 0 if child.answered else self._failures + 1
-            pause = pause_before_start(self._failures)
-            self._again_at = time.monotonic() + pause
-            if not pause:
-                self._start_again()
-            told = f"the engine process {why}; {self._next()}."
+                return told
+            if self._on_demand and not child.loaded:
+                self._unloaded = True
+            else:
+                self._failures = 0 if child.answered else self._failures + 1
+                pause = pause_before_start(self._failures)
+                self._again_at = time.monotonic() + pause
+                if not pause:
+                    self._start_again()
+                told = f"the engine process {why}; {self._next()}."
         print(f"note: {told}", file=sys.stderr, flush=True)
         return told
 

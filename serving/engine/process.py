@@ -34,7 +34,7 @@ class EngineProcess(RemoteEngine):
     """What Engine is to its callers, with the model in a child process. Safe to use from any number of threads.
 
     watch: is given what takes an answer's chunks, and returns what shall take them in its place. patience: with a
-    process that is silent. command: what is run.
+    process that is silent. command: what is run. on_demand: nothing is loaded before it is asked for.
     """
 
     def __init__(
@@ -45,15 +45,17 @@ class EngineProcess(RemoteEngine):
         watch: Callable[[Sink], Sink] | None = None,
         patience: Patience | None = None,
         command: Sequence[str] = WORKER,
+        on_demand: bool = False,
     ) -> None:
         super().__init__(folder, prompt, settings)
+        self._window = folder.window(settings.context_length)
         self._watch = watch
         self._admission = Admission(settings.at_once, settings.queue)
         self._numbers = itertools.count()
         self._told: Child | None = None  # which process knows what ends an answer
         setup = {"path": str(folder.path), "settings": asdict(settings)}
         idle = None if settings.idle_unload is None else 60 * settings.idle_unload
-        self._keeper = Keeper(command, setup, patience or Patience(), idle)
+        self._keeper = Keeper(command, setup, patience or Patience(), idle, on_demand)
 
     @classmethod
     def load(
@@ -63,17 +65,19 @@ class EngineProcess(RemoteEngine):
         watch: Callable[[Sink], Sink] | None = None,
         patience: Patience | None = None,
         command: Sequence[str] = WORKER,
+        on_demand: bool = False,
     ) -> "EngineProcess":
         """Start the process and load a model folder in it. Raises what Engine.load raises.
 
-        Its prompts are written in other processes, which are started at the same time; see `warm_up`.
+        Its prompts are written in other processes, which are started at the same time; see `warm_up`. on_demand: all of
+        them start when they are needed first, and only what can be told from the folder is raised.
         """
         folder = ModelFolder.open(Path(path).resolve())  # it may be started again from elsewhere
         settings = settings or EngineSettings()
         waiting = max(Limits().waiting, settings.at_once + settings.queue)  # whom the engine has a place for
-        prompt = TextProcess(folder.path, Limits(waiting=waiting))
+        prompt = TextProcess(folder.path, Limits(waiting=waiting), on_demand=on_demand)
         try:
-            return cls(folder, prompt, settings, watch, patience, command)
+            return cls(folder, prompt, settings, watch, patience, command, on_demand)
         except BaseException:
             prompt.close()
             raise
@@ -81,12 +85,12 @@ class EngineProcess(RemoteEngine):
     @property
     def context_length(self) -> int:
         """The served window, in tokens."""
-        return int(self._keeper.hello["context_length"])
+        return self._window
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What the device does otherwise than asked for, or cannot do; a sentence each."""
-        return tuple(self._keeper.hello["notes"])
+        return tuple(self._keeper.hello.get("notes", ()))
 
     @property
     def places(self) -> int:
@@ -97,6 +101,20 @@ class EngineProcess(RemoteEngine):
     def pid(self) -> int | None:
         """The process' id, another one after each start; None while there is none, or while it is unloaded."""
         return self._keeper.pid
+
+    @property
+    def unloaded(self) -> bool:
+        """Whether there is no process because nobody has asked for anything."""
+        return self._keeper.unloaded
+
+    def use(self) -> tuple[bool, float] | None:
+        """Whether it has nothing to answer, and when it last had, on the monotonic clock; None while it is unloaded."""
+        return self._keeper.use()
+
+    def unload(self) -> None:
+        """End the processes until there is a request again; what still has something to do goes on."""
+        if self._keeper.unload():
+            self.prompt.rest()
 
     def start(
         self, wanted: Wanted, sink: Callable[[int, Batch], None], client: str = "", session: str = ""

@@ -1,5 +1,6 @@
 """The API's own description: an OpenAPI document, whose requests are the wire models."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from serving.http.problems import MESSAGES
@@ -51,17 +52,17 @@ SUMMARIES = {
     "/v1/messages/count_tokens": "how many tokens such a conversation has",
     "/tokenize": "the tokens of a text, or of a conversation",
     "/detokenize": "the text of tokens",
-    "/v1/models": "the model that is served",
-    "/v1/models/{model}": "the model, by its name",
+    "/v1/models": "the models that are served, and what is known of each",
+    "/v1/models/{model}": "one of them, by its name",
     "/health": "alive, ready, and how busy",
     "/metrics": "counters and histograms for Prometheus",
 }
 
 
-def document(version: str, served: str) -> Json:
-    """The OpenAPI document. served: the name of the one model."""
+def document(version: str, served: Sequence[str]) -> Json:
+    """The OpenAPI document. served: the names of the models."""
     refs, models = schemas("#/components/schemas/{model}")
-    name = {"type": "string", "enum": [served]}
+    name = {"type": "string", "enum": [*served]}
     for ref in refs.values():
         models[ref.rpartition("/")[2]]["properties"]["model"].update(name)
     paths: Json = {}

@@ -109,6 +109,16 @@ class Lane:
             raise _error_of(reply)
         return reply
 
+    def rest(self) -> None:
+        """End the process until it is asked again. Nothing is done while somebody has the turn."""
+        if self._turns.acquire(0):
+            try:
+                if self._child:
+                    self._child.close()
+                self._child = self._facts = None
+            finally:
+                self._turns.release()
+
     def close(self) -> None:
         """End the process. Those who wait for it get EngineStopped."""
         self._closed = True

@@ -42,21 +42,29 @@ Line = dict[str, Any]
 class TextProcess:
     """What Prompt is to a server, with the work done elsewhere. Safe to use from any number of threads.
 
+    on_demand: no process is started before the first request.
+
     >>> with TextProcess(Path("models/demo")) as texts:
     ...     token_ids, dropped = texts.tokens([Message("user", "hello")], context_length=2048)
     """
 
-    def __init__(self, folder: Path, limits: Limits | None = None, command: Sequence[str] = WORKER) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        limits: Limits | None = None,
+        command: Sequence[str] = WORKER,
+        on_demand: bool = False,
+    ) -> None:
         limits = limits or Limits()
         self._grammar_seconds = limits.grammar
         self._short = Lane(folder, limits, limits.short, LEAST_MEMORY, command)
         self._long = Lane(folder, limits, limits.long, limits.memory, command, _NICENESS)
-        self._facts: Future[Line] = Future()
+        self._facts: Future[Line] | None = None
         self._checks: dict[bytes, Future[None]] = {}  # oldest first
         self._lock = threading.Lock()  # of them; never held over anything that waits
-        # The lane of short requests is what somebody waits for; see `wait`.
-        self._loading = threading.Thread(target=self._load, name="texts", daemon=True)
-        self._loading.start()
+        self._loading: threading.Thread | None = None
+        if not on_demand:
+            self._begun()
 
     @property
     def pids(self) -> list[int]:
@@ -66,12 +74,12 @@ class TextProcess:
     @cached_property
     def end_ids(self) -> frozenset[int]:
         """Every token id that ends an assistant turn. Waits until the model is loaded; raises ModelFolderError."""
-        return frozenset(self._facts.result()["end_ids"])
+        return frozenset(self._begun().result()["end_ids"])
 
     @cached_property
     def calls(self) -> CallFormat | None:
         """How the model writes tool calls; None for none, or a way that cannot be read. Waits as `end_ids` does."""
-        form = self._facts.result()["calls"]
+        form = self._begun().result()["calls"]
         return CallFormat.of(form) if form else None
 
     def wait(self, cancelled: Cancelled = never) -> None:
@@ -81,7 +89,7 @@ class TextProcess:
         """
         while not cancelled():
             with suppress(TimeoutError):
-                self._facts.result(_POLL_SECONDS)
+                self._begun().result(_POLL_SECONDS)
                 self._long.start()
                 return
 
@@ -120,7 +128,7 @@ class TextProcess:
 
     def checked_ids(self, token_ids: Sequence[int], context_length: int) -> TokenIds:
         """What Prompt.checked_ids gives. Raises what it raises."""
-        return checked(token_ids, self._facts.result()["vocabulary"], context_length)
+        return checked(token_ids, self._begun().result()["vocabulary"], context_length)
 
     def decoded(self, token_ids: Sequence[int]) -> str:
         """What Prompt.decoded gives. Raises what it raises, and what Lane.ask does."""
@@ -155,11 +163,17 @@ class TextProcess:
         texts = self._ask({"spelled": "all"}, "texts", "spelling all tokens", plain=False)["texts"]
         return Spelling(tuple(texts), self.end_ids)
 
+    def rest(self) -> None:
+        """End the processes until there is a request; one that works on something stays."""
+        for lane in (self._short, self._long):
+            lane.rest()
+
     def close(self) -> None:
         """End the processes. Requests that wait for them get EngineStopped."""
         for lane in (self._short, self._long):
             lane.close()
-        self._loading.join()
+        if self._loading:
+            self._loading.join()
 
     def __enter__(self) -> "TextProcess":
         return self
@@ -187,11 +201,23 @@ class TextProcess:
         work = f"compiling this {grammar.kind}"
         self._ask({"grammar": asdict(grammar)}, "compiled", work, plain=False, seconds=self._grammar_seconds)
 
-    def _load(self) -> None:
+    def _begun(self) -> Future[Line]:
+        """What the model's processes know of it, once they do; the first who asks has them started."""
+        with self._lock:
+            if self._facts is None:
+                self._facts = Future()
+                # The lane of short requests is what somebody waits for; see `wait`.
+                self._loading = threading.Thread(target=self._load, args=(self._facts,), name="texts", daemon=True)
+                self._loading.start()
+            return self._facts
+
+    def _load(self, facts: Future[Line]) -> None:
         try:
-            self._facts.set_result(self._short.facts())
+            facts.set_result(self._short.facts())
         except BaseException as error:
-            self._facts.set_exception(error)
+            with self._lock:
+                self._facts = None  # whoever asks next has it tried again
+            facts.set_exception(error)
 
     def _ask(self, request: Line, wanted: str, work: str, plain: bool = True, seconds: float | None = None) -> Line:
         try:

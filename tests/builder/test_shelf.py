@@ -13,9 +13,12 @@ import pytest
 
 import app
 from builder.commands import build_parser
+from builder.errors import BuildError
 from builder.kept.artifact import MANIFEST, RECEIVED, staging, staging_key
 from builder.recipe import FORMAT
+from builder.shelf import chosen
 from tests.hub import ROOT
+from tests.servers import asked as requested
 from tests.servers import ended
 
 OTHER = "0" * 12
@@ -188,6 +191,48 @@ def test_a_name_of_the_list_is_served_seen_so_and_not_removed_meanwhile(
     assert re.search(r" 20\d\d-\d\d-\d\d \d\d:\d\d$", asked(capsys, models, "--list").splitlines()[1])
     assert f"removed {name}" in asked(capsys, models, "--remove", name, "--yes")
     assert list(models.iterdir()) == []
+
+
+def test_more_models_are_served_beside_one_each_by_its_source_or_else_its_name(
+    models: Path, name: str, demo_model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    put(models, demo_model, f"demo/{OTHER}-1")
+    put(
+        models,
+        demo_model,
+        "acme--chat/" + "1" * 12 + "-1",
+        source={"kind": "hub", "name": "acme/chat", "revision": "1"},
+    )
+    broken = put(models, demo_model, "broken/" + "2" * 12 + "-1")
+    (broken / "model.onnx.data").unlink()
+    command = [sys.executable, "app.py", "--model", name, "--models-dir", str(models), "--no-ui", "--port", "0"]
+    process = subprocess.Popen(
+        [*command, "--models", "all"], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    try:
+        line = process.stdout.readline()
+        assert line.endswith(f", models 'demo', 'acme/chat', 'demo/{OTHER}'\n")
+        url = line.split()[2].removesuffix("/v1,")
+        body = {"model": "acme/chat", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 3}
+        status, _, content = requested(url, "/v1/chat/completions", body)
+        assert status == 200 and json.loads(content)["model"] == "acme/chat"
+        assert "is being served: stop that first" in asked(capsys, models, "--remove", "acme--chat", "--yes", code=2)
+    finally:
+        _, errors = ended(process)
+    assert re.fullmatch(r"note: \S+model\.onnx\.data is missing: .*\n\nstopped\.\n", errors), errors
+
+
+def test_names_with_commas_mean_models_once_each(models: Path, name: str, demo_model: Path) -> None:
+    put(models, demo_model, "acme--chat/" + "1" * 12 + "-1")
+    with staging(models / "demo", "ab" * 6):
+        pass
+    one, other = name, "acme--chat/" + "1" * 12
+    assert [entry.name for entry in chosen(models, "all")] == [other, one]
+    assert [entry.name for entry in chosen(models, f"demo, acme--chat,{one}")] == [one, other]
+    for wrong, said in (("", "not ''"), ("demo,none", "there is no 'none'"), ("demo/" + "ab" * 6, "unfinished build")):
+        with pytest.raises(BuildError, match=said):
+            chosen(models, wrong)
 
 
 def test_what_is_unfinished_or_an_export_cannot_be_started_or_rebuilt_by_its_name(

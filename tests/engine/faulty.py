@@ -62,6 +62,8 @@ def main() -> None:
     def faulty(runtime: OgaRuntime, batch: Sequence[tuple[Slot, TokenIds]]) -> None:
         if fault in FAULTS and switch.exists():
             FAULTS[fault]()
+        while fault == "held" and switch.exists():
+            time.sleep(0.01)
         forward(runtime, batch)
 
     OgaRuntime.forward = faulty  # type: ignore[method-assign]

@@ -23,7 +23,7 @@ def test_every_parameter_is_explained() -> None:
 def test_the_served_document_names_every_route_and_its_references_lead_somewhere() -> None:
     with api_served(cast(AnswerEngine, Speaker()), "a model") as url:
         served = json.loads(asked(url, "/openapi.json")[2])
-    assert served == document(served["info"]["version"], "a model")
+    assert served == document(served["info"]["version"], ["a model"])
     assert served["paths"].keys() == SUMMARIES.keys() >= REQUESTS.keys()
 
     def references(part: Any) -> list[str]:

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import pytest
 from openai import OpenAI
 
-import serving.http.api
+import serving.http.replies
 from serving.engine.process import EngineProcess
 from serving.engine.wire import Batch, Wanted
 from serving.errors import Busy, EngineStopped
@@ -122,7 +122,7 @@ def test_an_answer_that_has_ended_is_not_cancelled(puppet: Puppet, url: str) -> 
 
 
 def test_silence_has_a_heartbeat(puppet: Puppet, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(serving.http.api, "HEARTBEAT_SECONDS", 0.1)
+    monkeypatch.setattr(serving.http.replies, "HEARTBEAT_SECONDS", 0.1)
     puppet.immediately = [[READING]]
     connection = opened(url)
     read_until(connection, b": still at it\n\n")
@@ -136,8 +136,8 @@ def test_silence_has_a_heartbeat(puppet: Puppet, url: str, monkeypatch: pytest.M
 
 
 def test_a_queue_that_is_slow_has_one_too(puppet: Puppet, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(serving.http.api, "HEARTBEAT_SECONDS", 0.1)
-    monkeypatch.setattr(serving.http.api, "GRACE_SECONDS", 0.1)
+    monkeypatch.setattr(serving.http.replies, "HEARTBEAT_SECONDS", 0.1)
+    monkeypatch.setattr(serving.http.replies, "GRACE_SECONDS", 0.1)
     connection = opened(url)
     read_until(connection, b": still at it\n\n")
     connection.close()

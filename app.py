@@ -212,8 +212,9 @@ def run(flags: "Namespace") -> None:
             from serving.page.ui import build_chat
 
             examples, notice = (demo.EXAMPLES, demo.NOTICE) if is_demo else (EXAMPLES, "")
-            page = build_chat(engine, name=name, examples=examples, notice=notice, places=places)
-            ending.callback(mount_chat(application, page, engine.context_length))
+            page = build_chat(engine, name=name, examples=examples, notice=notice, places=places, others=others)
+            longest = max(each.context_length for each in (engine, *others.values()))
+            ending.callback(mount_chat(application, page, longest))
         meanwhile.close()
         server = Server(application, flags.host, flags.port, limits, tls)
         ending.push(lambda *_: server.close())

@@ -6,6 +6,7 @@ from itertools import groupby
 from typing import Any
 
 from serving.errors import InvalidRequest, ServingError
+from serving.folder import ModelFolder
 from serving.page.marks import said, shown
 from serving.types import Chunk, Message, SamplingOptions, TemplateOptions
 
@@ -14,6 +15,7 @@ Turn = dict[str, Any]  # one message as gr.Chatbot has it: role, content (a list
 
 BUSY = " …"  # ends the status line while an answer is being made
 REASONING = "Reasoning"
+_LONGEST_NAME = 200  # of a model, in characters
 LONGEST_ANSWER = 512  # tokens, where neither the caller nor the model says otherwise
 OPEN, DONE = "pending", "done"  # whether an answer can be gone on with, in Gradio's words
 EDITED = "edited"  # the line of an answer that its reader wrote anew
@@ -192,9 +194,9 @@ def status_line(chunk: Chunk, window: int) -> str:
     return answer_line(chunk)
 
 
-def answer_line(chunk: Chunk) -> str:
-    """What an answer took so far, and how it ended."""
-    parts = []
+def answer_line(chunk: Chunk, name: str = "") -> str:
+    """What an answer took so far, and how it ended. name: of the model, where there are several."""
+    parts = [name[:_LONGEST_NAME]] if name else []
     if chunk.completion_tokens > 1 and chunk.decode_seconds > 0:
         # The first token comes out of the prefill.
         parts.append(f"{(chunk.completion_tokens - 1) / chunk.decode_seconds:,.1f} tokens/s")
@@ -224,6 +226,16 @@ def settled(status: str | None) -> str:
     """The status line once nothing runs any more: an answer that had not ended by itself was stopped."""
     status = status or ""
     return f"{status.removesuffix(BUSY)} · stopped" if status.endswith(BUSY) else status
+
+
+def choices(models: Mapping[str, tuple[ModelFolder, int]]) -> list[tuple[str, str]]:
+    """The models to choose from: what is told of each, and its name. models: folder and window, in tokens, by name."""
+
+    def told(folder: ModelFolder, window: int) -> str:
+        size = f"{folder.size / 1e6:,.0f} MB" if folder.size < 1e9 else f"{folder.size / 1e9:,.1f} GB"
+        return f"{size}, window of {window:,} tokens"
+
+    return [(f"{name} · {told(*facts)}", name) for name, facts in models.items()]
 
 
 def model_line(manifest: Mapping[str, Any]) -> str:

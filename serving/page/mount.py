@@ -101,7 +101,7 @@ def _input(block: Any) -> events.Read:
             return events.conversation
         case gr.Slider():
             return events.number(block.minimum, block.maximum)
-        case gr.Radio():
+        case gr.Radio() | gr.Dropdown():
             return events.choice([str(value) for _, value in block.choices])
         case gr.Textbox() | gr.Markdown():
             return events.text

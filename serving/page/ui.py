@@ -7,7 +7,8 @@ answer and an edited question are the same to the engine.
 import json
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from html import escape
 from typing import Any
 
@@ -24,6 +25,7 @@ from serving.page.chat import (
     THINKING,
     Turn,
     answer_line,
+    choices,
     continued,
     drafted,
     edited,
@@ -67,24 +69,34 @@ def build_chat(
     notice: str = "",
     defaults: SamplingOptions | None = None,
     places: Places | None = None,
+    others: Mapping[str, ChatEngine] | None = None,
 ) -> gr.Blocks:
-    """The chat page of one engine.
+    """The chat page of one engine, or of several.
 
     name: of the model. examples: prompts to click. notice: a line of markdown under the title.
     defaults: where the controls begin; without them, what the model folder's generation_config.json suggests.
-    places: of those who read it.
+    places: of those who read it. others: more engines to choose from, by their models' names.
     """
+    engines = {name: engine, **(others or {})}
     generation = engine.folder.path / "generation_config.json"
     defaults = defaults or suggested_options(read_json(generation) if generation.is_file() else {})
     with gr.Blocks(title=f"oga-chat · {name}", fill_height=True, analytics_enabled=False) as blocks:
         with gr.Sidebar(label="Conversations", open=False, width=260, elem_id="conversations"):
             gr.HTML('<nav id="kept" aria-label="Conversations"></nav>', padding=False)
         with gr.Sidebar(label="Settings", open=False, width=300, position="right", elem_id="settings"):
-            controls = _controls(defaults, engine.context_length, has_switch(engine.folder.path))
+            longest = max(each.context_length for each in engines.values())
+            controls = _controls(defaults, longest, any(has_switch(each.folder.path) for each in engines.values()))
         with gr.Column(elem_id="head"):
-            gr.HTML(f"<h1>{escape(name)}</h1><span>oga-chat</span>", elem_id="title")
+            title = "<h1>oga-chat</h1>" if others else f"<h1>{escape(name)}</h1><span>oga-chat</span>"
+            gr.HTML(title, elem_id="title")
             gr.HTML(f'<nav id="menu" aria-label="Page" data-model="{escape(name)}"></nav>', padding=False)
-            gr.Markdown(model_line(engine.folder.manifest), elem_id="model")
+            if others:
+                kinds = {each: (one.folder, one.context_length) for each, one in engines.items()}
+                picker = gr.Dropdown(
+                    choices(kinds), value=name, label="Model", container=False, filterable=False, elem_id="picker"
+                )
+                controls.append(picker)
+            facts = gr.Markdown(model_line(engine.folder.manifest), elem_id="model")
             if notice:
                 gr.Markdown(notice, elem_id="notice")
         chatbot = gr.Chatbot(
@@ -113,7 +125,12 @@ def build_chat(
         with gr.Row(elem_id="below"):
             gr.HTML('<div id="tools"></div>', padding=False, min_width=0)
             status = gr.Markdown(elem_id="status", min_width=0)
-        _wire(engine, chatbot, box, status, controls, places or Places())
+        _wire(engines, chatbot, box, status, controls, places or Places())
+        if others:
+            picker.change(
+                lambda chosen: model_line(engines[chosen].folder.manifest), picker, facts,
+                queue=False, show_progress="hidden", api_visibility="private",
+            )  # fmt: skip
         _keep(blocks, chatbot, box, status, controls)
         blocks.load(None, None, None, js=OPEN_PANELS_WHERE_THEY_FIT)
     page: gr.Blocks = blocks
@@ -141,13 +158,13 @@ def _controls(defaults: SamplingOptions, context_length: int, thinks: bool) -> l
 
 
 def answer(
-    engine: ChatEngine, history: Sequence[Turn], system: str, *controls: Any, client: str = ""
+    engine: ChatEngine, history: Sequence[Turn], system: str, *controls: Any, client: str = "", name: str = ""
 ) -> Iterator[tuple[list[Turn], str]]:
     """Stream the answer to the last question: the history with what there is of it, and the status line.
 
     Or more of an answer that is to go on. controls: those of `to_options`, and perhaps one of THINKING.
     An error of ours ends the stream with its message as the status line. Closing the iterator cancels the generation.
-    client: who asks.
+    client: who asks. name: of the model, to be told with what the answer took.
     """
     more = goes_on(history)
     if not more and not (history and history[-1]["role"] == "user"):
@@ -166,13 +183,14 @@ def answer(
 
     try:
         messages, options = to_messages(history, system), to_options(*controls[:8])
+        options = replace(options, max_tokens=min(options.max_tokens or 1, engine.context_length))
         template = to_template(str([*controls, AS_IT_DOES][8]), more)
         for chunk in engine.generate(messages, options, closed.is_set, template, client):
             texts[chunk.kind] += chunk.text
             now = time.perf_counter()
             ended = chunk.finish_reason is not None
             if ended or now - drawn >= REFRESH_SECONDS:
-                drawn, line = now, answer_line(chunk) if chunk.completion_tokens else line
+                drawn, line = now, answer_line(chunk, name) if chunk.completion_tokens else line
                 status = DONE if chunk.finish_reason == "stop" else OPEN
                 yield shown(status, ended), status_line(chunk, engine.context_length)
     except ServingError as error:
@@ -182,7 +200,7 @@ def answer(
 
 
 def _wire(
-    engine: ChatEngine,
+    engines: Mapping[str, ChatEngine],
     chatbot: gr.Chatbot,
     box: gr.Textbox,
     status: gr.Markdown,
@@ -190,6 +208,7 @@ def _wire(
     places: Places,
 ) -> None:
     """What each event of the page does. Five of them end in an answer, which stop cuts short."""
+    first = next(iter(engines))
 
     def submit(text: str, history: list[Turn]) -> tuple[str, list[Turn]]:
         return "", [*history, turn("user", text)] if text.strip() else history
@@ -208,7 +227,9 @@ def _wire(
         try:
             client = client_of(request.request.scope if request.request else {})
             with places.taken(client, 1):
-                yield from answer(engine, history, *values, client=client)
+                name = values[-1] if len(engines) > 1 else ""  # the last control is the picker, where there is one
+                said = values[:-1] if name else values
+                yield from answer(engines[name or first], history, *said, client=client, name=name)
         except LimitReached as error:
             yield history, error_line(error)
 
@@ -276,6 +297,6 @@ def _setting(control: gr.components.Component) -> dict[str, Any]:
     match control:
         case gr.Slider():
             return {"name": control.label, "least": control.minimum, "most": control.maximum}
-        case gr.Radio():
+        case gr.Radio() | gr.Dropdown():
             return {"name": control.label, "choices": [value for _, value in control.choices]}
     return {"name": control.label}

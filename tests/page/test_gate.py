@@ -344,6 +344,16 @@ def test_of_choices_only_those_that_are_offered(tmp_path: Path) -> None:
         assert posted(server.url, JOIN, event(STREAM, [turn(text())], *CONTROLS, "off"))[0] == 200
 
 
+def test_of_models_only_those_that_are_offered() -> None:
+    first, other = Speaker("so"), Speaker("no")
+    with served(build_chat(first, name="m", examples=["x"], others={"n": other})) as server:
+        for model in ("x", "", None, ["m"], FILE):
+            status, content = posted(server.url, JOIN, event(STREAM, [turn(text(SECRET))], *CONTROLS, model))
+            assert status == 400 and SECRET not in content.decode(), model
+        assert posted(server.url, JOIN, event(STREAM, [turn(text())], *CONTROLS, "n"))[0] == 200
+        assert "no" in answered(server.url, "tab") and (len(first.asked), len(other.asked)) == (0, 1)
+
+
 def test_a_long_chat_is_refused_by_its_length(url: str) -> None:
     status, content = posted(url, PREDICT, event(SUBMIT, "x" * (1 << 20), []))
     assert status == 413 and b"start a new one" in content

@@ -14,6 +14,7 @@ const ogaChat = (() => {
   let seen = 0; // when what this tab shows was last changed, as far as it knows
   let turns = -1; // in what the page shows; before it has been told what to show, nothing that it says counts
   let timer = 0, removed = null, search = "";
+  let model = null; // which one is chosen, where there are several
 
   const { MARK, said, tell, textOf, element, button, stored, store } = ogaPage;
   const CONTINUE = [{ value: "continue", label: "Continue" }]; // see serving/page/chat.py
@@ -109,6 +110,7 @@ const ogaChat = (() => {
 
   function keep([history, draft, ...values]) {
     if (turns < 0) return;
+    chose(values);
     store(sessionStorage, DRAFT, draft || "");
     if (!Array.isArray(history)) return;
     const emptied = turns > 0 && !history.length;
@@ -148,7 +150,12 @@ const ogaChat = (() => {
     }
     turns = history.length;
     draw();
-    return [history, "", ...names.map((name, n) => (value ? fitting(value.settings[name], n) : initial[n]))];
+    return [history, "", ...chose(names.map((name, n) => (value ? fitting(value.settings[name], n) : initial[n])))];
+  }
+
+  function chose(values) {
+    model = values[names.indexOf("Model")] ?? null;
+    return values;
   }
 
   function start(values, settings) {
@@ -313,10 +320,10 @@ const ogaChat = (() => {
   }
 
   ogaPage.each(() => ogaVersions.draw(busy(), turnTo));
-  ogaFiles.follow(asked);
+  ogaFiles.follow(asked, () => model);
   addEventListener("pagehide", write);
   document.addEventListener("visibilitychange", () => { if (document.hidden) write(); });
   addEventListener("storage", (event) => { if (!event.key || event.key.startsWith(PREFIX)) draw(); });
 
-  return { start, opened, keep };
+  return { start, opened, keep, model: () => model };
 })();

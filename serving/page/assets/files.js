@@ -5,7 +5,7 @@ const ogaFiles = (() => {
   const MOST_BYTES = 1 << 20; // of a file
   const COUNTED = 400; // characters of a draft: the tokens of a shorter one are not worth asking for
   const WAIT_MS = 600;
-  let timer = 0, counted = "", conversation = () => [];
+  let timer = 0, counted = "", conversation = () => [], model = () => null;
 
   const { element, button, tell, write } = ogaPage;
 
@@ -42,7 +42,7 @@ const ogaFiles = (() => {
   async function tokens(body) {
     try {
       const answer = await fetch("tokenize", {
-        method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body),
+        method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify({ ...body, model: model() }),
       });
       const { count, max_model_len: window } = await answer.json();
       return answer.ok ? { count, window } : null;
@@ -99,6 +99,6 @@ const ogaFiles = (() => {
     place.append(button("Add files as text", "+ File", () => input.click()), input, element("span", { class: "left", role: "status" }));
   });
 
-  /* asked: gives the messages of the conversation so far. */
-  return { follow: (asked) => { conversation = asked; } };
+  /* asked: gives the messages of the conversation so far. chosen: the model's name, or null for the one there is. */
+  return { follow: (asked, chosen) => { conversation = asked; model = chosen; } };
 })();

@@ -73,7 +73,7 @@ const ogaMenu = (() => {
   }
 
   function connect() {
-    const model = document.querySelector("#menu").dataset.model, base = `${location.origin}/v1`;
+    const model = ogaChat.model() || document.querySelector("#menu").dataset.model, base = `${location.origin}/v1`;
     const body = JSON.stringify({ model, messages: [{ role: "user", content: "Hello!" }] }).replaceAll("'", "'\\''");
     const local = /^(localhost|127\.|\[::1\])/.test(location.host);
     dialog("Address",

@@ -188,16 +188,17 @@ class Several:
         """Begin what can be begun; gives what has to go first, if all of that has nothing to answer any more."""
         with self._lock:
             self._leaving, ready = (), True
-            for asked in list(self._asked):
-                member = asked.member
+            for member in dict.fromkeys(asked.member for asked in self._asked):
                 if member.engine.unloaded and not self._leaving:
                     held = self._held()
                     self._leaving = to_go(member.size, self._memory, held)
                     ready = all(held[name].idle for name in self._leaving)
                 if self._leaving and (member.engine.unloaded or member.name in self._leaving):
                     continue
-                self._asked.remove(asked)
-                asked.begin()
+                together = [asked for asked in self._asked if asked.member is member]  # one load for all of them
+                self._asked = [asked for asked in self._asked if asked.member is not member]
+                for asked in together:
+                    asked.begin()
             return [self._members[name] for name in self._leaving] if ready else []
 
     def _held(self) -> dict[str, Held]:

@@ -23,212 +23,12 @@ from builder.stages.quantize import CHECKPOINT as QUANTIZED
 from builder.stages.quantize import ORIGINAL, PROOF
 from builder.stages.stage import Job, run_stage, stage_main
 from tests.builder.stages.whole_model import quantize_whole
+from tests.family_cases import CASES, SHAPE, VOCABULARY, WHOLE_MODELS, Case, config_of
 
 TOKENS = 192  # more than any window below
-WINDOW = 48
-VOCABULARY = 512
 _FEW = 48
 _FIRST_LAYERS = 2
 TOKENIZER = ("tokenizer.json", "tokenizer_config.json")
-
-_SHAPE = {
-    "vocab_size": VOCABULARY,
-    "hidden_size": 128,
-    "intermediate_size": 256,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "max_position_embeddings": 512,
-    "bos_token_id": 0,
-    "eos_token_id": 2,
-    "pad_token_id": 0,
-    "tie_word_embeddings": False,
-}
-_ROPE = {"rope_theta": 10_000.0}
-_LLAMA3 = {
-    **_ROPE, "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
-    "original_max_position_embeddings": 128,
-}  # fmt: skip
-_YARN = {**_ROPE, "rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 128}
-_GRANITE = {
-    "embedding_multiplier": 3.0, "logits_scaling": 0.5, "residual_multiplier": 0.6, "attention_multiplier": 0.1,
-}  # fmt: skip
-_GRANITE4 = {
-    **_GRANITE, "num_local_experts": 0, "num_experts_per_tok": 0, "shared_intermediate_size": 256,
-    "layer_types": ["attention", "attention"],
-}  # fmt: skip
-_ALTERNATING = {"sliding_window": WINDOW, "layer_types": ["sliding_attention", "full_attention"]}
-_GATED_DELTA = {
-    "head_dim": 64, "layer_types": ["linear_attention", "full_attention"], "linear_key_head_dim": 32,
-    "linear_value_head_dim": 32, "linear_num_key_heads": 2, "linear_num_value_heads": 4,
-    "rope_parameters": {"rope_type": "default", "rope_theta": 10_000.0, "partial_rotary_factor": 0.25},
-}  # fmt: skip
-_TIED = {"tie_word_embeddings": True}
-_LONG_ROPE = {
-    **_TIED, "num_attention_heads": 2, "num_key_value_heads": 1, "sliding_window": 262_144,
-    "rope_parameters": {
-        **_ROPE, "rope_type": "longrope", "partial_rotary_factor": 0.75,
-        "short_factor": [1 + i / 10 for i in range(24)], "long_factor": [2 + i for i in range(24)],
-    },
-}  # fmt: skip
-_EXPERTS = {"num_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 96}
-
-
-@dataclass(frozen=True)
-class Case:
-    """A configuration of a family. windowed: attention that does not see further back than WINDOW."""
-
-    model_type: str
-    settings: Mapping[str, Any]
-    windowed: bool = False
-
-
-CASES: dict[str, Case] = {
-    "llama": Case("llama", {"rope_parameters": _LLAMA3}),
-    "llama, tied, biases": Case("llama", {**_TIED, "attention_bias": True, "mlp_bias": True, "head_dim": 64}),
-    "llama, linear RoPE": Case("llama", {"rope_parameters": {**_ROPE, "rope_type": "linear", "factor": 4.0}}),
-    "llama, dynamic RoPE": Case("llama", {"rope_parameters": {**_ROPE, "rope_type": "dynamic", "factor": 4.0}}),
-    "llama, YaRN": Case("llama", {"rope_parameters": _YARN}),
-    "mistral": Case("mistral", {"sliding_window": None}),
-    "mistral, window": Case("mistral", {"sliding_window": WINDOW}, windowed=True),
-    "ministral": Case("ministral", {**_ALTERNATING, "head_dim": 32}, windowed=True),
-    "ministral3": Case(
-        "ministral3",
-        {
-            "head_dim": 32,
-            "rope_parameters": {
-                **_YARN, "original_max_position_embeddings": 256, "mscale": 0.5, "mscale_all_dim": 1.0,
-                "llama_4_scaling_beta": 0.1,
-            },
-        },
-    ),
-    "qwen2": Case("qwen2", {**_TIED, "rope_parameters": {**_YARN, "factor": 2.0}}),
-    "qwen2, window": Case(
-        "qwen2", {"use_sliding_window": True, "sliding_window": WINDOW, "max_window_layers": 1}, windowed=True
-    ),
-    "qwen3": Case("qwen3", {**_TIED, "head_dim": 64}),
-    "qwen3_moe": Case("qwen3_moe", {**_EXPERTS, "head_dim": 64, "norm_topk_prob": True}),
-    "qwen3_moe, weights as they are": Case("qwen3_moe", {**_TIED, **_EXPERTS, "head_dim": 64, "num_experts": 48}),
-    "mixtral": Case("mixtral", {"num_local_experts": 4, "sliding_window": None}),
-    "granitemoe": Case("granitemoe", {**_GRANITE, **_TIED, "num_local_experts": 8, "num_experts_per_tok": 3}),
-    "phi3": Case("phi3", {"sliding_window": WINDOW}, windowed=True),
-    "phi3, LongRoPE": Case("phi3", {**_LONG_ROPE, "original_max_position_embeddings": 256}),
-    "phi3, LongRoPE, beyond": Case(
-        "phi3", {**_LONG_ROPE, "original_max_position_embeddings": 128}
-    ),
-    "gemma": Case("gemma", {**_TIED, "head_dim": 64, "num_key_value_heads": 1}),
-    "gemma2": Case(
-        "gemma2",
-        {
-            **_TIED, "head_dim": 64, "query_pre_attn_scalar": 48, "sliding_window": WINDOW,
-            "attn_logit_softcapping": 5.0, "final_logit_softcapping": 8.0,
-        },
-        windowed=True,
-    ),
-    "gemma3_text": Case(
-        "gemma3_text", {**_TIED, **_ALTERNATING, "head_dim": 64, "query_pre_attn_scalar": 48}, windowed=True
-    ),
-    "qwen3_5_text": Case("qwen3_5_text", {**_TIED, **_GATED_DELTA}),
-    "lfm2": Case("lfm2", {**_TIED, "layer_types": ["conv", "full_attention"], "block_multiple_of": 64}),
-    "granite": Case("granite", _GRANITE),
-    "granitemoehybrid": Case("granitemoehybrid", {**_GRANITE4, **_TIED, "position_embedding_type": "rope"}),
-    "granitemoehybrid, no RoPE": Case("granitemoehybrid", _GRANITE4),
-    "hunyuan_v1_dense": Case(
-        "hunyuan_v1_dense",
-        {**_TIED, "head_dim": 64, "rope_parameters": {**_ROPE, "rope_type": "dynamic", "alpha": 1000.0, "factor": 1.0}},
-    ),
-    "smollm3": Case("smollm3", {**_TIED, "no_rope_layers": [1, 0]}),
-    "ernie4_5": Case("ernie4_5", {**_TIED, "head_dim": 64}),
-    "nemotron": Case("nemotron", {"rope_parameters": {**_ROPE, "partial_rotary_factor": 0.5}}),
-    "seed_oss": Case("seed_oss", {"head_dim": 64}),
-    "internlm3": Case("internlm3", {"qkv_bias": True, "bias": True, "head_dim": 32}),
-    "helium": Case("helium", {"head_dim": 32}),
-    "glm": Case("glm", {"head_dim": 64, "rope_parameters": {**_ROPE, "partial_rotary_factor": 0.5}}),
-    "olmo2": Case("olmo2", {}),
-    "olmo3": Case(
-        "olmo3",
-        {
-            **_ALTERNATING,
-            "rope_parameters": {
-                "full_attention": {**_YARN, "rope_theta": 500_000.0},
-                "sliding_attention": {"rope_type": "default", "rope_theta": 500_000.0},
-            },
-        },
-        windowed=True,
-    ),
-    "olmo3, no YaRN": Case("olmo3", _ALTERNATING, windowed=True),
-    "exaone4": Case(
-        "exaone4", {**_TIED, "sliding_window": None, "layer_types": ["full_attention"] * 2, "rope_parameters": _LLAMA3}
-    ),
-    "exaone4, hybrid": Case("exaone4", _ALTERNATING, windowed=True),
-    "glm4": Case("glm4", {"head_dim": 64, "attention_bias": True}),
-    "cwm": Case("cwm", {**_ALTERNATING, "head_dim": 32, "rope_parameters": _LLAMA3}, windowed=True),
-}  # fmt: skip
-
-_EYES = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
-_QWEN_EYES = {"depth": 1, "hidden_size": 32, "intermediate_size": 32, "num_heads": 2, "out_hidden_size": 128}
-_MROPE = {"rope_type": "default", "rope_theta": 10_000.0, "mrope_section": [4, 6, 6]}
-_IMAGE_TOKENS = {"image_token_id": 500, "video_token_id": 501, "vision_start_token_id": 502, "vision_end_token_id": 503}
-
-# Models that also see. settings: of the text part, and by itself what else the whole configuration has.
-WHOLE_MODELS: dict[str, tuple[Case, Mapping[str, Any]]] = {
-    "gemma3": (
-        Case(
-            "gemma3_text",
-            {
-                **_TIED, **_ALTERNATING, "head_dim": 64, "query_pre_attn_scalar": 48,
-                "rope_parameters": {
-                    "full_attention": {"rope_type": "linear", "rope_theta": 1_000_000.0, "factor": 8.0},
-                    "sliding_attention": {"rope_type": "default", "rope_theta": 10_000.0},
-                },
-            },
-        ),
-        {
-            "tie_word_embeddings": True, "image_token_index": 500, "boi_token_index": 501, "eoi_token_index": 502,
-            "mm_tokens_per_image": 4, "vision_config": {**_EYES, "image_size": 28, "patch_size": 14},
-        },
-    ),
-    "mistral3": (
-        Case(
-            "ministral3",
-            {
-                "head_dim": 32,
-                "rope_parameters": {**_YARN, "original_max_position_embeddings": 256, "llama_4_scaling_beta": 0.1},
-            },
-        ),
-        {"tie_word_embeddings": False, "image_token_index": 500, "vision_config": {**_EYES, "model_type": "pixtral"}},
-    ),
-    "qwen2_vl": (
-        Case("qwen2_vl_text", {"rope_parameters": _MROPE}),
-        {**_IMAGE_TOKENS, "vision_config": {"depth": 1, "embed_dim": 32, "num_heads": 2, "hidden_size": 128}},
-    ),
-    "qwen2_5_vl": (
-        Case("qwen2_5_vl_text", {**_TIED, "rope_parameters": _MROPE}),
-        {**_TIED, **_IMAGE_TOKENS, "vision_config": _QWEN_EYES},
-    ),
-    "qwen3_vl": (
-        Case("qwen3_vl_text", {**_TIED, "head_dim": 32, "rope_parameters": {**_MROPE, "mrope_interleaved": True}}),
-        {**_TIED, **_IMAGE_TOKENS, "vision_config": {**_QWEN_EYES, "deepstack_visual_indexes": [0]}},
-    ),
-    "qwen3_5": (
-        Case(
-            "qwen3_5_text",
-            {
-                **_TIED, **_GATED_DELTA, "layer_types": ["full_attention", "linear_attention"],
-                "mtp_num_hidden_layers": 1,
-            },
-        ),
-        {**_TIED, **_IMAGE_TOKENS, "vision_config": _QWEN_EYES},
-    ),
-    "internvl": (
-        Case("qwen3", {"head_dim": 32}),
-        {"tie_word_embeddings": False, "image_token_id": 500, "vision_config": {**_EYES, "image_size": 28}},
-    ),
-    "llava": (Case("llama", {}), {"image_token_index": 500, "vision_config": {**_EYES, "projection_dim": 32}}),
-    "llava_next": (Case("mistral", {"sliding_window": None}), {"image_token_index": 500, "vision_config": _EYES}),
-    "idefics3": (Case("llama", {}), {"image_token_id": 500, "vision_config": {**_EYES, "image_size": 28}}),
-    "smolvlm": (Case("llama", _TIED), {**_TIED, "image_token_id": 500, "vision_config": _EYES}),
-}  # fmt: skip
 
 # Other targets and formats, shown on the families whose graphs differ most: float16 has other nodes for the rotation.
 PROVIDERS = ("dml", "cuda", "webgpu")
@@ -259,13 +59,6 @@ def folder(work: Path, case: str) -> Path:
     return work / re.sub(r"\W+", "-", case)
 
 
-def config_of(case: Case) -> Any:
-    """What transformers makes such a model of."""
-    from transformers import AutoConfig
-
-    return AutoConfig.for_model(case.model_type, **{**_SHAPE, **case.settings})
-
-
 def make_checkpoint(case: Case, seed: int, checkpoint: Path) -> None:
     """A random model whose every tensor matters: norms are not ones, biases are not zeros, attention is sharp."""
     from transformers import AutoModelForCausalLM
@@ -278,7 +71,7 @@ def make_whole(model_type: str, case: Case, settings: Mapping[str, Any], seed: i
     """A random model that also sees."""
     from transformers import AutoConfig, AutoModelForImageTextToText
 
-    text = {**_SHAPE, **case.settings, "model_type": case.model_type}
+    text = {**SHAPE, **case.settings, "model_type": case.model_type}
     config = AutoConfig.for_model(model_type, text_config=text, **settings)
     write_random(AutoModelForImageTextToText.from_config(config), case.model_type, seed, checkpoint)
 
@@ -288,7 +81,9 @@ def write_random(model: Any, model_type: str, seed: int, checkpoint: Path) -> No
     import torch
 
     generator = torch.Generator().manual_seed(seed)
-    around_zero = model_type.startswith(("gemma", "qwen3_5")) or model_type == "nemotron"  # 1 is added to their norms
+    around_zero = (
+        model_type.startswith(("gemma", "qwen3_5")) and "gemma4" not in model_type
+    ) or model_type == "nemotron"  # 1 is added to their norms
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             values = torch.randn(parameter.shape, generator=generator)
@@ -298,6 +93,11 @@ def write_random(model: Any, model_type: str, seed: int, checkpoint: Path) -> No
             else:
                 scale = 2.0 if "embed" in name or "lm_head" in name else 1.5
                 parameter.copy_(scale * values / parameter.shape[-1] ** 0.5)
+        for name, buffer in model.named_buffers():
+            if name.endswith("layer_scalar"):
+                buffer.fill_(0.7)
+            elif name.endswith("expert_bias"):
+                buffer.copy_(0.3 * torch.randn(buffer.shape, generator=generator))
     model.save_pretrained(checkpoint)
     for name in TOKENIZER:
         shutil.copyfile(CHECKPOINT / name, checkpoint / name)

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from builder.checkpoint.families import FAMILIES
 from builder.checkpoint.text_part import WHOLES
-from tests.family_chain import CASES, WHOLE_MODELS, Measured, run
+from tests.family_cases import CASES, WHOLE_MODELS
+from tests.family_chain import Measured, run
 from tests.family_said import FAMILIES_SAID
 from tests.marks import Part
 from tests.published import MODELS

@@ -15,7 +15,7 @@ from typing import Any
 import sentencepiece
 from tokenizers import normalizers
 
-from tests.small_models import CHATML, KINDS, LLAMA2, TEXTS, Kind, special_tokens
+from tests.small_models import CHANNELS, CHATML, KINDS, LLAMA2, TEXTS, Kind, special_tokens
 
 VOCABULARY = 2000
 _SIZES = {
@@ -122,6 +122,17 @@ MODELS: dict[str, Published] = {
     "Qwen3.5 without its eyes": Published(
         "qwen3_5_text", KINDS["chatml"], _QWEN, "config", ["<|im_end|>", "<|endoftext|>"]
     ),
+    "OLMoE": Published("olmoe", KINDS["chatml"], _GPT2),
+    "gpt-oss": Published(
+        "gpt_oss",
+        lambda: replace(
+            _with("llama3", "<|start|>", "<|channel|>", "<|message|>", "<|end|>", "<|return|>", "<|call|>")(),
+            template=CHANNELS,
+        ),
+        _FAST,
+        ends=["<|return|>", "<|call|>"],
+    ),
+    "Qwen3.5 35B A3B without its eyes": Published("qwen3_5_moe_text", KINDS["chatml"], _QWEN, "config"),
     "Phi-3.5 mini": Published(
         "phi3", KINDS["phi3"], {**_SENTENCES, "legacy": False}, "config", ["<|end|>", "<|endoftext|>"]
     ),
@@ -129,6 +140,8 @@ MODELS: dict[str, Published] = {
     "Gemma 1.1": Published("gemma", KINDS["gemma"], _GEMMA, "config", ["<eos>"]),
     "Gemma 2": Published("gemma2", KINDS["gemma"], _GEMMA, "config", ["<eos>", "<end_of_turn>"]),
     "Gemma 3 1B": Published("gemma3_text", KINDS["gemma"], _GEMMA, "config", ["<eos>", "<end_of_turn>"]),
+    "Gemma 4 12B without its eyes": Published("gemma4_unified_text", KINDS["gemma"], _GEMMA, "config", ["<eos>"]),
+    "Gemma 4 31B without its eyes": Published("gemma4_text", KINDS["gemma"], _GEMMA, "config", ["<eos>"]),
     "Granite 3": Published(
         "granite", _with("llama3", "<|tool_call|>", template="{% if tools %}<|tool_call|>{% endif %}"), _GPT2
     ),
@@ -138,6 +151,12 @@ MODELS: dict[str, Published] = {
         {**_FAST, "bos_token": "<|startoftext|>"},
         "config",
     ),
+    "LFM2 8B A1B": Published(
+        "lfm2_moe",
+        _with("chatml", "<|tool_call_start|>", "<|tool_call_end|>", template=_CALLS + "{# <|tool_call_start|> #}"),
+        {**_FAST, "bos_token": "<|startoftext|>"},
+    ),
+    "OLMo": Published("olmo", KINDS["chatml"], _FAST),
     "Granite 4": Published("granitemoehybrid", KINDS["chatml"], _GPT2),
     "Hunyuan": Published("hunyuan_v1_dense", KINDS["llama3"], _own_code("HYTokenizer")),
     "SmolLM3": Published("smollm3", lambda: replace(KINDS["chatml"](), template=_GENERATION), _FAST),
@@ -162,6 +181,16 @@ MODELS: dict[str, Published] = {
         ["<eos>", "<end_of_turn>"],
         "gemma3_text",
     ),
+    **{
+        name: Published(
+            model_type,
+            _with("gemma", "<|channel>", "<channel|>", "<|image|>", template="{# <|channel>thought\n<channel|> #}"),
+            _GEMMA,
+            ends=["<eos>", "<end_of_turn>"],
+            text=f"{model_type}_text",
+        )
+        for name, model_type in (("Gemma 4 12B", "gemma4_unified"), ("Gemma 4 31B", "gemma4"))
+    },
     "Mistral Small 3.1": Published(
         "mistral3", _with("llama3", *_MISTRAL, "[IMG]", template=_LISTED_CALLS), _SENTENCES, "processor", text="mistral"
     ),
@@ -181,6 +210,14 @@ MODELS: dict[str, Published] = {
         "config",
         ["<|im_end|>", "<|endoftext|>"],
         text="qwen3_5_text",
+    ),
+    "Qwen3.5 35B A3B": Published(
+        "qwen3_5_moe",
+        _of_parts(_EITHER + "{# <tool_call> <function=f> <think> #}", "<|image_pad|>"),
+        _QWEN,
+        "config",
+        ["<|im_end|>", "<|endoftext|>"],
+        text="qwen3_5_moe_text",
     ),
     "InternVL 3": Published("internvl", _of_parts(_PARTS, "<IMG_CONTEXT>"), _QWEN, text="qwen2"),
     "LLaVA 1.5": Published("llava", _of_parts(_PARTS, "<image>"), _FAST, "processor", text="llama"),
@@ -211,11 +248,22 @@ def write(published: Published, folder: Path) -> Path:
     return folder
 
 
+_GEMMA4 = {
+    "num_key_value_heads": 2, "head_dim": 32, "hidden_size_per_layer_input": 0, "layer_types": ["full_attention"] * 2,
+    "rope_parameters": {"full_attention": {"rope_type": "proportional", "rope_theta": 1e6}},
+}  # fmt: skip
+_YARN = {"rope_type": "yarn", "rope_theta": 150_000.0, "factor": 32.0, "original_max_position_embeddings": 4096}
 _LOCAL = {"num_local_experts": 8, "num_experts_per_tok": 2}
+_MANY = {"moe_intermediate_size": 256, "num_experts": 8, "num_experts_per_tok": 2}
 _EXPERTS: dict[str, dict[str, Any]] = {
-    "qwen3_moe": {"moe_intermediate_size": 256, "num_experts": 8, "num_experts_per_tok": 2},
+    "qwen3_moe": _MANY,
     "mixtral": _LOCAL,
     "granitemoe": _LOCAL,
+    "gpt_oss": {**_LOCAL, "layer_types": None, "rope_parameters": _YARN},
+    "granitemoehybrid": {"num_local_experts": 0},
+    "gemma4_unified_text": _GEMMA4,
+    "gemma4_text": _GEMMA4,
+    **dict.fromkeys(("olmoe", "lfm2_moe", "qwen3_5_moe_text"), _MANY),
 }
 
 
@@ -225,7 +273,7 @@ def _configuration(published: Published) -> dict[str, Any]:
     if published.text == "flat":
         rope = {"type": "mrope", "mrope_section": [4, 6, 6]}
         return {**_SIZES, "model_type": published.model_type, "rope_scaling": rope, "vision_config": {}}
-    text = {**_SIZES, "model_type": published.text}
+    text = {**_SIZES, **_EXPERTS.get(published.text, {}), "model_type": published.text}
     return {"model_type": published.model_type, "text_config": text, "vision_config": {}}
 
 

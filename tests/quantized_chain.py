@@ -25,7 +25,8 @@ from builder.stages.quantize import PROOF
 from builder.stages.stage import Job, run_stage, stage_main
 from builder.steps import knobs_of
 from tests import packings
-from tests.family_chain import CASES, TOKENIZER, TOKENS, VOCABULARY, make_checkpoint
+from tests.family_cases import CASES, VOCABULARY
+from tests.family_chain import TOKENIZER, TOKENS, make_checkpoint
 
 BIASED = "llama, tied, biases"
 # Of phi3 the linears of queries, keys and values are one, and so are those of the gate and what it gates.

@@ -7,7 +7,7 @@ there. Each supported family is proved by tests/family_chain.py: what is exporte
 
 import difflib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from builder.checkpoint import family_facts as facts
@@ -19,14 +19,16 @@ from builder.errors import UnsupportedModel
 
 @dataclass(frozen=True, slots=True)
 class Layers:
-    """A decoder layer with norms after attention and after the MLP, both before the sum.
+    """A decoder layer that the model builder has no class for.
 
-    norms_before: there are norms before attention and before the MLP too.
+    norms_before: there are norms before attention and before the MLP. norms_after: there are such after both, before
+    the sum.
     norms_of_q_k: of each head of queries and keys, of all their heads together, or none.
     """
 
     norms_before: bool
     norms_of_q_k: Literal["head", "all", "none"] = "none"
+    norms_after: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +38,14 @@ class Experts:
     number: the configuration's names for how many there are, of any generation; active: for how many are chosen.
     normalised: whether the chosen ones' weights are made to sum to 1.
     names: parts of tensor names in a checkpoint, and what transformers calls them.
+    optional: some models of the family have none.
     """
 
     number: tuple[str, ...] = ("num_experts", "num_local_experts")
     active: str = "num_experts_per_tok"
     normalised: Callable[[Mapping[str, Any]], bool] = facts.normalised_experts
     names: tuple[tuple[str, str], ...] = ()
+    optional: bool = False
 
 
 def _none(config: Mapping[str, Any]) -> Config:
@@ -73,7 +77,8 @@ class Family:
     embedding_scaled: the embeddings are multiplied by the square root of the hidden size.
     unquantized: linears that stay as they are, by patterns of their names.
     settings: of the exported model, which the model builder leaves out or sets to what does harm.
-    attention: what its linears of attention have for each value of a token, where these are not q, k, v and o.
+    attention: what its linears of attention have for each value of a token, where these are not q, k, v and o; and
+    others that see every token beside experts.
     layers: what its layers are like, where the model builder has none of their kind.
     experts: of a mixture of experts, which takes the MLP's place.
     """
@@ -99,6 +104,35 @@ class Family:
 LLAMA, MISTRAL = "LlamaForCausalLM", "MistralForCausalLM"
 _FLOAT16, _CPU = "the exporter warns against float16 providers", "exported for the CPU only"
 
+_GRANITE_EXPERTS = (("block_sparse_moe.router.", "mlp.gate."), ("block_sparse_moe.", "mlp."))
+_GRANITE_FUSED = (
+    ("block_sparse_moe.input_linear.weight", "block_sparse_moe.experts.gate_up_proj"),
+    ("block_sparse_moe.output_linear.weight", "block_sparse_moe.experts.down_proj"),
+    ("router.layer.weight", "router.weight"),
+)
+_LFM2_NAMES = (
+    ("feed_forward.w1", "mlp.gate_proj"),
+    ("feed_forward.w3", "mlp.up_proj"),
+    ("feed_forward.w2", "mlp.down_proj"),
+    ("self_attn.out_proj", "self_attn.o_proj"),
+    ("q_layernorm", "q_norm"),
+    ("k_layernorm", "k_norm"),
+    ("operator_norm", "input_layernorm"),
+    ("ffn_norm", "post_attention_layernorm"),
+    ("embedding_norm", "norm"),
+)
+
+_GEMMA4 = Family(
+    "gemma4_unified",
+    "Gemma 4 12B (text)",
+    "Gemma4UnifiedForConditionalGeneration",
+    _FLOAT16,
+    facts=facts.gemma4,
+    refused=facts.gemma4_refused,
+    attention=facts.gemma4_attention,
+    embedding_scaled=True,
+)
+
 FAMILIES: dict[str, Family] = {
     "llama": Family("llama", "Llama 2, 3, 3.1 and 3.2, SmolLM2, TinyLlama, Yi", LLAMA),
     "mistral": Family("mistral", "Mistral 7B, Mistral Nemo, Zephyr", MISTRAL),
@@ -123,12 +157,7 @@ FAMILIES: dict[str, Family] = {
         experts=Experts(
             number=("num_local_experts",),
             normalised=facts.always,
-            names=(
-                ("block_sparse_moe.", "mlp."),
-                (".w1.", ".gate_proj."),
-                (".w3.", ".up_proj."),
-                (".w2.", ".down_proj."),
-            ),
+            names=(("block_sparse_moe.", "mlp."),),
         ),
     ),
     "granitemoe": Family(
@@ -136,16 +165,26 @@ FAMILIES: dict[str, Family] = {
         "Granite 3 1B-A400M and 3B-A800M",
         "GraniteForCausalLM",
         _CPU,
-        tensor_names=(("block_sparse_moe.router.", "mlp.gate."), ("block_sparse_moe.", "mlp.")),
-        experts=Experts(
-            number=("num_local_experts",),
-            normalised=facts.always,
-            names=(
-                ("block_sparse_moe.input_linear.weight", "block_sparse_moe.experts.gate_up_proj"),
-                ("block_sparse_moe.output_linear.weight", "block_sparse_moe.experts.down_proj"),
-                ("router.layer.weight", "router.weight"),
-            ),
-        ),
+        tensor_names=_GRANITE_EXPERTS,
+        experts=Experts(number=("num_local_experts",), normalised=facts.always, names=_GRANITE_FUSED),
+    ),
+    "olmoe": Family(
+        "llama",
+        "OLMoE 1B-7B",
+        "Qwen3ForCausalLM",
+        _CPU,
+        layers=Layers(norms_before=True, norms_of_q_k="all", norms_after=False),
+        experts=Experts(number=("num_experts",)),
+        refused=facts.clipped_refused,
+    ),
+    "gpt_oss": Family(
+        "gpt_oss",
+        "gpt-oss 20B and 120B",
+        "GptOssForCausalLM",
+        _CPU,
+        experts=Experts(number=("num_local_experts",), normalised=facts.always),
+        unscaled=("up_proj",),  # 1 is added to its outputs
+        refused=facts.gpt_oss_refused,
     ),
     "phi3": Family(
         "phi3",
@@ -158,6 +197,8 @@ FAMILIES: dict[str, Family] = {
     "gemma3_text": Family(
         "gemma3_text", "Gemma 3 270M and 1B", "Gemma3ForCausalLM", _FLOAT16, facts=facts.gemma3, embedding_scaled=True
     ),
+    "gemma4_unified_text": _GEMMA4,
+    "gemma4_text": replace(_GEMMA4, examples="Gemma 4 31B (text)"),
     "qwen3_5_text": Family(
         "qwen3_5",
         "Qwen3.5 0.8B to 27B (text)",
@@ -174,28 +215,48 @@ FAMILIES: dict[str, Family] = {
         "Lfm2ForCausalLM",
         intermediate=facts.lfm2_intermediate,
         attention=facts.lfm2_attention,
-        tensor_names=(
-            ("feed_forward.w1", "mlp.gate_proj"),
-            ("feed_forward.w3", "mlp.up_proj"),
-            ("feed_forward.w2", "mlp.down_proj"),
-            ("self_attn.out_proj", "self_attn.o_proj"),
-            ("q_layernorm", "q_norm"),
-            ("k_layernorm", "k_norm"),
-            ("operator_norm", "input_layernorm"),
-            ("ffn_norm", "post_attention_layernorm"),
-            ("embedding_norm", "norm"),
-        ),
+        tensor_names=_LFM2_NAMES,
+    ),
+    "qwen3_5_moe_text": Family(
+        "qwen3_5_moe",
+        "Qwen3.5 35B-A3B and 122B-A10B (text)",
+        "Qwen3_5MoeForConditionalGeneration",
+        _CPU,
+        intermediate="moe_intermediate_size",
+        facts=facts.qwen3_5,
+        attention=facts.qwen3_5_moe_attention,
+        experts=Experts(number=("num_experts",), normalised=facts.always),
+        unquantized=(*facts.QWEN3_5_GATES, "*.mlp.shared_expert_gate"),
+        settings=facts.QWEN3_5_SETTINGS,
+        refused=facts.qwen3_5_refused,
+    ),
+    "lfm2_moe": Family(
+        "lfm2",
+        "LFM2 and LFM2.5 8B-A1B, LFM2 24B-A2B",
+        "Lfm2MoeForCausalLM",
+        _CPU,
+        intermediate="moe_intermediate_size",
+        attention=facts.lfm2_attention,
+        tensor_names=(*_LFM2_NAMES, ("feed_forward.", "mlp.")),
+        experts=Experts(number=("num_experts",)),
+        refused=facts.lfm2_moe_refused,
     ),
     "granite": Family("llama", "Granite 3", "GraniteForCausalLM"),
     "granitemoehybrid": Family(
         "llama",
-        "Granite 4.0 Micro, 1B and 350M",
+        "Granite 4.0: Micro, 1B, 350M, and H with Mamba 2: Micro, Tiny, Small",
         "GraniteForCausalLM",
-        "only without experts and Mamba layers",
+        "with experts exported for the CPU only",
         facts=facts.granite4,
-        tensor_names=(("shared_mlp.input_linear", "mlp.gate_up_proj"), ("shared_mlp.output_linear", "mlp.down_proj")),
-        intermediate="shared_intermediate_size",
+        tensor_names=(
+            ("shared_mlp.input_linear", "mlp.gate_up_proj"),
+            ("shared_mlp.output_linear", "mlp.down_proj"),
+            *_GRANITE_EXPERTS,
+        ),
+        intermediate=facts.granite4_intermediate,
+        attention=facts.granite4_attention,
         without_rope=facts.granite4_without_rope,
+        experts=Experts(("num_local_experts",), normalised=facts.always, names=_GRANITE_FUSED, optional=True),
         refused=facts.granite4_refused,
     ),
     "hunyuan_v1_dense": Family("hunyuan_v1_dense", "Hunyuan 0.5B to 7B, Hunyuan-MT", "HunYuanDenseV1ForCausalLM"),
@@ -213,6 +274,7 @@ FAMILIES: dict[str, Family] = {
     "helium": Family("llama", "Helium 1", "Ernie4_5ForCausalLM"),
     "glm": Family("llama", "GLM-4 9B Chat, GLM-Edge", "Ernie4_5ForCausalLM"),
     "cwm": Family("llama", "Code World Model", LLAMA),
+    "olmo": Family("olmo", "OLMo 1", "OlmoForCausalLM", facts=facts.olmo, refused=facts.clipped_refused),
     "olmo2": Family("olmo", "OLMo 2", LLAMA, layers=Layers(norms_before=False, norms_of_q_k="all")),
     "olmo3": Family("olmo", "OLMo 3", LLAMA, facts=facts.olmo3, layers=Layers(norms_before=False, norms_of_q_k="all")),
     "exaone4": Family(

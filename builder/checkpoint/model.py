@@ -1,7 +1,7 @@
 """What config.json says of a language model, as data."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from builder.checkpoint.families import Family, family_of
@@ -82,9 +82,11 @@ class Model:
         config = text_config(config) if part_of else config
         model_type = str(config.get("model_type"))
         family = family_of(model_type)
+        if family.experts and family.experts.optional and not config.get(family.experts.number[0]):
+            family = replace(family, experts=None)
         if reason := family.refused(config):
             raise UnsupportedModel(reason)
-        if config.get("use_bidirectional_attention"):
+        if config.get("use_bidirectional_attention") not in (None, False, "vision"):
             raise UnsupportedModel("this model looks ahead (use_bidirectional_attention): it is not one to chat with.")
         rope = _rope(config)
         trained = rope.get("original_max_position_embeddings") or config.get("original_max_position_embeddings")

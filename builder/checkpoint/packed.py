@@ -10,7 +10,12 @@ from builder.checkpoint.weights import Tensor, layer_of
 from builder.errors import SourceError, UnsupportedModel
 
 PER_WORD = 8  # numbers of 4 bits in an int32
-_ROUTERS = ("*.gate", "*.router", "*.router.layer")  # of mixtures of experts, which nobody quantizes
+_ROUTERS = (
+    "*.gate",
+    "*.router",
+    "*.router.layer",
+    "*.shared_expert_gate",
+)  # of mixtures of experts, which nobody quantizes
 _PACKED = ("I32", "U8")  # the second of single layers with 8 bits, as Quark packs them
 
 # What each packing calls a linear's tensors: numbers, zero points, scales.

@@ -61,13 +61,18 @@ class Quantization:
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> "Quantization | None":
-        """From the content of config.json; None where there is none. Raises SourceError for an incomplete one."""
+        """From the content of config.json; None where there is none. Raises SourceError for an incomplete one.
+
+        gpt-oss's experts are published in MXFP4 only: that is how its original weights are stored.
+        """
         found = config.get("quantization_config")
         if isinstance(config.get("quantization"), dict) and "quant_method" not in (found or {}):
             return cls("mlx", refused=_OTHERS["mlx"])
         if not isinstance(found, dict):
             return None
         method = str(found.get("quant_method"))
+        if method == "mxfp4" and config.get("model_type") == "gpt_oss":
+            return None
         read = {"quark": _by_quark, "awq": _by_awq, "gptq": _by_gptq}.get(method)
         if read is None:
             return cls(method, refused=_OTHERS.get(method, f"{method!r}, a format that is not known"))

@@ -22,11 +22,14 @@ class Whole:
 
 WHOLES: dict[str, Whole] = {
     "gemma3": Whole("Gemma 3 4B, 12B and 27B"),
+    "gemma4": Whole("Gemma 4 31B"),
+    "gemma4_unified": Whole("Gemma 4 12B", "images and sound"),
     "mistral3": Whole("Ministral 3 3B, 8B and 14B, Mistral Small 3.1 and 3.2"),
     "qwen2_vl": Whole("Qwen2-VL", "images and videos"),
     "qwen2_5_vl": Whole("Qwen2.5-VL", "images and videos"),
     "qwen3_vl": Whole("Qwen3-VL 2B, 4B, 8B and 32B", "images and videos"),
     "qwen3_5": Whole("Qwen3.5 0.8B, 2B, 4B, 9B and 27B", "images and videos"),
+    "qwen3_5_moe": Whole("Qwen3.5 35B-A3B and 122B-A10B", "images and videos"),
     "internvl": Whole("InternVL 2.5, 3 and 3.5 (-HF)", "images and videos"),
     "llava": Whole("LLaVA 1.5, Pixtral 12B"),
     "llava_next": Whole("LLaVA 1.6"),
@@ -46,7 +49,16 @@ _UNSAID: dict[str, Config] = {
         "vocab_size": 262_208, "hidden_size": 2304, "intermediate_size": 9216, "num_hidden_layers": 26,
         "num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 256, "max_position_embeddings": 131_072,
     },
+    "gemma4_text": {
+        "vocab_size": 262_144, "hidden_size": 2304, "intermediate_size": 9216, "num_hidden_layers": 30,
+        "num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 256, "max_position_embeddings": 131_072,
+    },
+    "gemma4_unified_text": {
+        "vocab_size": 262_144, "hidden_size": 2304, "intermediate_size": 9216, "num_hidden_layers": 30,
+        "num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 256, "max_position_embeddings": 262_144,
+    },
     "qwen3_5_text": {"head_dim": 256},
+    "qwen3_5_moe_text": {"head_dim": 256},
     "llama": {
         "vocab_size": 32_000, "hidden_size": 4096, "intermediate_size": 11_008, "num_hidden_layers": 32,
         "num_attention_heads": 32, "max_position_embeddings": 2048,
@@ -77,7 +89,9 @@ def text_config(config: Mapping[str, Any]) -> Config:
     for name in ("rope_parameters", "rope_scaling"):
         if isinstance(told.get(name), dict):
             told[name] = _of_text(told[name])
-    tied = config.get("tie_word_embeddings", own.get("tie_word_embeddings", model_type == "gemma3_text"))
+    tied = config.get(
+        "tie_word_embeddings", own.get("tie_word_embeddings", model_type.startswith(("gemma3", "gemma4")))
+    )
     for name in ("eos_token_id", "bos_token_id", "pad_token_id"):
         if name in config:
             told.setdefault(name, config[name])

@@ -17,6 +17,9 @@ _ROPE_TYPES: dict[str, tuple[str, ...]] = {
     "HunYuanDenseV1ForCausalLM": ("default", "dynamic"),
     "Phi3ForCausalLM": ("default", "longrope"),
     "Gemma3ForCausalLM": ("default", "linear"),
+    "Gemma4UnifiedForConditionalGeneration": ("proportional",),
+    "GptOssForCausalLM": ("yarn",),
+    "OlmoForCausalLM": ("default",),
 }
 _OTHER_ROPE_TYPES = ("default", "linear", "yarn")
 
@@ -88,7 +91,12 @@ def embedding_scale(model: Model) -> float | None:
 def kv_layers(model: Model) -> int:
     """Layers that keep keys and values; the others keep a state, whose size no token changes."""
     kinds = model.raw.get("layer_types") or ()
-    return model.shape.layers - sum(kind in ("linear_attention", "conv") for kind in kinds)
+    return model.shape.layers - sum(kind in ("linear_attention", "conv", "mamba") for kind in kinds)
+
+
+def has_mamba(model: Model) -> bool:
+    """Whether some of its layers are Mamba's, which the model builder has none of."""
+    return model.model_type == "granitemoehybrid" and kv_layers(model) < model.shape.layers
 
 
 def context_limit(model: Model) -> int | None:

@@ -42,15 +42,19 @@ class Weights:
 
     @property
     def parameters(self) -> int:
-        """Values in all tensors."""
-        return sum(tensor.size for tensor in self.tensors.values())
+        """Values in all tensors; in MXFP4, a byte has two."""
+        packed = {name for name, tensor in self.tensors.items() if tensor.dtype == "U8" and name.endswith("_blocks")}
+        return sum(tensor.size * (2 if name in packed else 1) for name, tensor in self.tensors.items())
 
     @property
     def stored_type(self) -> str:
-        """The torch dtype name of what most values are stored in; float32 for what torch is not to compute in."""
+        """The torch dtype name of what most values are stored in; float32 for what torch is not to compute in.
+
+        Bytes are left out: they hold smaller values, packed.
+        """
         counts: Counter[str] = Counter()
         for tensor in self.tensors.values():
-            counts[tensor.dtype] += tensor.size
+            counts[tensor.dtype] += tensor.size if tensor.dtype != "U8" else 0
         return _TORCH_TYPES.get(max(counts, key=lambda dtype: counts[dtype], default=""), "float32")
 
     def loaded_type(self, data_type: str) -> str:

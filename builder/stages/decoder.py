@@ -19,6 +19,7 @@ from builder.checkpoint.quantization import Packing
 from builder.checkpoint.text_part import RENAMES
 from builder.checkpoint.weights import layer_of
 from builder.errors import SourceError
+from builder.stages import mxfp4
 from builder.stages.dequantize import dequantized
 from builder.stages.experts import apart, split
 from builder.stages.sparing import told_name
@@ -129,6 +130,8 @@ class Decoder:
                 tensors |= {own: content.get_tensor(name) for name, own in names.items()}
         if self._checkpoint.quantization:
             tensors = _unpacked(tensors, self._checkpoint.quantization.packing)
+        if self._experts:
+            tensors = mxfp4.whole(tensors, self._dtype)
         unpacked = self._checkpoint.quantization is not None  # and so not of the file any more
         tensors = {own: tensor.to(self._dtype, copy=not unpacked) for own, tensor in tensors.items()}
         if self._experts:
@@ -163,13 +166,16 @@ def _unpacked(tensors: dict[str, Tensor], packing: Packing) -> dict[str, Tensor]
 
 
 class _Stub(nn.Module):
-    """Stands in for a layer: remembers what it was called with, and answers with `states` where they are given."""
+    """Stands in for a layer: remembers what it was called with, and answers with `states` where they are given.
+
+    What Gemma 4's layers are called with besides, by its place, is None in the models that are supported.
+    """
 
     def __init__(self, states: Tensor | None = None) -> None:
         super().__init__()
         self.states = states
 
-    def forward(self, hidden_states: Tensor, **arguments: Any) -> Tensor:
+    def forward(self, hidden_states: Tensor, *_: None, **arguments: Any) -> Tensor:
         self.seen, self.arguments = hidden_states, arguments
         return hidden_states if self.states is None else self.states
 
@@ -178,6 +184,8 @@ def _hold(model: Any, layer: Any, kind: str | None) -> None:
     """Let a layer be all that the model has."""
     model.model.layers = nn.ModuleList([layer])
     model.config.num_hidden_layers = 1
+    if hasattr(model.model, "first_kv_shared_layer_idx"):  # of Gemma 4: from there on, keys and values are shared
+        model.model.first_kv_shared_layer_idx = 1
     if kind is not None:
         model.config.layer_types = [kind]
 

@@ -2,28 +2,36 @@
 over. Only the stage that quantizes imports this.
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-_FUSED = ("gate_up_proj", "down_proj")
+_FUSED = re.compile(r"(?:(.+)\.)?(gate_up_proj|down_proj)(_bias)?$")
+_ONE_BY_ONE = re.compile(r"(experts\.\d+)\.w([123])\.")  # as Mixtral and LFM2 call an expert's linears
+_CALLED = {"1": "gate_proj", "2": "down_proj", "3": "up_proj"}
 
 
 class Expert(nn.Module):
-    """One expert: its linears are named as those of an MLP."""
+    """One expert: its linears are named as those of an MLP.
 
-    def __init__(self, hidden: int, intermediate: int, activation: Any) -> None:
+    combined: what becomes of the outputs of the first two, [n, intermediate] each.
+    """
+
+    def __init__(
+        self, hidden: int, intermediate: int, combined: Callable[[Tensor, Tensor], Tensor], bias: bool = False
+    ) -> None:
         super().__init__()
-        self.gate_proj = nn.Linear(hidden, intermediate, bias=False)
-        self.up_proj = nn.Linear(hidden, intermediate, bias=False)
-        self.down_proj = nn.Linear(intermediate, hidden, bias=False)
-        self.activation = activation
+        self.gate_proj = nn.Linear(hidden, intermediate, bias=bias)
+        self.up_proj = nn.Linear(hidden, intermediate, bias=bias)
+        self.down_proj = nn.Linear(intermediate, hidden, bias=bias)
+        self.combined = combined
 
     def forward(self, states: Tensor) -> Tensor:
         """[n, hidden] -> [n, hidden]."""
-        made: Tensor = self.down_proj(self.activation(self.gate_proj(states)) * self.up_proj(states))
+        made: Tensor = self.down_proj(self.combined(self.gate_proj(states), self.up_proj(states)))
         return made
 
 
@@ -45,9 +53,11 @@ def apart(layer: Any) -> Any:
     for name, module in list(layer.named_modules()):
         fused = getattr(module, "gate_up_proj", None)
         if isinstance(fused, nn.Parameter) and fused.dim() == 3:
-            number, both, hidden = fused.shape
+            biased = hasattr(module, "gate_up_proj_bias")
+            number, both, hidden = (fused.shape[0], *reversed(fused.shape[1:])) if biased else fused.shape
+            combined = _in_turn(module) if biased else _activated(module)
             with torch.device("meta"):
-                experts = Experts(Expert(hidden, both // 2, module.act_fn) for _ in range(number))
+                experts = Experts(Expert(hidden, both // 2, combined, biased) for _ in range(number))
             layer.set_submodule(name, experts)
     return layer
 
@@ -55,16 +65,39 @@ def apart(layer: Any) -> Any:
 def split(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """A layer's tensors by their names in `apart`, whether a checkpoint has its experts one by one or together.
 
-    Together, they are [experts, 2 x intermediate, hidden] and [experts, hidden, intermediate].
+    Together, they are [experts, 2 x intermediate, hidden] and [experts, hidden, intermediate]; where they have biases,
+    each the other way round, and rows of the first two linears in turn.
     """
     known: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
-        stem, _, linear = name.rpartition(".")
-        if linear not in _FUSED:
-            known[name] = tensor
+        fused = _FUSED.match(name)
+        if not fused:
+            known[_ONE_BY_ONE.sub(lambda found: f"{found[1]}.{_CALLED[found[2]]}.", name)] = tensor
             continue
-        for number, weight in enumerate(tensor):
-            parts = zip(("gate_proj", "up_proj"), weight.chunk(2), strict=True)
-            for own, part in parts if linear == "gate_up_proj" else (("down_proj", weight),):
-                known[f"{stem}.{number}.{own}.weight"] = part
+        stem, linear, bias = fused.groups()
+        biased = f"{stem}.gate_up_proj_bias" in tensors
+        for number, own in enumerate(tensor):
+            rows = own.T if biased and not bias else own
+            parts = {"down_proj": rows}
+            if linear == "gate_up_proj":
+                gate, up = (rows[0::2], rows[1::2]) if biased else rows.chunk(2)
+                parts = {"gate_proj": gate, "up_proj": up}
+            for called, part in parts.items():
+                known[f"{stem}.{number}.{called}.{'bias' if bias else 'weight'}"] = part.contiguous()
     return known
+
+
+def _activated(module: Any) -> Callable[[Tensor, Tensor], Tensor]:
+    def combined(gate: Tensor, up: Tensor) -> Tensor:
+        product: Tensor = module.act_fn(gate) * up
+        return product
+
+    return combined
+
+
+def _in_turn(module: Any) -> Callable[[Tensor, Tensor], Tensor]:
+    def combined(gate: Tensor, up: Tensor) -> Tensor:
+        clamped: Tensor = module._apply_gate(torch.stack((gate, up), dim=-1).flatten(-2))
+        return clamped
+
+    return combined

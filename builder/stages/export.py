@@ -22,8 +22,9 @@ from builder.checkpoint.model import Model
 from builder.progress import Report, Step
 from builder.stages.eight_bits import eight_bits_read, linears_of_8_bits
 from builder.stages.graph import UNTOUCHED, bits_per_weight, check_graph, mend_graph, quantized_by_quark, read_graph
-from builder.stages.layers import model_class, unscaled_windows
-from builder.stages.moe import moe_class
+from builder.stages.layers import mean_subtracted, model_class, unscaled_windows
+from builder.stages.mamba import mamba_class
+from builder.stages.moe import moe_class, packed_class
 from builder.stages.shards import link
 from builder.stages.sparing import layer_by_layer
 from builder.stages.stage import Job, stage_main
@@ -37,6 +38,13 @@ _CLASSES = {
     "Gemma3ForCausalLM": "Gemma3Model",
     "Qwen3ForCausalLM": "Qwen3Model",
     "GraniteForCausalLM": "GraniteModel",
+    "OlmoForCausalLM": "OLMoModel",
+}
+# Those that have experts themselves, and where they are asked for.
+_OWN_EXPERTS = {
+    "GptOssForCausalLM": ("builders", "GPTOSSModel"),
+    "Lfm2MoeForCausalLM": ("builders", "LFM2MoEModel"),
+    "Qwen3_5MoeForConditionalGeneration": ("builders.qwen", "Qwen35MoETextModel"),
 }
 
 
@@ -85,20 +93,29 @@ def export(job: Job, report: Report) -> Job:
 def taught(model: Model) -> Iterator[None]:
     """Let the model builder make this model's layers for the architecture that it is told, where it has none such."""
     family, config = model.family, told.builder_config(model)
-    name = _CLASSES.get(config["architectures"][0], "")
+    architecture = config["architectures"][0]
+    place, name = _OWN_EXPERTS.get(architecture) or ("builders", _CLASSES.get(architecture, ""))
     scaled = name == "Gemma3Model" and model.rope["rope_type"] != "default"
-    if family.layers is None and family.experts is None and not scaled:
+    added = family.layers or family.experts or told.has_mamba(model)
+    if not added and not scaled and name != "OLMoModel":
         yield
         return
     importlib.import_module("onnxruntime_genai.models")  # makes the next one importable
-    builders = importlib.import_module("builders")
+    importlib.import_module("builders")  # makes its parts importable
+    builders = importlib.import_module(place)
     own = ours = getattr(builders, name)
     local_theta = config.get("rope_local_base_freq")
     if family.layers:
         ours = model_class(ours, family.layers, local_theta)
     if scaled:
         ours = unscaled_windows(ours, local_theta)
-    if family.experts:
+    if name == "OLMoModel":
+        ours = mean_subtracted(ours)
+    if told.has_mamba(model):
+        ours = mamba_class(ours)
+    if architecture in _OWN_EXPERTS:
+        ours = packed_class(ours)
+    elif family.experts:
         ours = moe_class(ours, told.normalised_experts(model))
     setattr(builders, name, ours)
     try:

@@ -18,8 +18,10 @@ from builder.stages.quark_settings import replaced
 # The linears of a layer in the order in which they are rounded, those that read the same together: patterns, which
 # Quark matches with the ends of names. Its own lists lack linears of some families, which it then rounds to nearest.
 LINEARS = (
-    "attn.[qkv]*_proj", "attn.in_proj_[qz]*", "conv.in_proj", "attn.o_proj", "attn.out_proj", "conv.out_proj",
-    "mlp.[gu]*_proj", "feed_forward.w[13]", "mlp.down_proj", "feed_forward.w2", "input_linear", "output_linear",
+    "attn.[qkv]*_proj", "attn.in_proj_[qz]*", "conv.in_proj", "mamba.in_proj",
+    "attn.o_proj", "attn.out_proj", "conv.out_proj", "mamba.out_proj",
+    "mlp.[gu]*_proj", "feed_forward.w[13]", "shared_expert.[gu]*_proj", "input_linear",
+    "mlp.down_proj", "feed_forward.w2", "shared_expert.down_proj", "output_linear",
 )  # fmt: skip
 
 DRIFT_DAMPING = 0.1  # ten times that of rounding: what few tokens say of drift is mostly of these tokens

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 UNTOUCHED = 16  # lm_head_bits of an output layer that stays as it is
 
 _LAYER = re.compile(r"/layers\.(\d+)/")
-_GATE = re.compile(r"/linear_attn/[ab]_proj/|/moe/router/")  # which no recipe quantizes
+_GATE = re.compile(r"/linear_attn/[ab]_proj/|/moe/router/|/shared_expert_gate/")  # which no recipe quantizes
 _DTYPES = {1: "float32", 10: "float16"}
 
 

@@ -54,8 +54,20 @@ def model_class(base: Any, layers: Layers, local_theta: float | None) -> Any:
         attrs["root_input"] = residual if last else _added(model, f"{name}/mlp/residual/Add", residual, value)
         attrs["skip_input"] = value
 
-    made = (make_attention_init, make_qk_norm, make_rotary_embedding_caches, make_layer)
+    made: tuple[Any, ...] = (make_attention_init, make_qk_norm, make_rotary_embedding_caches)
+    if layers.norms_after:
+        made += (make_layer,)
     return type(base.__name__, (base,), {function.__name__: function for function in made})
+
+
+def mean_subtracted(base: Any) -> Any:
+    """The model builder's class for OLMo, whose norms subtract the mean."""
+
+    def __init__(model: Any, *arguments: Any) -> None:
+        base.__init__(model, *arguments)
+        model.layernorm_attrs["simple"] = False
+
+    return type(base.__name__, (base,), {"__init__": __init__})
 
 
 def unscaled_windows(base: Any, local_theta: float | None) -> Any:

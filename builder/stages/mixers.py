@@ -25,7 +25,7 @@ class Mixer:
     plain: tuple[str, ...] = ()
 
 
-# By what a layer calls them: the gated delta rule (arXiv:2412.06464), and LFM2's short convolutions.
+# By what a layer calls them: the gated delta rule (arXiv:2412.06464), LFM2's short convolutions, and Mamba 2.
 MIXERS = {
     "linear_attn": Mixer(
         {"in_proj_qkv": "q_proj", "in_proj_z": "k_proj", "out_proj": "o_proj"},
@@ -33,8 +33,10 @@ MIXERS = {
         ("A_log", "dt_bias"),
     ),
     "conv": Mixer({"in_proj": "q_proj", "out_proj": "o_proj"}, ("conv",)),
+    "mamba": Mixer({"in_proj": "q_proj", "out_proj": "o_proj"}, ("conv1d", "norm"), ("A_log", "dt_bias", "D")),
 }
-_ROUTED = re.compile(r"\.mlp\.((?:experts|gate)\..+)")
+_PLAIN = ("layer_scalar",)  # tensors by themselves, of a layer
+_ROUTED = re.compile(r"\.mlp\.((?:experts|gate|router|shared_expert_gate)\..+|expert_bias)$")
 # What the model builder asks a layer for by another name than the loader's.
 _ALIASES = {
     "operator_norm": "input_layernorm", "ffn_norm": "post_attention_layernorm",
@@ -50,8 +52,10 @@ def readable(tensors: Mapping[str, Any], aside: dict[str, Any]) -> dict[str, Any
         layer, mixer, linear, kind = _parts(name)
         if routed := _ROUTED.search(name):
             aside[f"mlp.{routed[1]}"] = tensor
+        elif name.rpartition(".")[2] in _PLAIN:
+            aside[name.rpartition(".")[2]] = tensor
         elif mixer is None:
-            known[name] = tensor
+            known[name.replace(".mlp.shared_expert.", ".mlp.")] = tensor
         elif linear in MIXERS[mixer].packed:
             known[f"{layer}.self_attn.{MIXERS[mixer].packed[linear]}.{kind}"] = tensor
         else:
@@ -63,8 +67,10 @@ def put_together(layer: Any, aside: Mapping[str, Any], tensor_module: Any) -> No
     """Give a layer that was read so the parts that the model builder asks for. tensor_module: the loader's class."""
     routed = {name.removeprefix("mlp."): tensor for name, tensor in aside.items() if name.startswith("mlp.")}
     if routed:
-        layer.mlp = moe.put_together(routed, tensor_module)
-    for name in {key.partition(".")[0] for key in aside if not key.startswith("mlp.")}:
+        layer.mlp = moe.put_together(routed, tensor_module, layer.mlp)
+    for name in aside.keys() & _PLAIN:
+        setattr(layer, name, aside[name])
+    for name in {key.partition(".")[0] for key in aside if not key.startswith("mlp.")} - {*_PLAIN}:
         mixer = MIXERS[name]
         parts = {own: getattr(layer.self_attn, other) for own, other in mixer.packed.items()}
         parts |= {

@@ -187,12 +187,12 @@ def check_prompts(prompt: Prompt, files: Files, original: Any) -> None:
 def check_streamed_text(prompt: Prompt) -> None:
     """Streaming an answer gives the tokenizer's own decoding of it, and shows no special token.
 
-    Those that mark a tool call are not text either, but the reader of calls finds them in it. Raises VerificationFailed
-    naming the text.
+    Those that mark a tool call or a channel are not text either, but their readers find them in it. Raises
+    VerificationFailed naming the text.
     """
-    calls = set(prompt.calls.tokens) if prompt.calls else set()
+    read = prompt.read_tokens
     added = prompt.tokenizer.get_added_tokens_decoder()
-    special = {id: token.content for id, token in added.items() if token.special and token.content not in calls}
+    special = {id: token.content for id, token in added.items() if token.special and token.content not in read}
     for conversation in _CONVERSATIONS:
         for _, content in conversation:
             token_ids = [id for id in prompt.encode(content).tolist() if id not in special]

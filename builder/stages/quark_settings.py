@@ -56,5 +56,6 @@ def scaling_what_it_can(
             algorithm.scaling_layers = [part for part in algorithm.scaling_layers if part["prev_op"] not in unscaled]
             if experts:
                 attention = [part for part in algorithm.scaling_layers if part["inp"].startswith("self_attn.")]
-                algorithm.scaling_layers = [*attention, IN_EXPERTS]
+                between = [IN_EXPERTS] if IN_EXPERTS["prev_op"] not in unscaled else []
+                algorithm.scaling_layers = [*attention, *between]
     return copied

@@ -67,7 +67,8 @@ class OrtRuntime(Runtime):
         (logits,) = (entry for entry in self._session.get_outputs() if entry.name == "logits")
         if logits.shape[1] == 1:
             raise InvalidRequest(f"{folder.path} gives logits of the last token only: start with --runtime oga.")
-        self._kv = _KVRows({n: (_TYPES[e.type], int(e.shape[1]), folder.head_size) for n, e in past.items()})
+        head_sizes = {n: e.shape[3] if isinstance(e.shape[3], int) else folder.head_size for n, e in past.items()}
+        self._kv = _KVRows({n: (_TYPES[e.type], int(e.shape[1]), head_sizes[n]) for n, e in past.items()})
         self.kv_bytes_per_token = self._kv.bytes_per_token
         self._bindings: dict[tuple[int, int], Any] = {}
         self._rows: list[Row] = []  # by their place in the tensors

@@ -62,7 +62,8 @@ class ControlTokens:
         if markers is not None:
             own |= {markers.opening, markers.closing}
         answer = markers.answer if markers and markers.answer else ()
-        self._of_answers = {*calls, *answer, *((markers.opening, markers.closing) if markers else ())}
+        written = (markers.opening, markers.closing, *markers.parts) if markers else ()
+        self._of_answers = {*calls, *answer, *written}
         self._tokenizer = tokenizer
         self._anywhere, self._in_answers = _Finder(tokenizer, texts), _Finder(tokenizer, texts - own)
         # Digits survive whatever a template does to text, and nobody can guess them.

@@ -122,6 +122,11 @@ class Prompt:
         return format_of(self.tool_template or self.template, self.tokenizer)
 
     @property
+    def read_tokens(self) -> dict[str, int]:
+        """Special tokens that are looked for in the text of an answer, by those who read calls or reasoning in it."""
+        return {**(self.calls.tokens if self.calls else {}), **(self.markers.parts if self.markers else {})}
+
+    @property
     def vocabulary(self) -> int:
         """How many tokens there are."""
         return int(self.tokenizer.get_vocab_size(with_added_tokens=True))
@@ -240,8 +245,7 @@ class Prompt:
 
     def detokenizer(self) -> Detokenizer:
         """A fresh stream decoder for one answer."""
-        shown = set(self.calls.tokens.values()) if self.calls else set()  # the reader of calls looks for them
-        return Detokenizer(self.tokenizer, self.controls.special_ids - shown)
+        return Detokenizer(self.tokenizer, self.controls.special_ids - set(self.read_tokens.values()))
 
     def budget(self, most: int | None) -> Budget:
         """What ends an answer's reasoning after so many tokens."""

@@ -1,12 +1,14 @@
 """What an answer holds before the answer: sections of reasoning, between markers that are never shown."""
 
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from serving.text.stops import overlap
 from serving.types import Kind
 
-# As Qwen, DeepSeek and most others write them; Mistral; Cohere; Seed-OSS; Kimi; EXAONE; Granite 3.2; Apriel.
+# As Qwen, DeepSeek and most others write them; Mistral; Cohere; Seed-OSS; Kimi; EXAONE; Granite 3.2; Apriel; gpt-oss
+# and Gemma 4, which have channels.
 _PAIRS = (
     ("<think>", "</think>"),
     ("[THINK]", "[/THINK]"),
@@ -17,14 +19,18 @@ _PAIRS = (
     ("<thought>", "</thought>"),
     ("Here is my thought process:", "Here is my response:"),
     ("Here are my reasoning steps:", "[BEGIN FINAL RESPONSE]"),
+    ("<|channel|>analysis<|message|>", "<|end|><|start|>assistant<|channel|>final<|message|>"),
+    ("<|channel>thought", "<channel|>"),
 )  # fmt: skip
-# What some put around the answer itself: Granite 3.3, Hunyuan, Cohere, Apriel.
+# What some put around the answer itself: Granite 3.3, Hunyuan, Cohere, Apriel, gpt-oss.
 _ANSWERS = (
     ("<response>", "</response>"),
     ("<answer>", "</answer>"),
     ("<|START_RESPONSE|>", "<|END_RESPONSE|>"),
     ("[BEGIN FINAL RESPONSE]", "[END FINAL RESPONSE]"),
+    ("<|channel|>final<|message|>", "<|end|>"),
 )
+_SPECIAL = re.compile(r"<\|\w+\|?>|<\w+\|>")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +38,14 @@ class Markers:
     """What a model writes around its reasoning; ids: the tokens of the two, where the tokenizer has such tokens.
 
     answer: what it writes around what comes after it, if anything.
+    parts: the special tokens that markers of several tokens are made of.
     """
 
     opening: str
     closing: str
     ids: tuple[int, int] | None = None
     answer: tuple[str, str] | None = None
+    parts: Mapping[str, int] = field(default_factory=dict)
 
 
 def find_markers(added_tokens: Mapping[str, int], template: str) -> Markers | None:
@@ -49,8 +57,11 @@ def find_markers(added_tokens: Mapping[str, int], template: str) -> Markers | No
     for opening, closing in _PAIRS:
         if opening in added_tokens and closing in added_tokens:
             return Markers(opening, closing, (added_tokens[opening], added_tokens[closing]), answer)
-    named = (Markers(*pair, None, answer) for pair in _PAIRS if pair[0] in template or pair[1] in template)
-    return next(named, None)
+    named = next((pair for pair in _PAIRS if pair[0] in template or pair[1] in template), None)
+    if named is None:
+        return None
+    parts = {text: added_tokens[text] for text in _SPECIAL.findall("".join(named)) if text in added_tokens}
+    return Markers(*named, None, answer, parts)
 
 
 class ReasoningSplitter:

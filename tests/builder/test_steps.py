@@ -22,7 +22,8 @@ from serving.engine.engine import Engine
 from serving.types import Message, SamplingOptions, complete
 from tests.builder.stages.texts import pile
 from tests.conftest import Stages
-from tests.family_chain import Case, make_checkpoint
+from tests.family_cases import Case
+from tests.family_chain import make_checkpoint
 from tests.hub import ROOT, Repository, serve
 
 QUANTIZE = (

@@ -1,6 +1,7 @@
 """Reasoning and answer come apart, however the text is cut."""
 
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,8 @@ from serving.text.prompt import Prompt
 from serving.text.reasoning import Markers, ReasoningSplitter, find_markers
 from serving.text.stops import StopStrings
 from serving.types import Message, SamplingOptions, TemplateOptions
-from tests.small_models import KINDS, chatml, write_folder
+from tests.small_models import CHANNELS as CHANNELS_TEMPLATE
+from tests.small_models import KINDS, chatml, special_tokens, write_folder
 
 THINK = Markers("<think>", "</think>")
 AS_TOKENS = Markers("<think>", "</think>", (1, 2))
@@ -35,6 +37,26 @@ def cut(text: str, rng: random.Random) -> list[str]:
         pieces.append(text[:size])
         text = text[size:]
     return pieces
+
+
+CHANNELS = find_markers({}, "<|channel|>analysis<|message|>... <|channel|>final<|message|>...<|end|>")
+FINAL = "<|end|><|start|>assistant<|channel|>final<|message|>"
+
+
+@pytest.mark.parametrize(
+    ("text", "runs"),
+    [
+        (f"<|channel|>analysis<|message|>1 < 2.{FINAL}Yes.", [("reasoning", "1 < 2."), ("answer", "Yes.")]),
+        ("<|channel|>final<|message|>Yes.", [("answer", "Yes.")]),
+        ("<|channel|>final<|message|>Yes.<|end|>", [("answer", "Yes.")]),
+        ("<|channel|>analysis<|message|>cut", [("reasoning", "cut")]),
+        ("Yes.", [("answer", "Yes.")]),
+    ],
+)
+def test_messages_in_channels_are_reasoning_and_answer(text: str, runs: list[tuple[str, str]]) -> None:
+    rng = random.Random(0)
+    for pieces in [[text], [*text], *(cut(text, rng) for _ in range(200))]:
+        assert split(CHANNELS, pieces) == runs
 
 
 @pytest.mark.parametrize(
@@ -137,6 +159,23 @@ def test_a_streamed_answer_comes_apart(tmp_path: Path) -> None:
         for kind, text in splitter.feed(detokenizer.feed(id), id):
             shown[kind] += text
     assert shown == {"reasoning": "H\u00e9, \u9f98?\n", "answer": "\U0001f44d about <think>"}
+
+
+def test_channels_are_special_tokens_that_are_read_and_end_no_answer(tmp_path: Path) -> None:
+    kind = KINDS["llama3"]()
+    named = ("<|start|>", "<|channel|>", "<|message|>", "<|end|>", "<|return|>")
+    kind.tokenizer.add_tokens(special_tokens(*named))
+    prompt = Prompt.load(write_folder(replace(kind, template=CHANNELS_TEMPLATE), tmp_path))
+    ids = {name: kind.tokenizer.token_to_id(name) for name in named}
+    assert ids["<|return|>"] in prompt.end_ids and not {ids[name] for name in named[:4]} & prompt.end_ids
+    token_ids = prompt.conversation_ids([Message("user", "say <|end|>"), Message("assistant", "<|end|>")])
+    assert token_ids.tolist().count(ids["<|end|>"]) == 3, "those that the template writes"
+    output = Output(prompt.detokenizer(), prompt.splitter(token_ids), StopStrings([]))
+    shown = {"reasoning": "", "answer": ""}
+    for id in prompt.encode(f"<|channel|>analysis<|message|>H\u00e9?{FINAL}Yes").tolist():
+        for part, text in output.feed(id)[0]:
+            shown[part] += text
+    assert shown == {"reasoning": "H\u00e9?", "answer": "Yes"}
 
 
 def test_a_marker_that_is_a_token_does_not_reopen_the_reasoning() -> None:

@@ -38,6 +38,8 @@ CONFIG: dict[str, Any] = {
     "max_position_embeddings": 32_768,
     "rope_parameters": {"rope_type": "default", "rope_theta": 10_000.0},
 }
+HYBRID = {"model_type": "granitemoehybrid", "layer_types": ["mamba", "attention"]}
+GEMMA4 = {"model_type": "gemma4_text", "num_key_value_heads": 4, "head_dim": 256, "hidden_size_per_layer_input": 0}
 YARN = {"rope_type": "yarn", "rope_theta": 1e6, "factor": 4.0, "original_max_position_embeddings": 32_768}
 
 
@@ -169,9 +171,22 @@ def test_the_nearest_to_an_unknown_family_is_the_one_with_the_most_similar_name(
         ({"rope_parameters": {"rope_type": "yarn"}}, r"incomplete YaRN parameters \('factor'\)"),
         ({"rope_parameters": {**YARN, "rope_theta": 2.0}}, "cannot export these YaRN"),
         ({"rope_parameters": {**YARN, "partial_rotary_factor": 0.5}}, "cannot export these YaRN"),
-        ({"model_type": "granitemoehybrid", "num_local_experts": 8}, "8 experts"),
-        ({"model_type": "granitemoehybrid", "layer_types": ["mamba", "attention"]}, "Mamba layers"),
-        ({"model_type": "granitemoehybrid"}, "Mamba layers"),
+        ({"model_type": "granitemoehybrid", "layer_types": ["mamba"] * 2}, "attention and Mamba, are needed"),
+        ({"model_type": "granitemoehybrid", "layer_types": ["mamba", "rnn"]}, "attention and Mamba, are needed"),
+        ({"model_type": "granitemoehybrid"}, "attention and Mamba, are needed"),
+        ({**HYBRID, "mamba_n_groups": 2}, "several groups"),
+        ({**HYBRID, "mamba_d_head": "32"}, "mamba_d_head = '32' where a positive number"),
+        ({**GEMMA4, "head_dim": None}, "head_dim = None where a positive number"),
+        ({**HYBRID, "mamba_proj_bias": True}, "several groups, biases"),
+        ({**HYBRID, "time_step_limit": [0.0, 0.1]}, "a limited step"),
+        ({"model_type": "gpt_oss", "swiglu_alpha": 1.0}, r"swiglu_alpha = 1\.0"),
+        ({"model_type": "gpt_oss", "layer_types": ["full_attention"] * 2}, "a window for every second layer"),
+        ({"model_type": "olmo", "clip_qkv": 8.0}, r"clip_qkv = 8\.0"),
+        ({"model_type": "lfm2_moe", "norm_topk_prob": False}, "do not sum to 1"),
+        ({**GEMMA4, "hidden_size_per_layer_input": 256}, r"a small one: .*\(per-layer inputs"),
+        ({**GEMMA4, "hidden_size_per_layer_input": 0, "num_kv_shared_layers": 4}, "shared keys and values"),
+        ({**GEMMA4, "enable_moe_block": True}, "Unsupported MoE activation"),
+        ({**GEMMA4, "use_bidirectional_attention": "all"}, "looks ahead"),
         ({"model_type": "gemma3_text", "use_bidirectional_attention": True}, "looks ahead"),
         ({"model_type": ["llama"]}, "is not supported"),
         ({"model_type": None}, "'None' is not supported"),

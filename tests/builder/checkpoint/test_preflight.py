@@ -139,8 +139,8 @@ def test_a_token_is_multiplied_with_the_experts_that_see_it_and_all_are_quantize
 
 
 def test_an_architecture_that_is_known_to_break_is_refused_with_the_reason(checkpoint: Path) -> None:
-    configure(checkpoint, model_type="olmo")
-    assert REFUSED["olmo"].reason in refusal(checkpoint, UnsupportedModel)
+    configure(checkpoint, model_type="stablelm")
+    assert REFUSED["stablelm"].reason in refusal(checkpoint, UnsupportedModel)
 
 
 def test_a_group_that_does_not_divide_is_refused_with_those_that_do(checkpoint: Path) -> None:
@@ -178,7 +178,7 @@ def test_a_rotated_part_of_each_head_that_attention_cannot_compute_is_refused(ch
 
 
 def test_the_size_of_a_family_with_another_name_for_it_is_checked(checkpoint: Path) -> None:
-    granite = {"model_type": "granitemoehybrid", "layer_types": ["attention"] * 2}
+    granite = {"model_type": "granitemoehybrid", "layer_types": ["attention"] * 2, "num_local_experts": 0}
     configure(checkpoint, **granite, shared_intermediate_size=832)
     assert "down_proj has 832 inputs" in refusal(checkpoint, UnsupportedModel)
     configure(checkpoint, **granite)

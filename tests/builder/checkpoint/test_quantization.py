@@ -88,6 +88,10 @@ def test_what_cannot_be_exported_is_refused_with_the_reason_and_what_works(found
     assert reason in str(refused.value) and "Name the repository with the original weights" in str(refused.value)
 
 
+def test_of_gpt_oss_mxfp4_is_how_the_original_is_stored() -> None:
+    assert Quantization.of({"model_type": "gpt_oss", "quantization_config": {"quant_method": "mxfp4"}}) is None
+
+
 @pytest.mark.parametrize(
     ("found", "words"),
     [

@@ -18,7 +18,8 @@ from builder.stages.awq_inputs import Features, Inputs
 from builder.stages.awq_rounding import round_scaled
 from builder.stages.awq_search import searches
 from builder.stages.quark_settings import leave_out_unused_modules, scaling_what_it_can
-from tests.family_chain import CASES, make_checkpoint
+from tests.family_cases import CASES
+from tests.family_chain import make_checkpoint
 
 GROUP, SAMPLES, LENGTH = 32, 12, 64
 HEADS, SHARED_HEADS = 4, 2

@@ -24,12 +24,13 @@ from builder.checkpoint.text_part import WHOLES
 from builder.stages.quantize import CHECKPOINT as QUANTIZED
 from serving.engine.engine import Engine
 from serving.engine.oga import OgaRuntime
+from serving.engine.ort import OrtRuntime
 from serving.engine.prefix import prefill_cuts
 from serving.engine.runtime import PREFILL_CHUNK
 from serving.folder import ModelFolder
 from serving.types import EngineSettings, SamplingOptions, never
+from tests.family_cases import CASES, WHOLE_MODELS, WINDOW
 from tests.family_chain import (
-    CASES,
     DEMO,
     FORMAT_CASES,
     HEAD_CASES,
@@ -41,8 +42,6 @@ from tests.family_chain import (
     TOKENS,
     WHOLE_ALGORITHMS,
     WHOLE_CASES,
-    WHOLE_MODELS,
-    WINDOW,
     Measured,
     folder,
     measure,
@@ -53,6 +52,8 @@ EXACT = 1e-3  # of logits whose standard deviation is 2 to 4; 4e-5 was the large
 FLOAT16 = 0.2
 SERVED_AGREEMENT = 0.85
 
+UNROTATED = ("granitemoehybrid, no RoPE", "granitemoehybrid, Mamba")
+STATES = ("qwen3_5_moe_text", "lfm2_moe", "granitemoehybrid, Mamba")  # which cannot be rewound
 WINDOWED = [name for name, case in CASES.items() if case.windowed]
 
 
@@ -234,6 +235,27 @@ def test_a_window_is_exact_in_chunks_after_a_rewind_and_token_by_token(work: Pat
         assert difference() < EXACT
 
 
+@pytest.mark.parametrize("case", STATES)
+def test_a_state_is_exact_in_chunks_and_token_by_token(work: Path, case: str) -> None:
+    tokens, expected = proof(work, case)
+    runtime = OgaRuntime(ModelFolder.open(folder(work, case) / "exact"), None, 1)
+    slot = runtime.slot(0)
+    slot.reserve(TOKENS)
+    for end in (5, 64, 65, 66, 67, 150, TOKENS):
+        runtime.forward([(slot, tokens[len(slot.tokens) : end])])
+        assert np.abs(slot.logits() - expected[end - 1]).max() < EXACT
+
+
+def test_keys_of_several_sizes_are_exact_in_onnx_runtime_s_rows_too(work: Path) -> None:
+    tokens, expected = proof(work, "gemma4_unified_text")
+    runtime = OrtRuntime(ModelFolder.open(folder(work, "gemma4_unified_text") / "exact"))
+    slot = runtime.slot(0)
+    slot.reserve(TOKENS)
+    for end in (64, 128, 129, TOKENS):
+        runtime.forward([(slot, tokens[len(slot.tokens) : end])])
+        assert np.abs(slot.logits() - expected[end - 1]).max() < EXACT
+
+
 def proof(work: Path, case: str) -> tuple[np.ndarray, np.ndarray]:
     """Token ids, and the logits that the quantized model gave after each."""
     with np.load(folder(work, case) / "quantized" / "proof.npz") as saved:
@@ -318,7 +340,7 @@ def change_attention(graph: onnx.GraphProto, **attributes: int) -> int:
     return changed
 
 
-@pytest.mark.parametrize("case", [name for name in CASES if name != "granitemoehybrid, no RoPE"])
+@pytest.mark.parametrize("case", [name for name in CASES if name not in UNROTATED])
 def test_a_wrong_rotation_would_be_seen_in_every_family(work: Path, case: str, tmp_path: Path) -> None:
     assert spoiled(work, case, lambda graph: change_weights(graph, r"cos_cache", np.fliplr), tmp_path) > 0.1
 
@@ -355,14 +377,72 @@ def test_a_window_of_one_token_more_would_be_seen(work: Path, case: str, tmp_pat
         ("exaone4, hybrid", r"post_attention_layernorm"),
         ("glm4", r"pre_feedforward_layernorm"),
         ("gemma2", r"post_feedforward_layernorm\.weight"),
+        ("olmoe", r"q_norm"),
+        ("gpt_oss", r"experts\.gate_up_proj\.bias"),
+        ("gpt_oss", r"experts\.down_proj\.bias"),
+        ("gpt_oss", r"sinks$"),
+        ("lfm2_moe", r"moe\.expert_bias"),
+        ("qwen3_5_moe_text", r"shared_expert_gate"),
+        ("granitemoehybrid, Mamba", r"mamba\.dt_bias"),
+        ("granitemoehybrid, Mamba", r"mamba\.D$"),
+        ("granitemoehybrid, Mamba", r"mamba\.norm\.weight"),
     ],
 )
 def test_a_lost_bias_or_norm_would_be_seen(work: Path, case: str, weights: str, tmp_path: Path) -> None:
-    lost = 0.0 if weights.endswith("bias") else 1.0
+    lost = 1.0 if "norm" in weights and not weights.endswith("bias") else 0.0
     assert (
         spoiled(work, case, lambda graph: change_weights(graph, weights, lambda w: np.full_like(w, lost)), tmp_path)
         > 0.1
     )
+
+
+@pytest.mark.parametrize("case", ["gpt_oss", "lfm2_moe", "qwen3_5_moe_text", "granitemoehybrid, Mamba"])
+def test_experts_without_their_zero_points_would_be_seen(work: Path, case: str, tmp_path: Path) -> None:
+    lost = spoiled(
+        work, case, lambda graph: change_weights(graph, r"zero_points$", lambda w: np.full_like(w, 0x88)), tmp_path
+    )
+    assert lost > 0.1
+
+
+@pytest.mark.parametrize(
+    ("case", "name", "value"),
+    [("gpt_oss", "swiglu_limit", 100.0), ("gpt_oss", "activation_alpha", 1.0), ("gpt_oss", "activation_beta", 0.0)],
+)
+def test_another_activation_of_experts_would_be_seen(
+    work: Path, case: str, name: str, value: float, tmp_path: Path
+) -> None:
+    def other(graph: onnx.GraphProto) -> int:
+        found = [a for node in graph.node if node.op_type == "QMoE" for a in node.attribute if a.name == name]
+        for attribute in found:
+            attribute.f = value
+        return len(found)
+
+    assert spoiled(work, case, other, tmp_path) > 0.1
+
+
+def test_a_mean_that_olmo_s_norms_do_not_subtract_would_be_seen(work: Path, tmp_path: Path) -> None:
+    def simplified(graph: onnx.GraphProto) -> int:
+        found = [node for node in graph.node if node.op_type in ("LayerNormalization", "SkipLayerNormalization")]
+        for node in found:
+            node.op_type = node.op_type.replace("LayerN", "SimplifiedLayerN")
+            del node.input[-1]  # the bias, which is none
+        return len(found)
+
+    assert spoiled(work, "olmo", simplified, tmp_path) > 0.1
+
+
+@pytest.mark.parametrize("case", ["gemma4_unified_text", "gemma4_text"])
+def test_layers_of_gemma_4_that_are_not_scaled_would_be_seen(work: Path, case: str, tmp_path: Path) -> None:
+    def unscaled(graph: onnx.GraphProto) -> int:
+        scales = {node.input[1] for node in graph.node if "/layer_scalar/" in node.name}
+        found = [node for node in graph.node if node.op_type == "Constant" and node.output[0] in scales]
+        for node in found:
+            tensor = node.attribute[0].t
+            one = np.ones_like(onnx.numpy_helper.to_array(tensor))
+            tensor.CopyFrom(onnx.numpy_helper.from_array(one, tensor.name))
+        return len(found)
+
+    assert spoiled(work, case, unscaled, tmp_path) > 0.1
 
 
 def test_a_rotation_where_there_should_be_none_would_be_seen(work: Path, tmp_path: Path) -> None:

@@ -15,7 +15,8 @@ from builder.checkpoint.families import FAMILIES
 from builder.stages.gptaq import LINEARS
 from builder.stages.gptaq_rounding import SHRUNK, nearest, round_weight, searched, towards_original
 from builder.stages.quark_settings import leave_out_unused_modules
-from tests.family_chain import CASES, config_of, make_checkpoint
+from tests.family_cases import CASES, config_of
+from tests.family_chain import make_checkpoint
 
 GROUP, ROWS, COLUMNS, TOKENS = 32, 24, 96, 400
 

@@ -139,6 +139,7 @@ def run(flags: "Namespace") -> None:
 
     from builder.commands import beside, ready
     from builder.console import interrupts_raise, signals_call
+    from builder.flags import models_dir_from
     from builder.kept.use import serving
     from serving.engine.process import EngineProcess
     from serving.flags import (
@@ -161,7 +162,8 @@ def run(flags: "Namespace") -> None:
     keep_small()
 
     # 1. What can be refused at once.
-    settings, access, places = settings_from(flags), access_from(flags), Places(client_limit(flags))
+    settings = settings_from(flags, models_dir_from(flags))
+    access, places = access_from(flags), Places(client_limit(flags))
     memory, limits, tls = memory_from(flags), limits_from(flags, access), tls_from(flags)
     replicas = replicas_from(flags)
     beside(flags)

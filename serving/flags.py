@@ -23,10 +23,11 @@ from serving.http.access import Access, hosts_of
 from serving.http.addresses import networks_in
 from serving.http.crowd import Limits, descriptors, limits_for
 from serving.http.tls import tls_context
-from serving.types import EngineSettings, Replicas, RuntimeName
+from serving.types import KEEP_BYTES, EngineSettings, Replicas, RuntimeName
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?) ?(?:([KMGT]?)(B?)|([KMGT])IB?)", re.IGNORECASE | re.ASCII)
 _MOST_BYTES = 1 << 60
+KEPT = ".cache/conversations"  # below the models folder
 
 
 def add_chat_flags(parser: argparse.ArgumentParser) -> None:
@@ -64,6 +65,11 @@ def add_chat_flags(parser: argparse.ArgumentParser) -> None:
         "--memory", type=size, metavar="SIZE",
         help="with --models: for the models that are loaded at a time, as of --kv-memory, which is of each then "
         "(default: three quarters of what is free)",
+    )  # fmt: skip
+    group.add_argument(
+        "--keep-conversations", type=size, nargs="?", const=KEEP_BYTES, metavar="SIZE",
+        help="let cached conversations outlive a restart: in files below the models folder that only you can read, of "
+        f"{KEEP_BYTES >> 30}G together or so much (default: nothing is stored)",
     )  # fmt: skip
     group.add_argument(
         "--replicas", metavar="N|LEAST-MOST",
@@ -188,8 +194,11 @@ def size(text: str) -> int:
     raise argparse.ArgumentTypeError(f"must be a size like 800M or 4GiB (in 1024) or 4GB (in 1000), not {text!r}")
 
 
-def settings_from(flags: argparse.Namespace) -> EngineSettings:
-    """How the engine is to run. Raises InvalidRequest."""
+def settings_from(flags: argparse.Namespace, models_dir: Path | None = None) -> EngineSettings:
+    """How an engine is to run. models_dir: where one that is alone may keep something. Raises InvalidRequest."""
+    keeps = flags.keep_conversations is not None
+    if keeps and (models_dir is None or flags.replicas is not None):
+        raise InvalidRequest("--keep-conversations is for one engine: leave it out, or --replicas.")
     return EngineSettings(
         provider=flags.execution_provider,
         context_length=flags.context_length,
@@ -204,6 +213,8 @@ def settings_from(flags: argparse.Namespace) -> EngineSettings:
         deterministic=flags.deterministic,
         overflow=flags.on_overflow,
         idle_unload=flags.idle_unload,
+        keep=str(models_dir.absolute() / KEPT) if keeps and models_dir else None,
+        keep_bytes=flags.keep_conversations if keeps else KEEP_BYTES,
     )
 
 

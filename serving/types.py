@@ -20,6 +20,7 @@ Policy = Literal["error", "trim"]
 Ending = Literal["answer", "continue", "nothing"]
 RuntimeName = Literal["auto", "oga", "ort"]
 Provider = Literal["auto", "cpu", "cuda", "dml", "webgpu", "openvino"]
+KEEP_BYTES = 4 << 30  # of kept conversations, where nothing else is said
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +188,7 @@ class EngineSettings:
     deterministic: an even number of tokens in every forward pass, so that logits do not depend on how text is cut.
     overflow: refuse a conversation that outgrows the window, or leave out its oldest turns.
     idle_unload: minutes without a request after which the engine's process ends, until the next one; None never.
+    keep: a folder in which conversations outlive the engine; None keeps none. keep_bytes: of all files there.
     """
 
     provider: Provider = "auto"
@@ -202,6 +204,8 @@ class EngineSettings:
     deterministic: bool = False
     overflow: Policy = "error"
     idle_unload: float | None = None
+    keep: str | None = None
+    keep_bytes: int = KEEP_BYTES
 
     def __post_init__(self) -> None:
         _require("--execution-provider", self.provider, self.provider in get_args(Provider), "one that we know")
@@ -216,6 +220,7 @@ class EngineSettings:
         _require("--slots", self.slots, self.slots is None or 1 <= self.slots <= 64, "from 1 to 64")
         _require("--queue", self.queue, self.queue >= 0, "0 or more")
         _require("--idle-unload", self.idle_unload, self.idle_unload is None or self.idle_unload > 0, "above 0 minutes")
+        _require("--keep-conversations", self.keep_bytes, self.keep_bytes > 0, "above 0")
         _require("--kv-memory", self.kv_memory, self.kv_memory is None or self.kv_memory > 0, "above 0")
 
     @property

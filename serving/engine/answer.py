@@ -25,7 +25,8 @@ from serving.types import FinishReason, TokenIds
 class Pass:
     """A forward pass over `tokens` [n]. Those of a prefill are long: one at a time has its turn.
 
-    None is made over no tokens: the answer's grammar is still being computed, and others need not wait for it.
+    None is made over no tokens: the answer waits for its grammar, or for kept keys and values that are read in pieces,
+    and others need not wait for it.
     """
 
     tokens: TokenIds
@@ -60,12 +61,18 @@ class Answering:
         try:
             if grammar:
                 grammar.start()
-            # 1. Continue the cached conversation, or start over where the device or the cache's size asks for that.
+            # 1. Continue the cached conversation, or a kept one; start over where the device or the cache's size asks
+            # for that.
             scored = request.options.prompt_logprobs is not None
             slot.rewind(keep)
             self.memory.make_room(slot, token_ids.size, min(limit, ANSWER_ROOM))
             if not scored:
                 self.memory.share(slot, token_ids)
+                while self.memory.load(slot, token_ids[:-1]):  # the last one's logits are needed
+                    yield _NO_PASS
+                    if request.is_cancelled():
+                        request.emit(finish_reason="cancelled")
+                        return
             slot.keeps_all = scored
             request.cached_tokens = len(slot.tokens)
 

@@ -125,8 +125,13 @@ class Child:
             self._process.wait(KILL_SECONDS)
         self._tell_the_end(self._why)
 
-    def close(self) -> None:
-        """End it, and its threads with it."""
+    def close(self, seconds: float = 0.0) -> None:
+        """End it, and its threads with it. seconds: for it to end by itself, once those who wait have been told."""
+        if seconds and self.loaded:
+            self._tell_the_end(self._why or "was closed")
+            self._lines.put(None)  # closes its stdin
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(seconds)
         self.end("was closed")
         for thread in self._threads:
             thread.join(KILL_SECONDS)

@@ -12,7 +12,8 @@ from serving.types import EngineSettings
 
 
 def load_runtime(folder: ModelFolder, settings: EngineSettings) -> Runtime:
-    """The runtime that the settings ask for; `auto` batches where others can reach the server and the export allows it.
+    """The runtime that the settings ask for; `auto` batches, where the export allows it, if others can reach the server
+    or conversations are kept: only there their keys and values can be.
 
     Raises InvalidRequest for a provider, or an export, that what was asked for by name cannot use; ModelFolderError.
     """
@@ -20,7 +21,7 @@ def load_runtime(folder: ModelFolder, settings: EngineSettings) -> Runtime:
         if folder.provider != "cpu":
             raise InvalidRequest(f"--runtime ort needs a model that was built for the CPU, not for {folder.provider}.")
         return _batching(folder, settings)
-    if settings.shared and may_batch(folder, settings):
+    if (settings.shared or settings.keep) and may_batch(folder, settings):
         try:
             return _batching(folder, settings)
         except InvalidRequest:  # a graph of another make: `auto` takes what there is

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from serving.engine.choosing import load_runtime, successor
 from serving.engine.following import Grammars
+from serving.engine.kept import Kept
 from serving.engine.memory import KvMemory
 from serving.engine.request import Request, Sink
 from serving.engine.runtime import Runtime
@@ -37,6 +38,11 @@ from serving.types import (
 if TYPE_CHECKING:
     from serving.text.grammar import GrammarCompiler
 
+ONLY_TEXT = (
+    "this runtime's KV caches cannot be kept: of a conversation its tokens are, and those last used are computed again "
+    "after a start, while nobody asks; --runtime ort keeps all of it."
+)
+
 
 class Engine:
     """Serves one model folder to any number of threads.
@@ -56,14 +62,20 @@ class Engine:
         settings: EngineSettings | None = None,
         successor: Callable[[], Runtime] | None = None,
     ) -> None:
-        """successor: loads the runtime that takes over once two answers are wanted at a time."""
+        """successor: loads the runtime that takes over once two answers are wanted at a time.
+
+        Raises InvalidRequest where conversations cannot be kept where the settings say.
+        """
         settings = settings or EngineSettings()
+        kept = Kept(Path(settings.keep), settings.keep_bytes) if settings.keep else None
         self.folder = runtime.folder
         self.prompt = prompt
         self.context_length, self.notes, self._vocab_size = runtime.context_length, runtime.notes, runtime.vocab_size
+        if kept and not runtime.kv_layout:
+            self.notes += (ONLY_TEXT,)
         self._whole = runtime.whole
         self._overflow = settings.overflow
-        self._memory = KvMemory(runtime, settings.kv_memory, settings.slots, settings.parallel)
+        self._memory = KvMemory(runtime, settings.kv_memory, settings.slots, settings.parallel, kept)
         parallel = min(settings.parallel, len(self._memory.slots))
         self._grammars = Grammars(lambda: self._compiler)
         self._scheduler = Scheduler(self._memory, parallel, settings.queue, settings.guess, successor)

@@ -18,7 +18,8 @@ class Keeper:
 
     hello: what the first one said that it had loaded. Raises what it could not load for, EngineStopped if it ended.
     idle_seconds: without a request, after which the process ends until there is one again. on_demand: the first one is
-    started by a request too, and one that cannot load is not tried again before the next.
+    started by a request too, and one that cannot load is not tried again before the next. closing_seconds: for it to
+    end by itself when it is no longer needed.
     """
 
     def __init__(
@@ -28,9 +29,11 @@ class Keeper:
         patience: Patience,
         idle_seconds: float | None = None,
         on_demand: bool = False,
+        closing_seconds: float = 0.0,
     ) -> None:
         self._command, self._setup, self._patience = command, setup, patience
         self._idle_seconds, self._on_demand, self._unloaded = idle_seconds, on_demand, on_demand
+        self._closing_seconds = closing_seconds
         self._lock = threading.Lock()  # never held over anything that waits
         self._closing = threading.Event()
         self._loaded = on_demand
@@ -91,7 +94,7 @@ class Keeper:
                 return False
             self._child, self._unloaded = None, True
         if child:
-            child.close()
+            child.close(self._closing_seconds)
         return True
 
     def close(self) -> None:
@@ -100,7 +103,7 @@ class Keeper:
             self._closing.set()
             child, self._child = self._child, None
         if child:
-            child.close()
+            child.close(self._closing_seconds)
         self._thread.join()
 
     def _started(self) -> Child:
@@ -168,7 +171,7 @@ class Keeper:
                     self._child, self._unloaded = None, True
             if child and is_idle:  # by now somebody may have had another one started
                 print("note: nobody asks for anything: the model is unloaded.", file=sys.stderr, flush=True)
-                child.close()
+                child.close(self._closing_seconds)
             elif child and (why := child.look(now - looked)):
                 child.end(why)
             looked = now

@@ -1,6 +1,7 @@
 """Memory for KV caches: which conversation a request continues, and which idle ones make room for it."""
 
 import gc
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from serving.engine.kept import Kept
 from serving.engine.prefix import (
     LATE_PACE,
     Plan,
@@ -27,6 +29,8 @@ MOST_SLOTS = 16
 TYPICAL_CONVERSATION = 2048  # tokens
 FIRST_BYTES = 512 << 20  # of a KV cache that cannot grow and is written whole at its start, at most
 IDLE_PIECE = 16  # tokens computed at a time while nobody waits: who comes meanwhile waits for so many; even, as a chunk
+AGAIN_TOKENS = 8192  # of kept conversations that are computed again after a start, where only their text can be kept
+CLOSING_SECONDS = 1.5  # for what is still to be kept at the end
 SHARED_PREFIX = 32  # tokens that are copied from another conversation rather than computed again, at least
 
 
@@ -78,16 +82,18 @@ class KvMemory:
     """The slots of one runtime, and what their KV caches may take together: `limit` bytes.
 
     kv_memory: the limit, or None for half of what is free. count: slots, or None for as many as fit, and no fewer
-    than `parallel`.
+    than `parallel`. kept: where conversations outlive it.
     """
 
-    def __init__(self, runtime: Runtime, kv_memory: int | None, count: int | None, parallel: int) -> None:
-        self.runtime = runtime
+    def __init__(
+        self, runtime: Runtime, kv_memory: int | None, count: int | None, parallel: int, kept: Kept | None = None
+    ) -> None:
+        self.runtime, self._kept = runtime, kept
         self.limit = kv_memory or available_memory() // 2
         self._count, self._parallel = count, parallel
-        self._again: list[Held] = []
         self.slots: list[Slot] = []
         self._open(runtime)
+        self._again = self._earlier()
 
     def _open(self, runtime: Runtime) -> None:
         typical = runtime.kv_bytes_per_token * min(runtime.context_length, TYPICAL_CONVERSATION)
@@ -98,6 +104,8 @@ class KvMemory:
             runtime.first_tokens = first_capacity(share, runtime.context_length, least)
             self._spare = runtime.first_tokens > least
         self.slots = [runtime.slot(index) for index in range(count)]
+        if self._kept:
+            self._kept.serve(runtime)
 
     @property
     def held(self) -> int:
@@ -121,6 +129,10 @@ class KvMemory:
         best = longest_prefix(prompt, others) if others and self.runtime.copies else None
         if best and best.keep >= len(slot.tokens) + SHARED_PREFIX:
             slot.take(self.slots[best.index], best.keep)
+
+    def load(self, slot: Slot, tokens: TokenIds) -> bool:
+        """Read a piece of what is kept of these tokens [n], after those that the slot holds; False where none is."""
+        return self._kept is not None and self._kept.load(slot, tokens)
 
     def make_room(self, slot: Slot, tokens: int, ahead: int = 0) -> None:
         """Give the slot a KV cache for `tokens`, and for those ahead that are computed in the same way.
@@ -146,11 +158,12 @@ class KvMemory:
     def prepare(self) -> bool:
         """While nobody waits: a piece of what would have to be waited for later. False where there is nothing left.
 
-        What another runtime held is computed again; conversations move to larger KV caches before theirs are full;
-        each time the last one first. And whoever comes next finds a KV cache that is ready.
+        What is to be kept is written; what another runtime held, or was kept, is read or computed again; conversations
+        move to larger KV caches before theirs are full; each time the last one first. And whoever comes next finds a KV
+        cache that is ready.
         """
         idle = [slot for slot in self.slots if not slot.busy]
-        if self._restore(idle):
+        if (self._kept and self._kept.save(idle)) or self._restore(idle):
             return True
         for slot in sorted(idle, key=lambda slot: -slot.last_used):
             if self._ahead(slot, IDLE_PIECE, late=False):
@@ -174,8 +187,27 @@ class KvMemory:
         self.runtime = load()
         self._open(self.runtime)
 
+    def close(self) -> None:
+        """Keep what is to be kept, as far as that takes no longer than CLOSING_SECONDS, and free the slots."""
+        deadline = time.monotonic() + CLOSING_SECONDS
+        for slot in self.slots:
+            if slot.busy:  # its answer is cut off here
+                slot.release()
+        while self._kept and time.monotonic() < deadline and self._kept.save(self.slots):
+            pass
+        self.slots.clear()
+
+    def _earlier(self) -> list[Held]:
+        """Kept conversations, the last used ones, as far as it makes sense to have them ready before they go on."""
+        texts = self._kept.texts(len(self.slots)) if self._kept and self.runtime.continues else []
+        texts = [text for text in texts if text.size < self.runtime.context_length]
+        if not self.runtime.kv_layout:
+            sizes = np.cumsum([text.size for text in texts[::-1]])
+            texts = texts[len(texts) - int((sizes <= AGAIN_TOKENS).sum()) :]
+        return [Held(order, text) for order, text in enumerate(texts, 1)]  # used after none, and before any other
+
     def _restore(self, idle: Sequence[Slot]) -> bool:
-        """A piece of the last conversation that is to be computed again. One that has no room is given up."""
+        """A piece of the last conversation that is to be there again. One that has no room is given up."""
         while self._again:
             last_used, tokens = self._again[-1]
             begun = [slot for slot in idle if 0 < common_prefix(tokens, _view(slot).tokens) == len(slot.tokens)]
@@ -189,7 +221,8 @@ class KvMemory:
                 self.make_room(slot, tokens.size)
                 self.share(slot, tokens)
                 begin = len(slot.tokens)
-                self.runtime.forward([(slot, tokens[begin : begin + IDLE_PIECE])])
+                if not self.load(slot, tokens):
+                    self.runtime.forward([(slot, tokens[begin : begin + IDLE_PIECE])])
                 slot.last_used = last_used
             except Exception:  # whoever goes on with it is told
                 slot.drop()

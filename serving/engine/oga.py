@@ -82,6 +82,7 @@ class OgaRuntime(Runtime):
     """
 
     keeps = False
+    made_by = "oga"  # keys and values can be read from a Generator (get_output), and not be put into one
     first_tokens: int | None = CAPACITY_STEP
 
     def __init__(

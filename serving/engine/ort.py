@@ -15,6 +15,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
+from serving.engine.blocks import Layout, Values
 from serving.engine.prefix import capacity_for
 from serving.engine.runtime import Logits, Runtime, Slot
 from serving.errors import InvalidRequest, ModelFolderError
@@ -68,7 +69,9 @@ class OrtRuntime(Runtime):
         if logits.shape[1] == 1:
             raise InvalidRequest(f"{folder.path} gives logits of the last token only: start with --runtime oga.")
         head_sizes = {n: e.shape[3] if isinstance(e.shape[3], int) else folder.head_size for n, e in past.items()}
-        self._kv = _KVRows({n: (_TYPES[e.type], int(e.shape[1]), head_sizes[n]) for n, e in past.items()})
+        self.kv_layout = {n: (_TYPES[e.type], int(e.shape[1]), head_sizes[n]) for n, e in past.items()}
+        self.made_by = f"onnxruntime {ort.__version__}" + (f", even, {threads} threads" if deterministic else "")
+        self._kv = _KVRows(self.kv_layout)
         self.kv_bytes_per_token = self._kv.bytes_per_token
         self._bindings: dict[tuple[int, int], Any] = {}
         self._rows: list[Row] = []  # by their place in the tensors
@@ -158,6 +161,10 @@ class OrtRuntime(Runtime):
         """Copy the keys and values of the first `tokens` from one row to another."""
         self._kv.copy(source, target, tokens)
 
+    def values(self, place: int) -> Values:
+        """A row's keys and values, to read and to write."""
+        return {name: array[place] for name, array in self._kv.arrays.items()}
+
 
 class Row(Slot):
     """One row of the KV tensors. place: which one, at the moment."""
@@ -198,6 +205,15 @@ class Row(Slot):
         self._runtime.copy(other.place, self.place, tokens)
         self.tokens = other.tokens[:tokens]
 
+    def stored(self, begin: int, end: int) -> Values:
+        return {name: array[:, begin:end] for name, array in self._runtime.values(self.place).items()}
+
+    def restore(self, tokens: TokenIds, values: Values) -> None:
+        begin, end = len(self.tokens), len(self.tokens) + tokens.size
+        for name, array in self._runtime.values(self.place).items():
+            array[:, begin:end] = values[name][:, : tokens.size]
+        self.tokens.extend(tokens.tolist())
+
     def logits(self, last: int = 1) -> Logits:
         return self._logits[-last:]
 
@@ -213,7 +229,7 @@ class Row(Slot):
 class _KVRows:
     """Keys and values: for each name an array [rows, heads, capacity, head size]. Memory is taken as it is written."""
 
-    def __init__(self, layout: dict[str, tuple[np.dtype[Any], int, int]]) -> None:
+    def __init__(self, layout: Layout) -> None:
         """layout: type, heads and head size by name."""
         self.rows = self.capacity = 0
         self.arrays: dict[str, NDArray[Any]] = {}

@@ -20,7 +20,7 @@ from serving.engine.child import WORKER, Child
 from serving.engine.keeper import Keeper
 from serving.engine.remote import RemoteEngine
 from serving.engine.watch import Patience
-from serving.engine.wire import Batch, Sink, Wanted, encoded, is_last
+from serving.engine.wire import CLOSING_SECONDS, Batch, Sink, Wanted, encoded, is_last
 from serving.errors import EngineStopped
 from serving.folder import ModelFolder
 from serving.text.lane import Limits
@@ -55,7 +55,8 @@ class EngineProcess(RemoteEngine):
         self._told: Child | None = None  # which process knows what ends an answer
         setup = {"path": str(folder.path), "settings": asdict(settings)}
         idle = None if settings.idle_unload is None else 60 * settings.idle_unload
-        self._keeper = Keeper(command, setup, patience or Patience(), idle, on_demand)
+        closing = CLOSING_SECONDS if settings.keep else 0.0
+        self._keeper = Keeper(command, setup, patience or Patience(), idle, on_demand, closing)
 
     @classmethod
     def load(

@@ -3,10 +3,12 @@
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
 
+from serving.engine.blocks import Layout, Values
 from serving.folder import ModelFolder
 from serving.types import TokenIds
 
@@ -81,6 +83,14 @@ class Slot(ABC):
         """Hold the first `tokens` of another slot of the same runtime too; there is room. Where `copies` is true."""
         raise NotImplementedError
 
+    def stored(self, begin: int, end: int) -> Values:
+        """Keys and values of the tokens from `begin` to `end`. Where the runtime has a `kv_layout`."""
+        raise NotImplementedError
+
+    def restore(self, tokens: TokenIds, values: Values) -> None:
+        """Hold these tokens [n] too; theirs are the first n of these keys and values. There is room."""
+        raise NotImplementedError
+
     def release(self) -> None:
         """Let another request have this slot."""
         self.busy = self.keeps_all = False
@@ -99,6 +109,8 @@ class Runtime(ABC):
     kv_bytes_per_token: of keys and values, over all layers.
     first_tokens: what a KV cache that cannot grow has room for at first; None where it grows by itself.
     turn: tokens beyond which all of a conversation is computed otherwise; None where there is no such length.
+    made_by: what computes keys and values: another one would round them otherwise.
+    kv_layout: how they lie, where they can be taken out and put back; else empty.
     """
 
     folder: ModelFolder
@@ -113,6 +125,8 @@ class Runtime(ABC):
     whole: bool = True
     notes: tuple[str, ...] = ()
     turn: int | None = None
+    made_by: str = ""
+    kv_layout: Layout = MappingProxyType({})
 
     @abstractmethod
     def close(self) -> None:

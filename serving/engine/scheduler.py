@@ -90,7 +90,10 @@ class Scheduler:
         return self._admission.counts()
 
     def close(self) -> None:
-        """Stop the thread and free the slots. Requests that have not ended end with EngineStopped."""
+        """Stop the thread, keep what is to be kept, and free the slots.
+
+        Requests that have not ended end with EngineStopped.
+        """
         with self._lock:
             self._closed = True
             self._inbox.put(None)
@@ -113,7 +116,7 @@ class Scheduler:
                 if arrived is None:
                     for request in (*waiting, *(each.request for each in active)):
                         request.sink(EngineStopped("the engine was closed while the answer was being made."))
-                    self._memory.slots.clear()
+                    self._memory.close()
                     return
                 waiting.append(arrived)
                 self._clients.came(arrived.client, time.monotonic())

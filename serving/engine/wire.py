@@ -14,6 +14,7 @@ from serving import errors
 from serving.errors import Busy, ServingError
 from serving.types import Chunk, SamplingOptions, TokenIds
 
+CLOSING_SECONDS = 2.5  # for a child that keeps conversations, from the end of its stdin to its own
 OUT_OF_MEMORY = 12  # the child's exit code where there is none left for a reply
 
 Line = dict[str, Any]

@@ -134,6 +134,8 @@ def main() -> None:
             requests.hear(line)
     except MemoryError:
         os._exit(OUT_OF_MEMORY)
+    if setup["settings"].get("keep"):
+        engine.close()
     os._exit(0)  # the parent is gone or has closed us: do not wait for answers that nobody reads
 
 

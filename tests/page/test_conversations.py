@@ -286,8 +286,12 @@ def test_no_sequence_of_clicks_and_keys_locks_the_page(chat: Chat, seed: int) ->
         except AssertionError as error:
             raise AssertionError(f"locked at step {step}") from error
     page.evaluate("() => document.querySelectorAll('dialog[open]').forEach((each) => each.close())")
-    expect(page.locator("#box .stop-button")).to_have_count(0)
-    page.locator("#kept .new").dispatch_event("click")
+    for _ in range(3):  # what the last step asked may be on its way still
+        expect(page.locator("#box .stop-button")).to_have_count(0)
+        page.locator("#kept .new").dispatch_event("click")
+        with suppress(AssertionError):
+            expect(chat.questions).to_have_count(0, timeout=5000)
+            break
     expect(chat.questions).to_have_count(0)
     chat.ask("still there?")
     assert not faults

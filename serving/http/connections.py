@@ -64,14 +64,16 @@ class Connection(H11Protocol):
         self._stalled_since, self._unsent = 0.0, 0
         self._half_closed = False
         self._probing: asyncio.Task[None] | None = None
+        self._later: asyncio.TimerHandle | None = None  # what is to begin when its turn has come
         if not self.crowd.enter(self, self.client[0] if self.client else ""):
             self._refuse(Problem(503, "too many connections: try again in a moment.", "busy"))
 
     def connection_lost(self, exc: Exception | None) -> None:
         """It has gone."""
         self.crowd.leave(self)
-        if self._probing:
-            self._probing.cancel()
+        for each in (self._probing, self._later):
+            if each:
+                each.cancel()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -80,8 +82,16 @@ class Connection(H11Protocol):
             return
         if self._waits_for_head() and not self._begun:
             self._begun, self._since = True, self.loop.time()
+            if wait := self.crowd.turn(self.client[0] if self.client else "", self._since):
+                self.flow.pause_reading()
+                self._later = self.loop.call_later(wait, self._go_on, data)
+                return
         self._received += len(data)
         super().data_received(data)
+
+    def _go_on(self, data: bytes) -> None:
+        self.flow.resume_reading()
+        self.data_received(data)
 
     def handle_events(self) -> None:
         """Take what has come."""

@@ -13,6 +13,8 @@ MOST_CONNECTIONS = 1024  # where the system lets a process have so many files
 _SHARE = 4  # one address may have a quarter of them
 _KEPT = 64  # descriptors for everything else: the engine's pipes, files, libraries
 _FEWEST = 8
+_GAP_SECONDS, _AT_ONCE = 0.005, 16  # between what one address begins while others ask, after so many that it may
+_OTHERS_SECONDS = 1.0  # who has asked within them counts as there
 _QUIET_SECONDS = 30.0  # between two lines about the same thing
 logger = logging.getLogger("oga_chat")
 
@@ -89,6 +91,8 @@ class Crowd:
         self._all = _Group()
         self._near: dict[str, _Group] = {}
         self._network: dict[Member, str] = {}
+        self._free: dict[str, float] = {}  # from when on an address may begin as many as any
+        self._asked: dict[str, float] = {}  # when it last began one
 
     @property
     def members(self) -> list[Member]:
@@ -128,6 +132,20 @@ class Crowd:
                 group.idle.setdefault(member, None)
             else:
                 group.idle.pop(member, None)
+
+    def turn(self, address: str, now: float) -> float:
+        """Seconds until an address may begin one more request: many at once would hold up all others for as long.
+
+        0 where nobody else asks, and for a proxy.
+        """
+        network = network_of(address)
+        self._asked = {name: at for name, at in self._asked.items() if now - at < _OTHERS_SECONDS} | {network: now}
+        self._free = {name: at for name, at in self._free.items() if at > now}
+        if len(self._asked) == 1 or within(address, self.limits.proxies):
+            return 0.0
+        free = self._free.get(network, now) + _GAP_SECONDS
+        self._free[network] = free
+        return max(0.0, free - _AT_ONCE * _GAP_SECONDS - now)
 
     def _has_room(self, group: "_Group", most: int, whose: str) -> bool:
         if group.count < most:

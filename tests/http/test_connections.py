@@ -21,6 +21,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response, Strea
 from starlette.routing import Route
 
 import serving.http.connections
+import serving.http.crowd
 from serving.errors import InvalidRequest
 from serving.http.access import MOST_BYTES, Access
 from serving.http.addresses import networks_in
@@ -377,6 +378,40 @@ def test_in_the_middle_of_a_stream_it_is_taken_to_have_gone(monkeypatch: pytest.
 
 
 HEAD = b"GET /fast HTTP/1.1\r\nhost: localhost\r\n"
+
+
+def test_one_address_begins_so_many_requests_at_once_and_then_one_after_the_other() -> None:
+    """While another asks. Who is alone, and a proxy, waits for nothing."""
+    crowd = Crowd(Limits(proxies=networks_in(["10.0.0.1"], "--trusted-proxy")))
+    assert [crowd.turn("10.0.0.2", 5.0) for _ in range(500)] == [0.0] * 500
+    assert crowd.turn("10.0.0.3", 5.5) == 0.0
+    waits = [crowd.turn("10.0.0.2", 5.5) for _ in range(40)]
+    assert waits[:16] == [0.0] * 16 and waits[16:] == pytest.approx([0.005 * n for n in range(1, 25)])
+    assert crowd.turn("10.0.0.3", 5.5) == 0.0 and [crowd.turn("10.0.0.1", 5.5) for _ in range(99)] == [0.0] * 99
+    assert crowd.turn("10.0.0.2", 5.6) == pytest.approx(0.025)
+    assert crowd.turn("10.0.0.2", 7.0) == 0.0, "the others have gone"
+
+
+def test_who_waits_for_a_turn_is_answered_then_and_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serving.http.crowd, "_AT_ONCE", 2)
+    monkeypatch.setattr(serving.http.crowd, "_OTHERS_SECONDS", 60.0)
+
+    def gets(client: str, within: float) -> bytes:
+        with socket.create_connection(("127.0.0.1", server.port), within, (client, 0)) as connection:
+            connection.sendall(GET)
+            try:
+                return connection.recv(12)
+            except TimeoutError:
+                return b""
+
+    with serving_with() as (_, server):
+        assert gets("127.0.0.2", 20) == b"HTTP/1.1 200"
+        assert [gets("127.0.0.3", 20) for _ in range(20)] == [b"HTTP/1.1 200"] * 20
+        monkeypatch.setattr(serving.http.crowd, "_GAP_SECONDS", 60.0)
+        assert [gets("127.0.0.3", 1) for _ in range(3)][2] == b""
+        assert gets("127.0.0.2", 20) == b"HTTP/1.1 200"
+
+
 POST = b"POST /fast HTTP/1.1\r\nhost: localhost\r\n"
 RAW: dict[str, tuple[bytes, bytes]] = {
     "many headers": (HEAD + b"".join(b"x-%d: y\r\n" % n for n in range(500)) + b"\r\n", b"431"),

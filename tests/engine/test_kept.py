@@ -190,6 +190,15 @@ def test_no_token_beyond_the_first_that_differs_is_ever_used(folder: Path, model
     assert used > 5000
 
 
+def test_equal_pieces_after_different_beginnings_are_kept_apart(folder: Path, model: Path) -> None:
+    runtime, end = Rows(model), random_tokens(BLOCK_TOKENS, 9)
+    texts = [[*random_tokens(BLOCK_TOKENS, seed), *end] for seed in (1, 2)]
+    store = opened(folder, runtime)
+    assert sum(save(store, Row(index, runtime, text)) for index, text in enumerate(texts)) == 4
+    for found in (store, opened(folder, runtime)):
+        assert [loaded(found, runtime, text).tokens for text in texts] == texts
+
+
 @pytest.mark.parametrize("what", ["weights", "runtime", "type", "layout", "format"])
 def test_another_model_runtime_type_or_format_uses_nothing_and_removes_nothing(
     folder: Path, model: Path, what: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]

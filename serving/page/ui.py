@@ -283,13 +283,15 @@ def _keep(
     opened = gr.Button(visible="hidden", elem_id="opened")  # clicked where one is chosen
     opened.click(None, None, shown, js="() => ogaChat.opened()", **in_the_browser)
     settings = json.dumps([_setting(control) for control in controls])
-    blocks.load(
+    started = blocks.load(
         None,
         said,
         [chatbot, box, status, *controls],
         js=f"(...values) => ogaChat.start(values, {settings})",
         **in_the_browser,
     )
+    # The sign that questions are taken: one that is asked sooner may be lost where the page is slow to start.
+    started.then(None, None, None, js="() => { document.body.dataset.started = '' }")
 
 
 def _setting(control: gr.components.Component) -> dict[str, Any]:

@@ -115,11 +115,16 @@ class Chat:
         self.url = url
         page.goto(url)
         self.box = page.locator("#box textarea")
-        expect(self.box).to_be_editable()
+        self.started()
         self.questions = page.locator("#chat .user .prose")
         self.answers = page.locator("#chat .bot .prose")
         self.stop = page.locator("#box .stop-button")
         self.status = page.locator("#status")
+
+    def started(self) -> None:
+        """Wait until the page shows what was kept, and takes questions."""
+        expect(self.page.locator("body[data-started]")).to_be_attached()
+        expect(self.box).to_be_editable()
 
     def send(self, text: str) -> None:
         self.box.fill(text)

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import gradio as gr
 
 from serving.http.access import Access
+from serving.http.api import Api
 from serving.http.server import Server, make_app
 from serving.page.mount import mount_chat
 
@@ -26,9 +27,9 @@ def tidy() -> Iterator[None]:
 
 
 @contextmanager
-def served(page: gr.Blocks, access: Access | None = None, port: int = 0) -> Iterator[Server]:
-    """Serve a page on a port of this machine, a free one if it is 0."""
-    app = make_app([], (access or Access()).middleware())
+def served(page: gr.Blocks, access: Access | None = None, port: int = 0, api: Api | None = None) -> Iterator[Server]:
+    """Serve a page, beside an API if there is one, on a port of this machine, a free one if it is 0."""
+    app = make_app(api.routes() if api else [], (access or Access()).middleware())
     close = mount_chat(app, page)
     server = Server(app, "127.0.0.1", port)
     try:

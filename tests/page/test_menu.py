@@ -8,23 +8,18 @@ from playwright.sync_api import BrowserContext, expect
 
 from serving.engine.process import EngineProcess
 from serving.http.api import Api
-from serving.http.server import Server, make_app
-from serving.page.mount import mount_chat
 from serving.page.ui import build_chat
 from tests.page.test_browser import Chat, browser, context, no_litter  # noqa: F401 - fixtures
-from tests.pages import tidy
+from tests.pages import served, tidy
 
 
 @pytest.fixture(scope="module")
 def url(demo_model: Path) -> Iterator[str]:
     """A page beside the API, as the program serves them."""
     with tidy(), EngineProcess.load(demo_model) as engine:
-        application = make_app(Api(engine, "demo").routes())
-        close = mount_chat(application, build_chat(engine, name="demo", examples=["x"]), engine.context_length)
-        server = Server(application, "127.0.0.1", 0)
-        yield server.url
-        close()
-        server.close()
+        page = build_chat(engine, name="demo", examples=["x"])
+        with served(page, api=Api(engine, "demo")) as server:
+            yield server.url
 
 
 @pytest.fixture

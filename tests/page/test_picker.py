@@ -9,16 +9,14 @@ import pytest
 from playwright.sync_api import BrowserContext, Page, expect
 
 from serving.folder import ModelFolder
-from serving.http.access import Access
 from serving.http.api import Api
-from serving.http.server import Server, make_app
 from serving.page.chat import answer_line, choices
-from serving.page.mount import mount_chat
 from serving.page.ui import answer, build_chat
 from serving.types import Chunk
 from tests.page.test_accessible import faults
 from tests.page.test_browser import Chat, browser, context, no_litter  # noqa: F401 - fixtures
 from tests.page.test_ui import CONTROLS, HELLO, Speaker
+from tests.pages import served
 
 AWQ: dict[str, Any] = {"recipe": {"quant_algo": "awq", "group_size": 128}}
 GPTQ: dict[str, Any] = {"recipe": {"quant_algo": "gptq", "group_size": 32}}
@@ -45,12 +43,9 @@ def speakers() -> dict[str, Named]:
 def url(speakers: dict[str, Named]) -> Iterator[str]:
     first, second = speakers.values()
     page = build_chat(first, name="first", examples=["x"], others={"second": second})
-    app = make_app(Api(first, "first", others={"second": second}).routes(), Access().middleware())  # type: ignore[arg-type, dict-item]
-    close = mount_chat(app, page)
-    server = Server(app, "127.0.0.1", 0)
-    yield server.url
-    close()
-    server.close()
+    api = Api(first, "first", others={"second": second})  # type: ignore[arg-type, dict-item]
+    with served(page, api=api) as server:
+        yield server.url
 
 
 @pytest.fixture

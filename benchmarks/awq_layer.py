@@ -9,14 +9,13 @@ nothing replaced. Where others use the machine too, --processor-time counts what
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import time
 from contextlib import nullcontext
 from typing import Any
 
-from builder.stages.stage import _ENVIRONMENT, _peak_memory
+from builder.stages.stage import _peak_memory, environment
 
 # Hidden size, intermediate size, heads, heads of keys and values.
 SHAPES = {"135M": (576, 1536, 9, 3), "1.1B": (2048, 5632, 32, 4), "7B": (4096, 11008, 32, 32)}
@@ -88,7 +87,7 @@ def main() -> None:
     took = {}
     for way in flags.ways:
         command = [sys.executable, "-m", "benchmarks.awq_layer", *sys.argv[1:], "--child", way]
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=dict(os.environ) | _ENVIRONMENT)
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=environment())
         if done.returncode:
             sys.exit(f"{way} failed")
         figures = json.loads(done.stdout.splitlines()[-1])

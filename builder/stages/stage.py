@@ -51,7 +51,7 @@ def run_stage(module: str, job: Job, log: Path, report: Report, seconds: float |
             stderr=log_file,
             text=True,
             encoding="utf-8",
-            env=os.environ | _ENVIRONMENT | {"PYTHONPATH": _python_path()},
+            env=environment(),
         )
     assert process.stdin and process.stdout
     outcome: Job = {}
@@ -110,6 +110,11 @@ def stage_main(run: Callable[[Job, Report], Job]) -> None:
         send({"result": {**result, "peak_memory": _peak_memory()}})
     except BuildError as error:
         send({"error": str(error), "type": type(error).__name__})
+
+
+def environment() -> dict[str, str]:
+    """What a stage's process is told by its environment."""
+    return os.environ | _ENVIRONMENT | {"PYTHONPATH": _python_path()}
 
 
 def _python_path() -> str:

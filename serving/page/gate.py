@@ -4,7 +4,7 @@ import asyncio
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 
 from anyio import to_thread
@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from serving.http.access import client_of
 from serving.http.pace import Pace
 from serving.http.problems import Problem
+from serving.page.copies import Copies
 from serving.page.events import Events, Sent, read_cancel, read_event, read_queued, read_reset, session_in
 from serving.page.tabs import Answers, Tab, Tabs
 
@@ -30,7 +31,8 @@ CANCEL, RESET = "/gradio_api/cancel", "/gradio_api/reset"
 # By app_id the page sees, once it has lost the server, that there is one again.
 _PAGES = {"/", "/config", "/gradio_api/info", "/gradio_api/app_id", "/theme.css", "/favicon.ico"}
 _FILE = re.compile(r"/(static|assets)(/[A-Za-z0-9_-][A-Za-z0-9_.-]*)+")
-_FRESH = {"/", "/config", "/gradio_api/info", "/gradio_api/app_id"}
+_MADE = {"/", "/config", "/gradio_api/info"}  # by Gradio for each request, and always the same
+_FRESH = _MADE | {"/gradio_api/app_id"}
 _READS: dict[str, Callable[[bytes, Events, frozenset[int]], Sent]] = {
     PREDICT: read_event,
     JOIN: read_queued,
@@ -39,6 +41,7 @@ _READS: dict[str, Callable[[bytes, Events, frozenset[int]], Sent]] = {
 }
 # What Gradio gets to see of a request's headers: it would believe others about who asks and where the page is.
 _HEADERS = {b"host", b"accept", b"accept-encoding", b"if-none-match", b"if-modified-since", b"x-forwarded-proto"}
+_HEADERS_OF_A_PAGE = {b"host", b"x-forwarded-proto"}  # by them it says where it is
 _UNREAD_SECONDS = 15.0  # that an answer is made for a tab that does not read it
 _READING = 2  # bodies that are read at a time: a long one takes a hundred times its size in memory for a moment
 _NO_ANSWERS = b'data: {"msg":"close_stream"}\n\n'  # as Gradio ends a stream
@@ -61,7 +64,7 @@ class Gate:
     """Lets through to Gradio what the page sends."""
 
     def __init__(self, app: ASGIApp, page: Page, answers: Answers) -> None:
-        self._app, self._page, self._tabs = app, page, Tabs(answers)
+        self._app, self._copies, self._page, self._tabs = app, Copies(app), page, Tabs(answers)
         self._reading = asyncio.Semaphore(_READING)
         self._posting: Counter[str] = Counter()  # requests under way, by client
         self._later: set[asyncio.Task[None]] = set()
@@ -78,7 +81,9 @@ class Gate:
             elif scope["path"] == DATA:
                 await self._stream(scope, receive, _with_headers(send))
             else:
-                await self._app(_page_or_file(scope), receive, _with_headers(send, kept=scope["path"] not in _FRESH))
+                passed = _page_or_file(scope)
+                app = self._copies if scope["path"] in _MADE else self._app
+                await app(passed, receive, _with_headers(send, kept=scope["path"] not in _FRESH))
         except Problem as problem:
             # As Gradio's page shows it to its reader.
             said = {"error": problem.message, "detail": problem.message}
@@ -155,7 +160,7 @@ def _page_or_file(scope: Scope) -> Scope:
     if not (path in _PAGES or _FILE.fullmatch(path)):
         raise Problem(404, f"there is nothing at {path[:200]}.")
     _check_method(scope, "GET", "HEAD")
-    return _for_gradio(scope)
+    return _for_gradio(scope, headers=_HEADERS_OF_A_PAGE if path in _MADE else _HEADERS)
 
 
 def _check_method(scope: Scope, *methods: str) -> None:
@@ -163,10 +168,12 @@ def _check_method(scope: Scope, *methods: str) -> None:
         raise Problem(405, f"{scope['path']} does not take {scope['method']}.", headers={"allow": ", ".join(methods)})
 
 
-def _for_gradio(scope: Scope, query: bytes = b"", more: Sequence[tuple[bytes, bytes]] = ()) -> Scope:
+def _for_gradio(
+    scope: Scope, query: bytes = b"", more: Sequence[tuple[bytes, bytes]] = (), headers: Container[bytes] = _HEADERS
+) -> Scope:
     """A request with what Gradio needs of it. Its page repeats its own query everywhere, for the browser alone."""
-    headers = [(name, value) for name, value in scope["headers"] if name in _HEADERS]
-    return {**scope, "query_string": query, "headers": [*headers, *more]}
+    passed = [(name, value) for name, value in scope["headers"] if name in headers]
+    return {**scope, "query_string": query, "headers": [*passed, *more]}
 
 
 def _received(body: bytes, receive: Receive) -> Receive:

@@ -63,7 +63,7 @@ class Access:
             expose_headers=[REQUEST_ID],
         )  # fmt: skip
         return [
-            Middleware(Place, self.hosts, self.origins),
+            Middleware(Place, self.hosts, self.origins, self.proxies),
             *([cors] if self.origins else []),
             Middleware(Person, self.credentials, self.guesses, self.proxies),
         ]

@@ -1,15 +1,15 @@
 """Refuses what comes from elsewhere, what is no plain HTTP request, and bodies that are too long."""
 
-from collections.abc import Set
+from collections.abc import Sequence, Set
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serving.http.addresses import from_here, is_address, name_in
+from serving.http.addresses import Network, from_here, is_address, name_in, sender
 from serving.http.problems import Problem
+from serving.http.room import SHORT, Room
 
 MOST_BYTES = 8 << 20  # a body; a conversation that fills a window of a million tokens is shorter
-MOST_HELD = 256 << 20  # of bodies that have not been answered yet, all of them together
 LOGIN_PATH = "/login"
 _LOGIN_BYTES = 4 << 10  # a name and a password, however they are encoded
 _MOST_HEADERS, _HEADER_BYTES = 100, 32 << 10
@@ -31,11 +31,14 @@ class Place:
     """What stands in front of everything.
 
     hosts: names that the server is reached by, which may grow. origins: of web pages elsewhere that may use it.
+    proxies: who may say for whom they ask.
     """
 
-    def __init__(self, app: ASGIApp, hosts: Set[str], origins: tuple[str, ...]) -> None:
-        self._app, self._hosts, self._origins = app, hosts, origins
-        self._held = 0  # bytes
+    def __init__(
+        self, app: ASGIApp, hosts: Set[str], origins: tuple[str, ...], proxies: Sequence[Network] = ()
+    ) -> None:
+        self._app, self._hosts, self._origins, self._proxies = app, hosts, origins, proxies
+        self._room = Room()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -47,11 +50,13 @@ class Place:
         problem = _malformed(scope, headers) or self._foreign(scope, headers) or _too_long(headers, most)
         if problem:
             return await problem.response(scope["path"])(scope, receive, send)
-        body = _Body(self, receive, send, most)
+        address = sender((scope.get("client") or ("",))[0], headers, self._proxies)
+        length = headers.get("content-length", "")
+        body = _Body(self._room, address, receive, send, most, int(length) if length.isdecimal() else most)
         try:
             await self._app(scope, body.receive, body.send)
         finally:
-            body.let_go()
+            await body.let_go()
 
     def knows_host(self, host: str) -> bool:
         """Whether a Host header names this server. A plain address cannot have been rebound."""
@@ -59,12 +64,6 @@ class Place:
         return name is not None and (
             name in {"localhost", *self._hosts} or name.endswith(".localhost") or is_address(name)
         )
-
-    def hold(self, more: int) -> None:
-        """Count bytes of bodies. Raises Problem where there are too many of them."""
-        if more > 0 and self._held + more > MOST_HELD:
-            raise Problem(503, "too many long requests at a time: try again in a moment.", "busy", headers=_SOON)
-        self._held += more
 
     def _foreign(self, scope: Scope, headers: Headers) -> Problem | None:
         host = headers.get("host", "")
@@ -80,35 +79,39 @@ class Place:
 
 
 class _Body:
-    """One request's body as it comes. It is counted until its answer begins."""
+    """One request's body as it comes, of at most `most` bytes. A long one has room until its answer begins.
 
-    def __init__(self, place: Place, receive: Receive, send: Send, most: int) -> None:
-        self._place, self._receive, self._send, self._most = place, receive, send, most
+    expected: bytes that it will have at most.
+    """
+
+    def __init__(self, room: Room, address: str, receive: Receive, send: Send, most: int, expected: int) -> None:
+        self._room, self._address, self._receive, self._send = room, address, receive, send
+        self._most, self._expected = most, expected
         self._received = self._held = 0
+        self._begun = False  # the answer
 
     async def receive(self) -> Message:
         """A piece of it. Raises Problem once it is too long."""
         message = await self._receive()
-        size = len(message.get("body", b""))
-        self._received += size
+        self._received += len(message.get("body", b""))
         if self._received > self._most:
             raise _longer_than(self._most)
-        self._place.hold(size)
-        self._held += size
+        if self._received > SHORT and not self._held and not self._begun:
+            await self._room.enter(self._address, self._expected)
+            self._held = self._expected
         return message
 
     async def send(self, message: Message) -> None:
         """A piece of the answer."""
-        self.let_go()
+        self._begun = True
+        await self.let_go()
         await self._send(message)
 
-    def let_go(self) -> None:
-        """It need not be counted any more."""
-        self._place.hold(-self._held)
-        self._held = 0
-
-
-_SOON = {"retry-after": "1"}
+    async def let_go(self) -> None:
+        """It needs no room any more."""
+        if held := self._held:
+            self._held = 0
+            await self._room.leave(self._address, held)
 
 
 def _malformed(scope: Scope, headers: Headers) -> Problem | None:

@@ -3,8 +3,9 @@
     python -m tests.attacks FOLDER [--only TEXT ...] [--rounds 3] [--span 3] [--keep]
 
 FOLDER: the exported demo. A row for each attack: what the attacker got (status codes, and other outcomes); the longest
-wait of a neighbour who asks short questions all the time, beside one long request and beside the attack, medians over
-the rounds; memory of all processes after over before; seconds that SIGTERM took under attack; what is not as it shall.
+wait of a neighbour who asks short questions all the time, beside one long request (median of all rounds that the server
+had so far) and beside the attack (median of its rounds); memory of all processes after over before; seconds that
+SIGTERM took under attack; what is not as it shall.
 """
 
 import argparse

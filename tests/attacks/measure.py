@@ -19,6 +19,7 @@ from tests.attacks.program import Program
 MOST_WAITING, MOST_MEMORY, MOST_SECONDS_TO_END = 2.0, 1.1, 5.0  # the bar: two are ratios
 ELSEWHERE = "127.0.0.2"  # where attackers come from: not the neighbour's address
 SETTLING_SECONDS = 25.0
+LEAST_ROUNDS = 5  # of ordinary use of a server, before its longest wait is known: it varies by twice
 
 Send = Callable[[Target], Awaitable[object]]
 
@@ -42,9 +43,9 @@ class Attack:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What came of an attack. usual, worst: a neighbour's longest wait in each round beside one long request, and
-    beside the attack, in seconds. memory: after over before. end: whether it got a SIGTERM while it was attacked, and
-    ended: the seconds that took.
+    """What came of an attack, in seconds: of a neighbour's longest wait, usual, beside one long request in each round
+    that this server had so far; worst, beside the attack in each of its rounds. memory: after over before. end: whether
+    it got a SIGTERM while it was attacked, and ended: the seconds that took.
     """
 
     name: str
@@ -136,6 +137,7 @@ class Served:
             attack.model(folder, work / "model") if attack.model else folder, work / "work", attack.flags
         )
         self.neighbour = Neighbour(self.program.port, attack.key)
+        self.usual: list[float] = []
         asyncio.run(ordinary_use(self.target(60, "127.0.0.1", self.headers)))
         # KV caches stay, as large as they have become: they are not what an attack leaves.
         Attackers(replace(self.long, attackers=8, most=1), self.target(60, "127.0.0.1", self.headers)).join()
@@ -151,6 +153,11 @@ class Served:
         began = time.monotonic()
         Attackers(attack, target).join()
         return self.neighbour.between(began, time.monotonic())
+
+    def use(self, span: float) -> None:
+        """Be used as usual for so many seconds."""
+        quiet = self.waits(self.long, self.target(span, "127.0.0.1", self.headers))
+        self.usual.append(max(wait.seconds for wait in quiet))
 
     def takes(self, attack: Attack) -> bool:
         """Whether it is of the kind that an attack is for."""
@@ -169,12 +176,13 @@ def measured(served: Served, attack: Attack, rounds: int, span: float, last: boo
     With no rounds at all there is only that.
     """
     program, answers, unheard = served.program, Counter[str](), Counter[str]()
-    usual, worst, seen, written = list[float](), list[float](), list[str](), len(program.errors)
+    worst, seen, written = list[float](), list[str](), len(program.errors)
     before = 0 if rounds else program.memory()
+    while rounds and len(served.usual) < LEAST_ROUNDS - rounds:
+        served.use(span)
     for _ in range(rounds):
-        quiet = served.waits(served.long, served.target(span, "127.0.0.1", served.headers))
+        served.use(span)
         before = before or program.memory()
-        usual.append(max(wait.seconds for wait in quiet))
         target = served.target(span, attack.source)
         beside = served.waits(attack, target)
         answers.update(target.answers)
@@ -194,7 +202,7 @@ def measured(served: Served, attack: Attack, rounds: int, span: float, last: boo
     return Result(
         name=attack.name,
         answers=answers,
-        usual=usual,
+        usual=tuple(served.usual) if rounds else (),
         worst=worst,
         unheard=unheard,
         memory=after / before,

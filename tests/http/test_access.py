@@ -1,6 +1,5 @@
 """Who may use the server: every route that the running app has, and what stands in front of them."""
 
-import asyncio
 import http.client
 import json
 import re
@@ -11,17 +10,13 @@ from typing import Any, cast
 from urllib.parse import urlencode, urlsplit
 
 import pytest
-from starlette.requests import Request
 from starlette.routing import BaseRoute
-from starlette.types import Message, Receive, Scope, Send
 
 from serving.errors import LimitReached
 from serving.http.access import COOKIE, MOST_BYTES, Access, Places, hosts_of
 from serving.http.answers import AnswerEngine
 from serving.http.api import Api
 from serving.http.guessing import Buckets, Guesses
-from serving.http.place import MOST_HELD, Place
-from serving.http.problems import Problem
 from serving.http.server import Server, make_app
 from serving.page.mount import mount_chat
 from serving.page.ui import build_chat
@@ -226,44 +221,6 @@ def test_a_long_login_is_refused_by_its_length(url: str) -> None:
     connection.request("POST", "/login", (b"x" * 1000 for _ in range(6)), encode_chunked=True)
     assert connection.getresponse().status == 413
     connection.close()
-
-
-def test_bodies_that_nobody_has_answered_are_bounded_together() -> None:
-    async def held() -> list[str]:
-        """Requests that are read and not answered, until one is refused; then they end, and one more comes."""
-        answers, ended = [], asyncio.Event()
-
-        async def app(scope: Scope, receive: Receive, send: Send) -> None:
-            await Request(scope, receive).body()
-            answers.append("read")
-            await ended.wait()
-
-        place = Place(app, set(), ())
-        scope = {"type": "http", "method": "POST", "path": "/", "headers": [(b"host", b"localhost")]}
-
-        async def receive() -> Message:
-            return {"type": "http.request", "body": b" " * MOST_BYTES, "more_body": False}
-
-        async def send(message: Message) -> None:
-            pass
-
-        async def ask() -> None:
-            try:
-                await place({**scope}, receive, send)
-            except Problem as problem:
-                answers.append(f"{problem.status}")
-
-        async with asyncio.TaskGroup() as group:
-            for _ in range(MOST_HELD // MOST_BYTES):
-                group.create_task(ask())
-            await asyncio.sleep(0)
-            async with asyncio.timeout(5):
-                await ask()
-            ended.set()
-        await ask()
-        return answers
-
-    assert asyncio.run(held()) == ["read"] * (MOST_HELD // MOST_BYTES) + ["503", "read"]
 
 
 def test_without_login_and_keys_only_the_place_is_checked() -> None:

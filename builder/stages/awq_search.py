@@ -19,7 +19,7 @@ from builder.recipe import AwqSearch
 from builder.stages.awq_clip import best_clips
 from builder.stages.awq_inputs import Features, Gathering, Inspected
 from builder.stages.awq_scales import BATCH, RATIOS, SAMPLE, best_ratio, scales_for
-from builder.stages.awq_types import computing_in, in_type, product_type
+from builder.stages.product_type import computing_in, in_type, product_type
 from builder.stages.quark_settings import IN_EXPERTS, replaced
 
 Store = Callable[[Tensor], Tensor]

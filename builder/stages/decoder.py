@@ -87,6 +87,8 @@ class Decoder:
     def layer(self, number: int) -> Any:
         """A model that holds this layer only, and whose forward is the layer's: [1, length, hidden] states in and out.
 
+        They have the type of its weights, which may be changed for a while (see product_type.py).
+
         Each can be had once. Raises SourceError where the checkpoint lacks one of its tensors.
         """
         layer, self._layers[number] = self._layers[number], None
@@ -104,13 +106,13 @@ class Decoder:
 
         def forward(states: Tensor, **_: Any) -> Tensor:
             states = states.to(self._device)
-            shape = states.shape
-            if shape not in known:
+            alike = states.shape, states.dtype
+            if alike not in known:
                 _hold(model, stub := _Stub(), kind)
                 model.model(inputs_embeds=torch.zeros_like(states), use_cache=False)
-                known[shape] = stub.arguments
+                known[alike] = stub.arguments
                 _hold(model, layer, kind)
-            output: Tensor | tuple[Tensor, ...] = layer(states, **known[shape])
+            output: Tensor | tuple[Tensor, ...] = layer(states, **known[alike])
             return output[0] if isinstance(output, tuple) else output
 
         _hold(model, layer.requires_grad_(False), kind)

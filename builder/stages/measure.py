@@ -85,6 +85,7 @@ def original(
     import torch
 
     from builder.stages.decoder import Decoder
+    from builder.stages.product_type import through
 
     decoder = Decoder(checkpoint, checkpoint.weights.loaded_type(data_type))
     ends = decoder.ends()
@@ -94,9 +95,7 @@ def original(
     for number in range(len(decoder)):
         left = (time.monotonic() - began) / number * (len(decoder) - number) if number else None
         report(Step("original", number, len(decoder), f"layer {number + 1} of {len(decoder)}", left=left))
-        layer = decoder.layer(number)
-        with torch.no_grad():
-            states = [layer(state) for state in states]
+        states = through(decoder.layer(number), states)
     report(Step("original", len(decoder), len(decoder)))
     return decoder.ends(), states
 

@@ -46,6 +46,7 @@ def quantize(job: Job, report: Report) -> Job:
     from builder.stages import layerwise, quark
     from builder.stages.decoder import Decoder
     from builder.stages.devices import device_of, most_held
+    from builder.stages.product_type import through
 
     # 1. The model, and what goes into its first layer.
     checkpoint, output, work = read_folder(Path(job["checkpoint"])), Path(job["output"]), Path(job["layers"])
@@ -73,13 +74,11 @@ def quantize(job: Job, report: Report) -> Job:
 
     def advance(number: int, before: layerwise.States, scratch: Path) -> layerwise.States:
         model, began = decoder.layer(number), time.perf_counter()
-        with torch.no_grad():
-            measured = [model(states).cpu() for states in before.measured]
+        measured = through(model, before.measured)
         if not layers_begun:  # from the second on it is known how long one takes
             estimate.tell(report, number, measured_pace(shape, model, tokens, time.perf_counter() - began))
         layers_begun.append(number)
-        with torch.no_grad():
-            originals = [model(states).cpu() for states in before.originals]
+        originals = through(model, before.originals)
         config = quark.config_of(family, job, eight_bits=[f"*{name}" for name in mixed[number]])
         model, calibration = quark.quantize(model, config, before.calibration, job["awq_search"], before.originals)
         with torch.no_grad():

@@ -1,6 +1,6 @@
-"""The type that AWQ's searches compute in: weights are stored in 16 bits, which many processors only emulate."""
+"""The type to compute in: weights are stored in 16 bits, which many processors only emulate."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,6 +15,16 @@ def product_type(stored: torch.dtype, device: torch.device) -> torch.dtype:
         return stored
     native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     return stored if stored == torch.bfloat16 and native else torch.float32
+
+
+@torch.no_grad()
+def through(model: Any, states: Sequence[Tensor]) -> list[Tensor]:
+    """What a model of one layer makes of states, [1, length, hidden] each, in memory and in the type of its weights."""
+    weight = next(model.parameters())
+    stored = weight.dtype
+    computed = product_type(stored, weight.device)
+    with computing_in(model, computed):
+        return [model(one.to(computed)).to(stored).cpu() for one in states]
 
 
 @contextmanager

@@ -44,7 +44,7 @@ def results(attacks: Sequence[Attack], flags: argparse.Namespace) -> Iterator[Re
             if served and not served.takes(attack):
                 served.close()
                 served = None
-            served = served or Served(attack, flags.folder)
+            served = served or Served(attack, flags.folder, used=flags.rounds > 0)
             result = measured(served, attack, flags.rounds, flags.span, not flags.keep)
             yield result
             if result.faults or not flags.keep:

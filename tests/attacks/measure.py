@@ -118,9 +118,12 @@ class Attackers(threading.Thread):
 
 
 class Served:
-    """A server for attacks of one kind, and a neighbour who uses it. It lives until it is closed."""
+    """A server for attacks of one kind, and a neighbour who uses it. It lives until it is closed.
 
-    def __init__(self, attack: Attack, folder: Path) -> None:
+    used: until its memory is what it is in use.
+    """
+
+    def __init__(self, attack: Attack, folder: Path, used: bool = True) -> None:
         self.kind = (attack.flags, attack.key, attack.model)
         self._temporary = tempfile.TemporaryDirectory(prefix="attack-")
         work = Path(self._temporary.name)
@@ -138,9 +141,10 @@ class Served:
         )
         self.neighbour = Neighbour(self.program.port, attack.key)
         self.usual: list[float] = []
-        asyncio.run(ordinary_use(self.target(60, "127.0.0.1", self.headers)))
-        # KV caches stay, as large as they have become: they are not what an attack leaves.
-        Attackers(replace(self.long, attackers=8, most=1), self.target(60, "127.0.0.1", self.headers)).join()
+        if used:
+            asyncio.run(ordinary_use(self.target(60, "127.0.0.1", self.headers)))
+            # KV caches stay, as large as they have become: they are not what an attack leaves.
+            Attackers(replace(self.long, attackers=8, most=1), self.target(60, "127.0.0.1", self.headers)).join()
         while not well(self.neighbour):  # who waited for these has not been measured yet
             continue
 

@@ -106,7 +106,7 @@ def check_file(folder: Path, name: str, size: int | None = None) -> None:
     """A file is there, inside the folder, and has the `size` in bytes, if one is given. Raises ModelFolderError."""
     file = folder / name
     if not is_inside(name):
-        raise ModelFolderError(f"{folder} names the file {name!r}, which is not inside it: it is not read.")
+        raise ModelFolderError(f"{folder} names the file {name[:100]!r}, which is not inside it: it is not read.")
     if not file.is_file():
         raise ModelFolderError(f"{file} is missing: build the model again with --rebuild.")
     if not file.resolve().is_relative_to(folder.resolve()):

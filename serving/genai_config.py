@@ -52,9 +52,14 @@ def _token_or_tokens(value: Any) -> bool:
     return _TOKEN(value) or _all(_TOKEN)(value)
 
 
+_LONGEST_NAME = 255  # bytes, of a file in most file systems
+
+
 def is_inside(name: Any) -> bool:
     """Whether it names a file in the folder itself or below it, on every system."""
-    if not isinstance(name, str) or not name or "\0" in name or "\\" in name:
+    if not isinstance(name, str) or not 0 < len(name.encode(errors="replace")) <= _LONGEST_NAME:
+        return False
+    if "\0" in name or "\\" in name:
         return False
     return not (
         PurePosixPath(name).is_absolute()

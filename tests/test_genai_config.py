@@ -104,7 +104,8 @@ def test_a_setting_that_is_not_known_to_be_safe_is_refused_by_its_name(
 
 
 @pytest.mark.parametrize(
-    "name", ["../m.onnx", "/m.onnx", "a/../../m.onnx", "C:m.onnx", "C:/m", "", ".", "m\0", 1, None]
+    "name",
+    ["../m.onnx", "/m.onnx", "a/../../m.onnx", "C:m.onnx", "C:/m", "", ".", "m\0", 1, None, "x" * 256, "é" * 128],
 )
 def test_a_graph_outside_the_folder_is_refused(genai: Json, name: Any) -> None:
     assert not is_inside(name)

@@ -20,6 +20,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
+import serving.page  # noqa: F401  # before any test imports Gradio
 from builder import launch
 from builder.build import BLOCKS, Plan, prove
 from builder.checkpoint.checkpoint import read_folder

@@ -5,6 +5,8 @@ import os
 import shutil
 import tempfile
 
+from serving.page.unwritten import leave_stubs_unwritten
+
 # Private by itself.
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
@@ -13,3 +15,4 @@ os.environ["GRADIO_TEMP_DIR"] = tempfile.mkdtemp(prefix="oga-chat-")
 atexit.register(shutil.rmtree, os.environ["GRADIO_TEMP_DIR"], ignore_errors=True)
 # No statistics of its own, which it makes anew after every answer.
 os.environ["GRADIO_ANALYTICS_MAX_EVENTS"], os.environ["GRADIO_ANALYTICS_CACHE_FREQUENCY"] = "1", str(1 << 62)
+leave_stubs_unwritten()

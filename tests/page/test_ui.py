@@ -356,10 +356,13 @@ def test_a_port_in_use_is_one_sentence() -> None:
             Server(make_app([]), "127.0.0.1", port)
 
 
-def test_importing_the_page_loads_no_torch_and_turns_telemetry_off() -> None:
+def test_importing_the_page_loads_no_torch_turns_telemetry_off_and_parses_no_component() -> None:
     code = (
-        "import os, sys; os.environ.pop('GRADIO_ANALYTICS_ENABLED', None); import serving.page.ui;"
-        "print({'torch', 'quark', 'builder'} & set(sys.modules), os.environ['GRADIO_ANALYTICS_ENABLED'])"
+        "import ast, os, sys; os.environ.pop('GRADIO_ANALYTICS_ENABLED', None); parse, parsed = ast.parse, []\n"
+        "def noted(code, *a, **b): parsed.append(code); return parse(code, *a, **b)\n"
+        "ast.parse = noted; import serving.page.ui\n"
+        "print({'torch', 'quark', 'builder'} & set(sys.modules), os.environ['GRADIO_ANALYTICS_ENABLED'],"
+        "sum('class Chatbot(' in str(code) for code in parsed))"
     )
     result = subprocess.run(
         [sys.executable, "-c", code],
@@ -368,4 +371,4 @@ def test_importing_the_page_loads_no_torch_and_turns_telemetry_off() -> None:
         text=True,
         check=True,
     )
-    assert result.stdout.strip() == "set() False"
+    assert result.stdout.strip() == "set() False 0"

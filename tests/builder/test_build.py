@@ -30,7 +30,7 @@ from builder.progress import Step, silent
 from builder.quality import LOSS_LIMIT, Quality, judge
 from builder.recipe import ExportTarget, QuantRecipe, recipe_hash
 from builder.stages.graph import read_graph
-from builder.stages.stage import run_stage
+from builder.stages.stage import Job, run_stage
 from serving.engine.engine import Engine
 from serving.types import Message, SamplingOptions, complete
 from tests.conftest import RECIPE, STAGES_RECIPE, STAGES_TARGET, Stages
@@ -223,20 +223,24 @@ def test_a_damaged_result_is_named_and_made_again(tmp_path: Path, stages: Stages
 
 
 @pytest.mark.parametrize("knob", ["group_size", "exclude_layers", "data_type", "num_calib_data"])
-def test_a_stage_that_was_made_by_another_recipe_is_not_taken_over(tmp_path: Path, stages: Stages, knob: str) -> None:
+def test_a_stage_that_was_made_by_another_recipe_is_not_taken_over(
+    tmp_path: Path, stages: Stages, knob: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     another = {"group_size": 64, "exclude_layers": (), "data_type": "bfloat16", "num_calib_data": 5}
     resume_from(stages, tmp_path)
 
     class Stop(Exception):
         pass
 
-    def stop_at_quantizing(step: Step) -> None:
-        if step.stage == "quantize" and step.note:
+    def stop_at_quantizing(module: str, *rest: Any) -> Job:
+        if module == "builder.stages.quantize":
             raise Stop
+        return run_stage(module, *rest)
 
+    monkeypatch.setattr("builder.build.run_stage", stop_at_quantizing)  # whose process would import Quark first
     recipe = dataclasses.replace(STAGES_RECIPE, **{knob: another[knob]})
     with pytest.raises(Stop):
-        launch.make(parse_source("demo"), recipe, STAGES_TARGET, tmp_path, stop_at_quantizing)
+        launch.make(parse_source("demo"), recipe, STAGES_TARGET, tmp_path, silent)
 
 
 @pytest.fixture
@@ -362,9 +366,9 @@ def test_without_auto_quality_a_large_loss_is_only_reported(tmp_path: Path, stag
 # What a kill leaves behind
 
 
-def build_command(models_dir: Path) -> list[str]:
+def build_command(models_dir: Path, *program: str) -> list[str]:
     knobs = ["--num-calib-data", "2", "--seq-len", "64"]
-    return [sys.executable, "app.py", "--rebuild", "--port", "0", "--models-dir", str(models_dir), *knobs]
+    return [sys.executable, *(program or ("-m", "builder")), "--models-dir", str(models_dir), *knobs]
 
 
 def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
@@ -395,7 +399,8 @@ def test_a_killed_rebuild_leaves_the_old_model_and_goes_on_where_it_was(tmp_path
                 assert finished.setdefault(stage, seal.stat().st_ino) == seal.stat().st_ino, f"{stage} was made again"
     assert set(finished) == {"prompts", "calibrate", "quantize", "export"}
 
-    process = subprocess.Popen(build_command(tmp_path), cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    program = build_command(tmp_path, "app.py", "--rebuild", "--port", "0")
+    process = subprocess.Popen(program, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     progress, chat = process.stdout.readline(), process.stdout.readline()
     ended(process)
@@ -408,18 +413,7 @@ def test_a_killed_rebuild_leaves_the_old_model_and_goes_on_where_it_was(tmp_path
 
 @pytest.mark.skipif(os.name != "posix", reason="asks ps for the children")
 def test_the_children_of_a_killed_build_end_too(tmp_path: Path) -> None:
-    command = [
-        sys.executable,
-        "-m",
-        "builder",
-        "--models-dir",
-        str(tmp_path),
-        "--num-calib-data",
-        "2",
-        "--seq-len",
-        "64",
-    ]
-    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL, text=True)
+    process = subprocess.Popen(build_command(tmp_path), cwd=ROOT, stderr=subprocess.DEVNULL, text=True)
     wait_for(lambda: any(tmp_path.glob("demo/.staging-*/build.log")), process)
     children = subprocess.run(["ps", "-o", "pid=", "--ppid", str(process.pid)], capture_output=True, text=True)
     pids = [int(pid) for pid in children.stdout.split()]

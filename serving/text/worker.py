@@ -20,6 +20,7 @@ from serving.errors import InvalidRequest, ModelFolderError, ServingError
 from serving.heap import give_back, resident_memory
 from serving.text.limits import LEAST_MEMORY, limited
 from serving.text.prompt import Prompt
+from serving.text.renderer import import_renderer
 from serving.types import Grammar, Message, TemplateOptions
 
 GROWN = 64 << 20  # bytes more than at first: beyond them, and half as much again, a process is replaced
@@ -123,7 +124,7 @@ def _loaded(path: str) -> Texts | Line:
         return _error(error)
     # What takes seconds the first time, while others wait, and memory that is then there for good.
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")  # it misses torch, and nothing here does
-    import transformers.utils.chat_template_utils  # noqa: F401
+    import_renderer()
 
     with suppress(ModelFolderError):  # told to those who send its control tokens
         prompt.controls.private  # noqa: B018

@@ -21,6 +21,7 @@ leave_out_unused_modules()
 import quark.torch.algorithm.awq.awq as awq  # noqa: E402
 import quark.torch.algorithm.common as common  # noqa: E402
 import quark.torch.export.main_export.model_post_process as packing  # noqa: E402
+import quark.torch.utils.pack as packs  # noqa: E402
 from quark.torch import LLMTemplate, ModelQuantizer, export_safetensors  # noqa: E402
 from quark.torch.quantization.config.config import GPTAQConfig, GPTQConfig, QLayerConfig, Uint8PerGroupSpec  # noqa: E402
 
@@ -93,7 +94,8 @@ def write(model: Any, output: Path, custom_mode: str) -> None:
 
 @contextmanager
 def _adapted() -> Iterator[list[Tensor]]:
-    """Quark without its progress bars, and with its outputs kept; AWQ's search for the best clipping in pieces.
+    """Quark without its progress bars, with its outputs kept and its weights packed in one go; AWQ's search for the
+    best clipping in pieces.
 
     Rows are independent, so the result has the same bits. But the search multiplies each row with 512 tokens: in
     pieces the products stay in the processor's cache; whole, they grow with the layer and are paged in anew each time.
@@ -119,9 +121,27 @@ def _adapted() -> Iterator[list[Tensor]]:
         replaced(awq, tqdm=_silent, clear_memory=lambda *_: None),  # which collects garbage, piece by piece
         replaced(common, tqdm=_silent, block_forward=gptq_outputs),
         replaced(packing, tqdm=_giving_memory_back),
+        replaced(packs.Pack_4_bits, pack=pack_4_bits),
         replaced(awq.AwqProcessor, _compute_best_clip=in_pieces),
     ):
         yield outputs
+
+
+def pack_4_bits(method: Any, values: Tensor, reorder: bool = True) -> Tensor:
+    """Instead of `Pack_4_bits.pack`, which takes one column after another: int32 [n, m/8] of values [m, n] or [m].
+
+    The same bits. Eight values that follow one another share an int32, the first lowest, or with reorder in the order
+    0, 2, 4, 6, 1, 3, 5, 7.
+    """
+    rows = method.transpose(values).to(torch.int32)
+    if missing := -rows.shape[-1] % 8:
+        rows = torch.nn.functional.pad(rows, (0, missing))
+    eights = rows.unflatten(-1, (-1, 8))
+    order = (0, 2, 4, 6, 1, 3, 5, 7) if reorder else range(8)
+    packed = torch.zeros_like(eights[..., 0])
+    for position, number in enumerate(order):
+        packed |= (eights[..., number] & 0xF) << (4 * position)
+    return packed
 
 
 def give_memory_back() -> None:

@@ -8,10 +8,14 @@ from contextlib import contextmanager
 from typing import Any
 
 # Parts of Quark that this recipe never calls, each costly or impossible to import: the first compiles C++ (and fails
-# where there is no compiler), the second parses the source of every model in transformers to find mixtures of experts.
+# where there is no compiler), the second parses the source of every model in transformers to find mixtures of experts,
+# the third imports datasets and pandas.
 _UNUSED_MODULES: dict[str, dict[str, Any]] = {
     "quark.torch.kernel.hw_emulation.extensions": {"kernel_ext": None},
     "quark.torch.utils.llm.module_replacement.quark_experts": {},
+    "quark.torch.utils.llm.data_preparation": dict.fromkeys(
+        ("get_calib_dataloader", "get_loader", "get_trainer_dataset", "get_wikitext2")
+    ),
 }
 
 

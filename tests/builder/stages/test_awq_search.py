@@ -153,6 +153,23 @@ def test_rounding_in_the_searches_is_quarks(llama: Module) -> None:
     assert checked == [True] * 14
 
 
+@pytest.mark.parametrize("shape", [(24, 16), (21, 3), (16,)])
+@pytest.mark.parametrize("reorder", [True, False])
+def test_packed_at_once_they_have_the_bits_that_quark_packs_column_by_column(
+    shape: tuple[int, ...], reorder: bool
+) -> None:
+    from quark.torch.utils.pack import Pack_4_bits
+
+    from builder.stages.quark import pack_4_bits
+
+    values = torch.randint(16, shape, generator=torch.Generator().manual_seed(3), dtype=torch.int32)
+    for kind in ("uint4", "int4"):
+        method = Pack_4_bits("per_group", kind)
+        packed = pack_4_bits(method, values - 8 * (kind == "int4"), reorder)
+        expected = method.pack(values - 8 * (kind == "int4"), reorder)
+        assert packed.dtype == expected.dtype and packed.equal(expected)
+
+
 def test_clippings_are_those_of_quarks_own_search(llama: Module) -> None:
     whole = processor_class()._compute_best_clip
     same, excess = [], []

@@ -3,7 +3,6 @@
 import asyncio
 import re
 import time
-from collections import Counter
 from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 
@@ -18,6 +17,7 @@ from serving.http.pace import Pace
 from serving.http.problems import Problem
 from serving.page.copies import Copies
 from serving.page.events import Events, Sent, read_cancel, read_event, read_queued, read_reset, session_in
+from serving.page.line import Line
 from serving.page.tabs import Answers, Tab, Tabs
 
 # The browser itself refuses what another host offers: an image in an answer could otherwise carry the chat away.
@@ -45,7 +45,7 @@ _HEADERS_OF_A_PAGE = {b"host", b"x-forwarded-proto"}  # by them it says where it
 _UNREAD_SECONDS = 15.0  # that an answer is made for a tab that does not read it
 _READING = 2  # bodies that are read at a time: a long one takes a hundred times its size in memory for a moment
 _NO_ANSWERS = b'data: {"msg":"close_stream"}\n\n'  # as Gradio ends a stream
-_MOST_AT_ONCE = 8  # posts of one client
+_MOST_AT_ONCE, _MOST_WAITING = 8, 32  # posts of one client
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ class Gate:
     def __init__(self, app: ASGIApp, page: Page, answers: Answers) -> None:
         self._app, self._copies, self._page, self._tabs = app, Copies(app), page, Tabs(answers)
         self._reading = asyncio.Semaphore(_READING)
-        self._posting: Counter[str] = Counter()  # requests under way, by client
+        self._posting = Line(_MOST_AT_ONCE, _MOST_WAITING)
         self._later: set[asyncio.Task[None]] = set()
         self._pace = Pace()
 
@@ -111,16 +111,11 @@ class Gate:
     async def _post(self, scope: Scope, receive: Receive, send: Send) -> None:
         _check_method(scope, "POST")
         client = client_of(scope)
-        if self._posting[client] >= _MOST_AT_ONCE:
-            raise Problem(429, "too many requests at a time.", "rate_limit_exceeded", headers={"retry-after": "1"})
-        self._posting[client] += 1
-        try:
-            body = await self._read(scope["path"], await self._body(scope, receive), client)
+        # One that is refused may be the one that makes the page ready again.
+        async with self._posting.place(client, receive) as received:
+            body = await self._read(scope["path"], await self._body(scope, received), client)
             passed = _for_gradio(scope, b"", [(b"content-type", b"application/json")])
-            await self._app(passed, _received(body, receive), send)
-        finally:
-            self._posting[client] -= 1
-            self._posting += Counter()  # drops those who have none
+            await self._app(passed, _received(body, received), send)
 
     async def _body(self, scope: Scope, receive: Receive) -> bytes:
         if Headers(scope=scope).get("content-type", "").partition(";")[0].strip().lower() != "application/json":

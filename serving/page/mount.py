@@ -26,7 +26,8 @@ from serving.page.gate import Gate, Page
 from serving.page.tabs import MOST_TABS
 
 ASSETS = Path(__file__).parent / "assets"
-SCRIPTS = ("page.js", "versions.js", "files.js", "conversations.js", "menu.js")  # each may use those before it
+# Each may use those before it.
+SCRIPTS = ("posts.js", "page.js", "versions.js", "files.js", "conversations.js", "menu.js")
 # Bytes of a conversation that the page may send: a window's worth of it several times over.
 _FEWEST_BYTES, _BYTES_OF_A_TOKEN = 1 << 20, 32
 _MOST_QUEUED = 64  # answers that wait for a thread of Gradio's

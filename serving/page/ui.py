@@ -57,6 +57,8 @@ OPEN_PANELS_WHERE_THEY_FIT = """() => {
   if (innerWidth >= 1024) document.querySelector('#settings .toggle-button')?.click();
   if (innerWidth >= 1280) document.querySelector('#conversations .toggle-button')?.click();
 }"""
+# In the browser, at once: what came late from here would make a box busy whose answer is there already.
+BUSY_BOX = "() => ({__type__: 'update', interactive: false, submit_btn: false, stop_btn: true})"
 # A disabled box loses the cursor; on a phone the keyboard is better left down.
 FOCUS = "() => { if (matchMedia('(hover: hover)').matches) document.querySelector('#box textarea').focus() }"
 
@@ -233,9 +235,6 @@ def _wire(
         except LimitReached as error:
             yield history, error_line(error)
 
-    def busy() -> gr.Textbox:
-        return gr.Textbox(interactive=False, submit_btn=False, stop_btn=True)
-
     def ready(history: list[Turn], line: str, draft: str) -> tuple[list[Turn], gr.Textbox, str]:
         kept, question = unanswered(history)
         box = gr.Textbox(drafted(question, draft), interactive=True, submit_btn=True, stop_btn=False)
@@ -256,12 +255,17 @@ def _wire(
     # No concurrency limit: the engine itself gives every conversation its turn.
     streaming: Any = {"concurrency_limit": None, "show_progress": "hidden", "api_visibility": "private"}
     answers = [
-        question.success(busy, None, box, **quick).success(stream, [chatbot, *controls], [chatbot, status], **streaming)
+        question.success(None, None, box, js=BUSY_BOX, **quick).success(
+            stream, [chatbot, *controls], [chatbot, status], **streaming
+        )
         for question in questions
     ]
     for each in answers:
         for ended in (each.success, each.failure):  # a stopped answer is a success to Gradio
-            ended(ready, [chatbot, status, box], [chatbot, box, status], **quick).then(None, None, None, js=FOCUS)
+            told, shown = [chatbot, status, box], [chatbot, box, status]
+            free = ended(ready, told, shown, **quick)
+            free.failure(None, told, shown, js="(...values) => ogaChat.freed(...values)", **quick)
+            free.then(None, None, None, js=FOCUS)
     box.stop(None, None, None, cancels=answers, **quick)
     # These, regenerate and edit are hidden by chat.css while an answer is made: a late piece would undo what they do.
     chatbot.undo(undo, [chatbot, box], [chatbot, box], **quick)

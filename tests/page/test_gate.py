@@ -28,7 +28,7 @@ from tests.servers import asked
 PREDICT, JOIN, CANCEL, RESET = (f"/gradio_api/{path}" for path in ("run/predict", "queue/join", "cancel", "reset"))
 JSON = {"content-type": "application/json"}
 CONTROLS = ["", 0.7, 0.95, 0, 0, 1, 512, "", ""]
-READY, STREAM, SUBMIT, EDIT, EXAMPLE, RETRY, OPTION, BUSY = 15, 6, 0, 3, 1, 2, 4, 5
+READY, STREAM, SUBMIT, EDIT, EXAMPLE, RETRY, OPTION, CLEAR = 15, 6, 0, 3, 1, 2, 4, 48
 
 
 @pytest.fixture(autouse=True)
@@ -113,7 +113,7 @@ GOOD: dict[str, tuple[str, dict[str, Any]]] = {
               event_data={"index": 0, "value": "continue"}),
     ),
     "no status": (PREDICT, event(READY, [turn(text())], None, None)),
-    "nothing": (PREDICT, event(BUSY, event_data=None)),
+    "nothing": (PREDICT, event(CLEAR, event_data=None)),
 }  # fmt: skip
 
 
@@ -463,23 +463,35 @@ def test_a_tab_is_its_own_clients() -> None:
 def test_tabs_without_end_are_refused_and_forgotten() -> None:
     page = build_chat(Speaker("a"), name="m", examples=["x"])
     with served(page) as server:
-        statuses = [posted(server.url, PREDICT, event(BUSY, session=f"tab{n}"))[0] for n in range(60)]
+        statuses = [posted(server.url, PREDICT, event(CLEAR, session=f"tab{n}"))[0] for n in range(60)]
         assert statuses.count(200) >= 32 and statuses.count(429) > 10 and statuses[0] == 200
         assert len(page.state_holder.session_data) <= 32
-        assert posted(server.url, PREDICT, event(BUSY, session="tab31"))[0] == 200  # one that is known goes on
+        assert posted(server.url, PREDICT, event(CLEAR, session="tab31"))[0] == 200  # one that is known goes on
 
 
-def test_one_client_sends_few_bodies_at_a_time(url: str) -> None:
-    connections = [socket.create_connection(("127.0.0.1", cast(int, urlsplit(url).port)), timeout=30) for _ in range(8)]
+def test_one_clients_posts_wait_for_their_turn_and_few_of_them_at_a_time(url: str) -> None:
+    host = ("127.0.0.1", cast(int, urlsplit(url).port))
     head = (
         f"POST {PREDICT} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 9\r\n\r\n{{"
     )
+    places, waiting = (serving.page.gate._MOST_AT_ONCE, serving.page.gate._MOST_WAITING)
+    connections = [socket.create_connection(host, timeout=30) for _ in range(places + waiting)]
     for connection in connections:
         connection.sendall(head.encode())
     eventually(lambda: posted(url, *GOOD["nothing"])[0] == 429)
-    for connection in connections:
+    for connection in connections[places:]:
         connection.close()
-    eventually(lambda: posted(url, *GOOD["nothing"])[0] == 200)
+    statuses: list[int] = []
+    threads = [threading.Thread(target=lambda: statuses.append(posted(url, *GOOD["nothing"])[0])) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for connection in connections[:places]:
+        connection.sendall(b"}" * 8)
+        assert connection.recv(12).split()[1] == b"400"
+        connection.close()
+    for thread in threads:
+        thread.join()
+    assert statuses == [200] * 3
 
 
 def test_many_threads_may_use_the_page_at_once(url: str) -> None:

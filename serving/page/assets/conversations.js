@@ -153,6 +153,13 @@ const ogaChat = (() => {
     return [history, "", ...chose(names.map((name, n) => (value ? fitting(value.settings[name], n) : initial[n])))];
   }
 
+  /* The values of the page once an answer has ended and the server did not say what then: history, box, status. */
+  function freed(history, status, draft) {
+    const last = history?.at(-1), asked = last?.role === "user" ? textOf(last) : ""; // it got no answer
+    const box = { __type__: "update", value: [asked, draft].filter(Boolean).join("\n\n"), interactive: true, submit_btn: true, stop_btn: false };
+    return [asked ? history.slice(0, -1) : history || [], box, (status || "").replace(/ …$/, " · stopped")];
+  }
+
   function chose(values) {
     model = values[names.indexOf("Model")] ?? null;
     return values;
@@ -170,16 +177,26 @@ const ogaChat = (() => {
 
   /* What is done with conversations */
 
-  function show(id) {
-    if (busy()) return tell("Stop the answer first.");
+  /* Whether what the page shows may be changed now. */
+  async function calm() {
+    await ogaPosts.quiet();
+    if (busy()) tell("Stop the answer first.");
+    return !busy();
+  }
+
+  function change(id) {
     write();
     store(sessionStorage, CURRENT, id);
     document.querySelector("#opened")?.click();
   }
 
+  async function show(id) {
+    if (await calm()) change(id);
+  }
+
   /* Another version of a question or an answer. */
-  function turnTo(path) {
-    if (busy()) return tell("Stop the answer first.");
+  async function turnTo(path) {
+    if (!(await calm())) return;
     const settings = latest ? latest.settings : (read(current()) || {}).settings || {};
     latest = { history: path, settings };
     write();
@@ -194,12 +211,12 @@ const ogaChat = (() => {
     return [...(system ? [{ role: "system", content: system }] : []), ...said.map((each) => ({ role: each.role, content: textOf(each) }))];
   }
 
-  function remove(id) {
-    if (busy() && id === current()) return tell("Stop the answer first.");
+  async function remove(id) {
+    if (id === current() && !(await calm())) return;
     write();
     removed = { id, text: stored(localStorage, PREFIX + id) };
     store(localStorage, PREFIX + id, null);
-    if (id === current()) show(null);
+    if (id === current()) change(null);
     draw();
     const kept = removed;
     setTimeout(() => { if (removed === kept) { removed = null; draw(); } }, UNDO_MS);
@@ -325,5 +342,5 @@ const ogaChat = (() => {
   document.addEventListener("visibilitychange", () => { if (document.hidden) write(); });
   addEventListener("storage", (event) => { if (!event.key || event.key.startsWith(PREFIX)) draw(); });
 
-  return { start, opened, keep, model: () => model };
+  return { start, opened, keep, freed, model: () => model };
 })();

@@ -94,6 +94,7 @@ def test_every_module_and_what_it_reads_is_in_the_wheel_and_nothing_else(install
             *CHECKPOINT.iterdir(),
             *TEXTS.values(),
             *(ROOT / "serving" / "page" / "assets").iterdir(),
+            *(ROOT / "serving" / "page" / "pdfjs").iterdir(),
         )
     }
     assert len(modules) > 60 and len(data) > 6

@@ -19,7 +19,7 @@ from starlette.routing import Mount, Route
 
 from serving.errors import ServingError
 from serving.http.wrapper import told
-from serving.page import events
+from serving.page import events, pdf
 from serving.page.address import QR_PATH, qr_code
 from serving.page.events import Event
 from serving.page.gate import Gate, Page
@@ -27,7 +27,7 @@ from serving.page.tabs import MOST_TABS
 
 ASSETS = Path(__file__).parent / "assets"
 # Each may use those before it.
-SCRIPTS = ("posts.js", "page.js", "versions.js", "files.js", "conversations.js", "menu.js")
+SCRIPTS = ("posts.js", "page.js", "versions.js", "pdf.js", "files.js", "conversations.js", "menu.js")
 # Bytes of a conversation that the page may send: a window's worth of it several times over.
 _FEWEST_BYTES, _BYTES_OF_A_TOKEN = 1 << 20, 32
 _MOST_QUEUED = 64  # answers that wait for a thread of Gradio's
@@ -44,7 +44,7 @@ def mount_chat(app: Starlette, blocks: gr.Blocks, context_length: int = 1 << 15)
     context_length: of the model, in tokens: a conversation that is many times longer is refused.
     """
     _quieten()
-    app.router.routes.append(Route(QR_PATH, qr_code, methods=["GET"]))
+    app.router.routes += [Route(QR_PATH, qr_code, methods=["GET"]), *pdf.routes()]
     blocks.queue(max_size=_MOST_QUEUED)
     blocks.state_session_capacity = MOST_TABS
     gr.mount_gradio_app(

@@ -249,7 +249,7 @@ def test_a_file_that_is_dropped_becomes_a_text_in_the_box(chat: Chat) -> None:
     chat.page.evaluate(drop, ["a.py", list(b"print('```')\n")])
     expect(chat.box).to_have_value("What does this do?\n\na.py:\n````py\nprint('```')\n````\n")
     chat.page.evaluate(drop, ["b.png", [137, 80, 78, 71, 0]])
-    expect(chat.page.locator("#note")).to_contain_text("b.png is no text")
+    expect(chat.page.locator("#note")).to_contain_text("b.png cannot be read here: it is no text")
     chat.box.press("Enter")
     chat.finished()
     asked = chat.speaker.asked[0][0][0].content  # type: ignore[attr-defined]

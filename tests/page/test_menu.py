@@ -103,10 +103,10 @@ def test_system_prompts_are_kept_chosen_and_deleted(chat: Chat) -> None:
 
 def test_a_file_says_its_tokens_and_what_is_left_of_the_window(chat: Chat, tmp_path: Path) -> None:
     (tmp_path / "a.md").write_text("so it is " * 100)
-    (tmp_path / "b.pdf").write_bytes(b"%PDF-1.7\n\xff\x00")
-    chat.page.locator("#tools input").set_input_files([tmp_path / "a.md", tmp_path / "b.pdf"])
+    (tmp_path / "b.png").write_bytes(b"PNG\n\xff\x00")
+    chat.page.locator("#tools input").set_input_files([tmp_path / "a.md", tmp_path / "b.png"])
     expect(chat.box).to_have_value("a.md:\n```md\n" + "so it is " * 100 + "\n```\n")
-    expect(chat.page.locator("#note")).to_contain_text("b.pdf is no text")
+    expect(chat.page.locator("#note")).to_contain_text("b.png cannot be read here: it is no text")
     expect(chat.page.locator("#note")).to_contain_text("a.md: ")
     expect(chat.page.locator("#tools .left")).to_contain_text("tokens of the window are left")
     chat.box.fill("so it is " * 3000)

@@ -9,27 +9,30 @@ const ogaFiles = (() => {
 
   const { element, button, tell, write } = ogaPage;
 
+  /* {text}, or {why} there is none. */
   async function read(file) {
+    if (ogaPdf.is(file)) return ogaPdf.read(file, (far) => tell(`${file.name}: ${far}.`));
+    const why = "it is no text of at most 1 MB";
     try {
-      if (file.size > MOST_BYTES) return null;
+      if (file.size > MOST_BYTES) return { why };
       const text = new TextDecoder("utf-8", { fatal: true }).decode(await file.arrayBuffer());
-      return text.includes("\0") ? null : text;
+      return text.includes("\0") ? { why } : { text };
     } catch {
-      return null;
+      return { why };
     }
   }
 
   async function take(files) {
     const parts = [], said = [];
+    if (document.querySelector("#box textarea")?.disabled) return tell("Stop the answer first.");
     for (const file of files) {
-      const text = await read(file);
-      if (text === null) {
-        const pdf = /\.pdf$/i.test(file.name) ? " Copy the text out of the PDF and paste it." : "";
-        said.push(`${file.name} is no text of at most 1 MB: it cannot be read here.${pdf}`);
+      const { text, why } = await read(file);
+      if (text === undefined) {
+        said.push(`${file.name} cannot be read here: ${why}.`);
         continue;
       }
       const fence = "`".repeat(Math.max(3, ...[...text.matchAll(/`+/g)].map((ticks) => ticks[0].length + 1)));
-      const kind = /\.([A-Za-z0-9]{1,10})$/.exec(file.name);
+      const kind = ogaPdf.is(file) ? null : /\.([A-Za-z0-9]{1,10})$/.exec(file.name);
       parts.push(`${file.name}:\n${fence}${kind ? kind[1] : ""}\n${text.replace(/\n$/, "")}\n${fence}\n`);
       const size = await tokens({ content: text });
       if (size) said.push(`${file.name}: ${size.count.toLocaleString("en")} tokens.`);

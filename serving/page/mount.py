@@ -26,6 +26,7 @@ from serving.page.gate import Gate, Page
 from serving.page.tabs import MOST_TABS
 
 ASSETS = Path(__file__).parent / "assets"
+STYLES = ("chat.css", "parts.css", "code.css")
 # Each may use those before it.
 SCRIPTS = ("posts.js", "page.js", "versions.js", "pdf.js", "files.js", "conversations.js", "menu.js")
 # Bytes of a conversation that the page may send: a window's worth of it several times over.
@@ -59,7 +60,7 @@ def mount_chat(app: Starlette, blocks: gr.Blocks, context_length: int = 1 << 15)
         pwa=False,
         mcp_server=False,
         theme=_theme(),
-        css_paths=ASSETS / "chat.css",
+        css_paths=[ASSETS / name for name in STYLES],
         head="".join(f"<script>{(ASSETS / name).read_text(encoding='utf-8')}</script>" for name in SCRIPTS),
     )
     _without_files(blocks)

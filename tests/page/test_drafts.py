@@ -64,6 +64,11 @@ def test_a_cut_off_answer_goes_on_where_it_ended(chat: Drafts) -> None:
     more = chat.page.get_by_role("button", name="Continue", exact=True)
     chat.asks("go", "one <b>", " two ")
     expect(chat.page.locator("#chat .log")).to_contain_text("cut off at the token limit")
+    beside, again = (each.bounding_box() for each in (more, chat.button("Retry")))
+    assert beside and again and again["x"] + again["width"] < beside["x"]
+    assert beside["y"] < again["y"] + again["height"] and again["y"] < beside["y"] + beside["height"]
+    above, text = (chat.page.locator(f"#chat {each}").bounding_box() for each in (".top-panel", ".bubble-wrap"))
+    assert above and text and above["y"] + above["height"] <= text["y"]  # it covers no question
     chat.speaker.pieces = ("three", ".")
     more.click()
     chat.answered("one <b> two three.")

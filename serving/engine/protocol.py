@@ -4,6 +4,8 @@ from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 from serving.folder import ModelFolder
+from serving.text.process import TextProcess
+from serving.text.prompt import Prompt
 from serving.types import Cancelled, Chunk, Message, SamplingOptions, TemplateOptions, never
 
 
@@ -15,6 +17,10 @@ class ChatEngine(Protocol):
     @property
     def context_length(self) -> int:
         """The served window, in tokens."""
+
+    @property
+    def prompt(self) -> TextProcess | Prompt:
+        """What writes prompts, and knows how each token is spelled."""
 
     def generate(
         self,

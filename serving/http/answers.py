@@ -11,8 +11,6 @@ from starlette.types import Receive
 from serving.engine.protocol import ChatEngine
 from serving.engine.wire import Batch, Wanted, is_last
 from serving.errors import ServingError
-from serving.text.process import TextProcess
-from serving.text.prompt import Prompt
 from serving.types import Chunk, EngineStatus, Message, SamplingOptions, TemplateOptions, TokenIds
 
 Result = TypeVar("Result")
@@ -20,10 +18,6 @@ Result = TypeVar("Result")
 
 class AnswerEngine(ChatEngine, Protocol):
     """What the API needs of an engine: serving.engine.process.EngineProcess, or what a test puts in its place."""
-
-    @property
-    def prompt(self) -> TextProcess | Prompt:
-        """What writes prompts."""
 
     def tokens(
         self, messages: Sequence[Message], options: SamplingOptions, template: TemplateOptions | None = None

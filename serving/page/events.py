@@ -136,6 +136,13 @@ def choice(choices: Sequence[str]) -> Read:
     return read
 
 
+def switch(value: Any) -> bool:
+    """Whether something is on."""
+    if not isinstance(value, bool):
+        raise _wrong("a switch must be on or off")
+    return value
+
+
 def no_data(value: Any) -> None:
     """Of an event that says nothing but that it happened."""
     if value is not None:

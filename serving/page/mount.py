@@ -28,7 +28,7 @@ from serving.page.tabs import MOST_TABS
 ASSETS = Path(__file__).parent / "assets"
 STYLES = ("chat.css", "parts.css", "code.css")
 # Each may use those before it.
-SCRIPTS = ("posts.js", "page.js", "versions.js", "pdf.js", "files.js", "conversations.js", "menu.js")
+SCRIPTS = ("posts.js", "page.js", "versions.js", "likely.js", "pdf.js", "files.js", "conversations.js", "menu.js")
 # Bytes of a conversation that the page may send: a window's worth of it several times over.
 _FEWEST_BYTES, _BYTES_OF_A_TOKEN = 1 << 20, 32
 _MOST_QUEUED = 64  # answers that wait for a thread of Gradio's
@@ -105,6 +105,8 @@ def _input(block: Any) -> events.Read:
             return events.number(block.minimum, block.maximum)
         case gr.Radio() | gr.Dropdown():
             return events.choice([str(value) for _, value in block.choices])
+        case gr.Checkbox():
+            return events.switch
         case gr.Textbox() | gr.Markdown():
             return events.text
     raise TypeError(f"what a {type(block).__name__} sends is not known here.")

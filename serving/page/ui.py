@@ -7,7 +7,8 @@ answer and an edited question are the same to the engine.
 import json
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
 from html import escape
 from typing import Any
@@ -47,6 +48,7 @@ from serving.page.chat import (
     without_answer,
     without_question,
 )
+from serving.page.likely import ALTERNATIVES, scored, told
 from serving.page.marks import FORMULAS
 from serving.text.template import has_switch
 from serving.types import Kind, SamplingOptions
@@ -127,20 +129,26 @@ def build_chat(
         with gr.Row(elem_id="below"):
             gr.HTML('<div id="tools"></div>', padding=False, min_width=0)
             status = gr.Markdown(elem_id="status", min_width=0)
-        _wire(engines, chatbot, box, status, controls, places or Places())
+        likely = gr.Textbox(visible="hidden", elem_id="likely")
+        _wire(engines, chatbot, box, status, likely, controls, places or Places())
         if others:
             picker.change(
                 lambda chosen: model_line(engines[chosen].folder.manifest), picker, facts,
                 queue=False, show_progress="hidden", api_visibility="private",
             )  # fmt: skip
         _keep(blocks, chatbot, box, status, controls)
+        likely.change(
+            None, likely, None, js="(text) => { ogaLikely.take(text) }", queue=False, show_progress="hidden",
+            api_visibility="private",
+        )  # fmt: skip
         blocks.load(None, None, None, js=OPEN_PANELS_WHERE_THEY_FIT)
     page: gr.Blocks = blocks
     return page
 
 
 def _controls(defaults: SamplingOptions, context_length: int, thinks: bool) -> list[gr.components.Component]:
-    """The side panel: the system prompt, the values in the order of `to_options`, and whether to think, if it can."""
+    """The side panel: the system prompt, the values in the order of `to_options`, whether to think, if it can, and
+    whether to tell how likely each token was."""
     longest = min(defaults.max_tokens or context_length, context_length)
     placeholder = "How the model should behave"
     system = gr.Textbox(label="System prompt", lines=3, max_lines=12, placeholder=placeholder, elem_id="system")
@@ -156,17 +164,24 @@ def _controls(defaults: SamplingOptions, context_length: int, thinks: bool) -> l
         gr.Textbox("" if defaults.seed is None else str(defaults.seed), label="Seed", placeholder="random"),
         gr.Textbox("\n".join(defaults.stop), lines=2, max_lines=6, label="Stop strings", placeholder="one on a line"),
         *([gr.Radio([*THINKING], value=AS_IT_DOES, label="Thinking")] if thinks else []),
+        gr.Checkbox(False, label="Token probabilities", elem_id="probable"),
     ]
 
 
 def answer(
-    engine: ChatEngine, history: Sequence[Turn], system: str, *controls: Any, client: str = "", name: str = ""
-) -> Iterator[tuple[list[Turn], str]]:
+    engine: ChatEngine,
+    history: Sequence[Turn],
+    system: str,
+    *controls: Any,
+    client: str = "",
+    name: str = "",
+    tokens: list[list[Any]] | None = None,
+) -> Generator[tuple[list[Turn], str], None, None]:
     """Stream the answer to the last question: the history with what there is of it, and the status line.
 
     Or more of an answer that is to go on. controls: those of `to_options`, and perhaps one of THINKING.
     An error of ours ends the stream with its message as the status line. Closing the iterator cancels the generation.
-    client: who asks. name: of the model, to be told with what the answer took.
+    client: who asks. name: of the model, to be told with what the answer took. tokens: gets how likely each was.
     """
     more = goes_on(history)
     if not more and not (history and history[-1]["role"] == "user"):
@@ -186,9 +201,14 @@ def answer(
     try:
         messages, options = to_messages(history, system), to_options(*controls[:8])
         options = replace(options, max_tokens=min(options.max_tokens or 1, engine.context_length))
+        spelling = None
+        if tokens is not None:
+            options, spelling = replace(options, logprobs=ALTERNATIVES), engine.prompt.spelling
         template = to_template(str([*controls, AS_IT_DOES][8]), more)
         for chunk in engine.generate(messages, options, closed.is_set, template, client):
             texts[chunk.kind] += chunk.text
+            if tokens is not None and spelling and (token := scored(chunk, spelling)):
+                tokens.append(token)
             now = time.perf_counter()
             ended = chunk.finish_reason is not None
             if ended or now - drawn >= REFRESH_SECONDS:
@@ -206,6 +226,7 @@ def _wire(
     chatbot: gr.Chatbot,
     box: gr.Textbox,
     status: gr.Markdown,
+    likely: gr.Textbox,
     controls: list[gr.components.Component],
     places: Places,
 ) -> None:
@@ -225,15 +246,22 @@ def _wire(
     def go_on(history: list[Turn], _: gr.SelectData) -> list[Turn]:
         return continued(history)
 
-    def stream(history: list[Turn], request: gr.Request, *values: Any) -> Iterator[tuple[list[Turn], str]]:
+    def stream(history: list[Turn], request: gr.Request, *values: Any) -> Iterator[tuple[Any, Any, Any]]:
         try:
             client = client_of(request.request.scope if request.request else {})
             with places.taken(client, 1):
                 name = values[-1] if len(engines) > 1 else ""  # the last control is the picker, where there is one
-                said = values[:-1] if name else values
-                yield from answer(engines[name or first], history, *said, client=client, name=name)
+                *said, probable = values[:-1] if name else values
+                tokens: list[list[Any]] | None = [] if probable else None
+                shown = history
+                answers = answer(engines[name or first], history, *said, client=client, name=name, tokens=tokens)
+                with closing(answers):
+                    for shown, line in answers:
+                        yield shown, line, ""
+                if tokens:
+                    yield gr.skip(), gr.skip(), told(text_of(shown[-1]["content"]), tokens)
         except LimitReached as error:
-            yield history, error_line(error)
+            yield history, error_line(error), ""
 
     def ready(history: list[Turn], line: str, draft: str) -> tuple[list[Turn], gr.Textbox, str]:
         kept, question = unanswered(history)
@@ -256,15 +284,15 @@ def _wire(
     streaming: Any = {"concurrency_limit": None, "show_progress": "hidden", "api_visibility": "private"}
     answers = [
         question.success(None, None, box, js=BUSY_BOX, **quick).success(
-            stream, [chatbot, *controls], [chatbot, status], **streaming
+            stream, [chatbot, *controls], [chatbot, status, likely], **streaming
         )
         for question in questions
     ]
     for each in answers:
         for ended in (each.success, each.failure):  # a stopped answer is a success to Gradio
-            told, shown = [chatbot, status, box], [chatbot, box, status]
-            free = ended(ready, told, shown, **quick)
-            free.failure(None, told, shown, js="(...values) => ogaChat.freed(...values)", **quick)
+            has, gets = [chatbot, status, box], [chatbot, box, status]
+            free = ended(ready, has, gets, **quick)
+            free.failure(None, has, gets, js="(...values) => ogaChat.freed(...values)", **quick)
             free.then(None, None, None, js=FOCUS)
     box.stop(None, None, None, cancels=answers, **quick)
     # These, regenerate and edit are hidden by chat.css while an answer is made: a late piece would undo what they do.

@@ -214,9 +214,9 @@ ROUTES: dict[str, Sequence[Any]] = {
 def large_bodies() -> Iterator[Json]:
     """Each as long as a body may be."""
     text = {"role": "user", "metadata": None, "options": None, "content": [{"type": "text", "text": CANARY}]}
-    yield {"data": [[text] * 60_000, *([1] * 9)], "session_hash": "large", "fn_index": 6, "trigger_id": None}
+    yield {"data": [[text] * 60_000, *([1] * 10)], "session_hash": "large", "fn_index": 6, "trigger_id": None}
     yield {"data": ["x" * 7_000_000, []], "session_hash": "large", "fn_index": 0, "trigger_id": None}
-    yield {"data": [[text | {"content": [{"type": "text", "text": "word " * 1_000_000}]}], "", *([1] * 8)],
+    yield {"data": [[text | {"content": [{"type": "text", "text": "word " * 1_000_000}]}], "", *([1] * 9)],
            "session_hash": "large", "fn_index": 6, "trigger_id": None}  # fmt: skip
 
 

@@ -27,7 +27,7 @@ from tests.servers import asked
 
 PREDICT, JOIN, CANCEL, RESET = (f"/gradio_api/{path}" for path in ("run/predict", "queue/join", "cancel", "reset"))
 JSON = {"content-type": "application/json"}
-CONTROLS = ["", 0.7, 0.95, 0, 0, 1, 512, "", ""]
+CONTROLS = ["", 0.7, 0.95, 0, 0, 1, 512, "", "", False]
 READY, STREAM, SUBMIT, EDIT, EXAMPLE, RETRY, OPTION, CLEAR = 15, 6, 0, 3, 1, 2, 4, 48
 
 
@@ -241,6 +241,8 @@ BAD: dict[str, tuple[str, Any]] = {
     "a slider beyond its end": (JOIN, event(STREAM, [turn(text(SECRET))], "", 2.1, *CONTROLS[2:])),
     "a slider at infinity": (JOIN, event(STREAM, [], "", float("inf"), *CONTROLS[2:])),
     "a number that is infinite": (PREDICT, b'{"data": [], "session_hash": "tab", "fn_index": 1e999}'),
+    "a text for a switch": (JOIN, event(STREAM, [turn(text(SECRET))], *CONTROLS[:-1], "on")),
+    "a number for a switch": (JOIN, event(STREAM, [turn(text(SECRET))], *CONTROLS[:-1], 1)),
     "not a number": (JOIN, event(STREAM, [], "", float("nan"), *CONTROLS[2:])),
     "to cancel what is not made": (CANCEL, {"event_id": "0" * 32, "session_hash": "tab", "fn_index": SUBMIT}),
     "to cancel a path": (CANCEL, {"event_id": "../x", "session_hash": "tab", "fn_index": STREAM}),
@@ -337,11 +339,11 @@ def test_of_choices_only_those_that_are_offered(tmp_path: Path) -> None:
     (tmp_path / "chat_template.jinja").write_text("{% if enable_thinking %}{% endif %}")
     with served(build_chat(Speaker("so", folder=tmp_path), name="m", examples=["x"])) as server:
         for choice in ("x", "", None, 1, True, ["on"], FILE):
-            body = event(STREAM, [turn(text(SECRET))], *CONTROLS, choice)
+            body = event(STREAM, [turn(text(SECRET))], *CONTROLS[:-1], choice, False)
             status, content = posted(server.url, JOIN, body)
             assert status == 400 and SECRET not in content.decode(), choice
         assert posted(server.url, JOIN, event(STREAM, [turn(text())], *CONTROLS))[0] == 400
-        assert posted(server.url, JOIN, event(STREAM, [turn(text())], *CONTROLS, "off"))[0] == 200
+        assert posted(server.url, JOIN, event(STREAM, [turn(text())], *CONTROLS[:-1], "off", False))[0] == 200
 
 
 def test_of_models_only_those_that_are_offered() -> None:

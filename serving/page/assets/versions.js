@@ -126,5 +126,7 @@ const ogaVersions = (() => {
     }
   }
 
-  return { follow, packed, open, draw };
+  const last = () => paths[at].at(-1);
+
+  return { follow, packed, open, draw, last };
 })();

@@ -457,13 +457,3 @@ def test_what_a_model_writes_neither_runs_nor_loads_anything(context: BrowserCon
     elsewhere.shutdown()
     elsewhere.server_close()
     assert not loaded
-
-
-@pytest.mark.skipif("OGA_CHAT_SCREENSHOT" not in os.environ, reason="OGA_CHAT_SCREENSHOT names no file to write")
-def test_screenshot_for_the_readme(normal: tuple[WatchedEngine, str], context: BrowserContext) -> None:
-    chat = Chat(context.new_page(), normal[1])
-    for question in ("My name is Anna.", "What is my name?", "Tell me a story about a fox."):
-        chat.ask(question)
-    chat.page.mouse.move(0, 0)
-    expect(chat.page.locator("#settings.open")).to_be_visible()
-    chat.page.screenshot(path=os.environ["OGA_CHAT_SCREENSHOT"], animations="disabled")

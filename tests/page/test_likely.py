@@ -63,6 +63,7 @@ def test_who_asks_sees_the_tokens_and_what_else_could_have_come(chat: Chat) -> N
     assert [each.get_attribute("style") for each in tokens.all()] == [
         "--unlikely: 0", "--unlikely: 50", "--unlikely: 96",
     ]  # fmt: skip
+    expect(page.locator("#chat .about + .likely")).to_have_count(1)  # beneath what the answer took
     tokens.last.hover()
     expect(page.locator("#chat .likely output")).to_have_text("“ fox” 4.0 %, of “ fox” 4.0 % · “ hare” 3.0 %")
     page.locator("#chat .likely p").focus()

@@ -18,10 +18,8 @@ const ogaLikely = (() => {
       const [said, probability, others] = tokens[at];
       line.textContent = `${shown(said)} ${percent(probability)}, of ${others.map(([other, its]) => `${shown(other)} ${percent(its)}`).join(" · ")}`;
     };
-    text.append(...tokens.map(([said, probability], n) => {
-      const made = element("span", { style: `--unlikely: ${Math.round(100 * (1 - probability))}`, onmouseenter: () => choose(n) }, said);
-      return made;
-    }));
+    text.append(...tokens.map(([said, probability], n) =>
+      element("span", { style: `--unlikely: ${Math.round(100 * (1 - probability))}`, onmouseenter: () => choose(n) }, said)));
     text.addEventListener("keydown", (event) => {
       const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
       if (!step) return;
@@ -36,7 +34,7 @@ const ogaLikely = (() => {
     const place = known && [...document.querySelectorAll("#chat .message-row.bot-row")].at(-1)?.querySelector(".flex-wrap");
     const last = known && ogaVersions.last(), fits = Boolean(place && last && textOf(last) === known.text);
     for (const old of document.querySelectorAll("#chat .likely")) if (!fits || old.parentElement !== place) old.remove();
-    if (fits && !place.querySelector(".likely")) place.append(drawn(known));
+    if (fits && place.querySelector(".about") && !place.querySelector(".likely")) place.append(drawn(known));
   }
 
   function take(text) {

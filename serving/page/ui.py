@@ -263,10 +263,11 @@ def _wire(
         except LimitReached as error:
             yield history, error_line(error), ""
 
-    def ready(history: list[Turn], line: str, draft: str) -> tuple[list[Turn], gr.Textbox, str]:
+    def ready(history: list[Turn], line: str, draft: str) -> tuple[Any, gr.Textbox, str]:
         kept, question = unanswered(history)
         box = gr.Textbox(drafted(question, draft), interactive=True, submit_btn=True, stop_btn=False)
-        return offered(kept), box, settled(line)
+        shown = offered(kept)  # what stays is not sent again: a browser draws a long conversation for seconds
+        return gr.skip() if shown == history else shown, box, settled(line)
 
     def undo(history: list[Turn], draft: str) -> tuple[list[Turn], str]:
         kept, question = without_question(history)

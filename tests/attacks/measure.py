@@ -195,7 +195,7 @@ def measured(served: Served, attack: Attack, rounds: int, span: float, last: boo
         unheard.update(wait.outcome for wait in beside if wait.outcome != "good")
         if worst[-1] >= PATIENCE / 2 or not program.alive:
             break  # it is clear by now
-    after = settled(program, before)
+    after = settled(program, before) if rounds else before
     alive = program.alive and not program.too_large and well(served.neighbour)
     ended: float | None = None
     if last and program.alive:

@@ -53,12 +53,14 @@ class TemplateOptions:
     hints: the same, but a template that reads no variable of that name is not given it.
     ending: what the prompt ends with: the beginning of an answer; the last message, which is the assistant's and is
         gone on with; or the end of the last message.
+    overflow: what becomes of a conversation that outgrows the window, where that is not for the settings to say.
     """
 
     tools: tuple[dict[str, Any], ...] | None = None
     arguments: Mapping[str, Any] = field(default_factory=dict)
     hints: Mapping[str, Any] = field(default_factory=dict)
     ending: Ending = "answer"
+    overflow: Policy | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -114,9 +114,9 @@ class Engine:
         Raises InvalidRequest at once for messages the chat template refuses, ContextOverflow for a prompt that leaves
         no room for an answer, Busy where too many requests wait.
         """
-        options = options or SamplingOptions()
+        options, template = options or SamplingOptions(), template or TemplateOptions()
         token_ids, dropped = self.prompt.tokens(
-            messages, self.context_length, template or TemplateOptions(), self._overflow, options.max_tokens
+            messages, self.context_length, template, template.overflow or self._overflow, options.max_tokens
         )
         return self._stream(token_ids, dropped, options, cancelled, client)
 

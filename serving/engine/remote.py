@@ -77,9 +77,9 @@ class RemoteEngine(ABC):
         """
         if options.grammar:
             self.prompt.check(options.grammar)
-        return self.prompt.tokens(
-            messages, self.context_length, template or TemplateOptions(), self._settings.overflow, options.max_tokens
-        )
+        template = template or TemplateOptions()
+        policy = template.overflow or self._settings.overflow
+        return self.prompt.tokens(messages, self.context_length, template, policy, options.max_tokens)
 
     def _stream(
         self,

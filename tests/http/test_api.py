@@ -235,6 +235,17 @@ def test_a_text_is_continued_without_a_template(client: OpenAI, worker: EnginePr
             client.completions.create(prompt=wrong, **body)
 
 
+def test_a_response_may_ask_for_the_oldest_turns_to_be_left_out(client: OpenAI) -> None:
+    turns: Any = [{"role": role, "content": "word " * 300} for _ in range(8) for role in ("user", "assistant")]
+    asked: Any = {"model": "demo", "input": [*turns, {"role": "user", "content": "hi"}], "max_output_tokens": 5}
+    for truncation in ({}, {"truncation": "disabled"}):
+        with pytest.raises(openai.BadRequestError) as refused:
+            client.responses.create(**asked, **truncation)
+        assert refused.value.code == "context_length_exceeded"
+    answer = client.responses.create(**asked, truncation="auto")
+    assert answer.output and answer.truncation == "auto"
+
+
 def test_the_one_model_is_listed_and_no_other_answers(client: OpenAI) -> None:
     assert [model.id for model in client.models.list()] == ["demo"]
     assert client.models.retrieve("demo").object == "model"

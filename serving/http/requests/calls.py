@@ -99,7 +99,7 @@ def _schema(wanted: Grammar) -> Any:
 def call_of(id: str, name: str, text: str, param: str) -> dict[str, Any]:
     """A call for the chat template. text: its arguments. Raises Problem, naming `param`, if they are no JSON object."""
     try:
-        arguments = from_json(text, allow_inf_nan=False)
+        arguments = from_json(text or "{}", allow_inf_nan=False)  # some write nothing where there are none
     except ValueError:
         arguments = None
     if not isinstance(arguments, dict):

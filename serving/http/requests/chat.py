@@ -8,7 +8,7 @@ from serving.http.problems import Problem
 from serving.http.requests.calls import Calls, ChosenName, Function, call_of
 from serving.http.requests.formats import JsonObjectFormat, JsonSchemaFormat, TextFormat, grammar_of
 from serving.http.requests.sampled import Sampled
-from serving.http.requests.unasked import MESSAGE, NOTE
+from serving.http.requests.unasked import CALL, MESSAGE, NOTE, THINKING
 from serving.http.requests.wire import WHOLE, Count, Parsed, ServiceTier, Thought, Verbosity, Wire, few, text_of
 from serving.types import Ending, Message, SamplingOptions, TemplateOptions
 
@@ -21,7 +21,21 @@ class TextPart(Wire):
     text: str
 
 
+class RefusalPart(Wire):
+    """A piece of an answer that declines, as OpenAI's models write it."""
+
+    unasked = NOTE
+    type: Literal["refusal"]
+    refusal: str
+
+    @property
+    def text(self) -> str:
+        """What it says."""
+        return self.refusal
+
+
 Content = str | Annotated[list[TextPart], Field(min_length=1, fail_fast=True)]
+AnsweredPart = Annotated[TextPart | RefusalPart, Field(discriminator="type")]
 
 
 class SystemMessage(Wire):
@@ -38,7 +52,7 @@ class UserMessage(Wire):
 
     unasked = MESSAGE
     role: Literal["user"]
-    content: Content
+    content: Content | None = Field(description="null is an empty text")
     name: str | None = Field(None, description="who said it, for chat templates that tell the model")
 
 
@@ -53,6 +67,7 @@ class CalledFunction(Wire):
 class ToolCall(Wire):
     """A call that the model made. index: its place in a stream, which client libraries keep."""
 
+    unasked = CALL
     id: str
     type: Literal["function"]
     function: CalledFunction
@@ -64,7 +79,7 @@ class ToolMessage(Wire):
 
     unasked = MESSAGE
     role: Literal["tool"]
-    content: Content
+    content: str | Annotated[list[TextPart], Field(fail_fast=True)] | None = Field(description="null is an empty text")
     tool_call_id: str
     name: str | None = None
 
@@ -81,7 +96,7 @@ class AssistantMessage(Wire):
 
     unasked = MESSAGE
     role: Literal["assistant"]
-    content: Content | None = None
+    content: str | Annotated[list[AnsweredPart], Field(fail_fast=True)] | None = None
     name: str | None = Field(None, description="who said it, for chat templates that tell the model")
     reasoning_content: str | None = None
     reasoning: str | None = Field(None, description="another name of `reasoning_content`")
@@ -141,6 +156,7 @@ ResponseFormat = Annotated[TextFormat | JsonObjectFormat | JsonSchemaFormat, Fie
 class ThinkingBudget(Wire):
     """How much to think."""
 
+    unasked = THINKING
     effort: str | None = None
     max_tokens: Thought | None = None
 
@@ -187,7 +203,7 @@ class ChatRequest(Sampled):
         None, description="only `text`"
     )
     store: bool | None = Field(None, description="nothing is stored, whatever it says")
-    metadata: Annotated[dict[str, str], few(16)] | None = Field(None, description="nothing is done with it")
+    metadata: Annotated[dict[str, JsonValue], few(16)] | None = Field(None, description="nothing is done with it")
     service_tier: ServiceTier | None = Field(None, description="there is one, whatever it says")
     verbosity: Verbosity | None = Field(None, description="nothing is done with it")
 
@@ -247,5 +263,5 @@ def message_of(said: ChatMessage) -> Message:
     if isinstance(said, AssistantMessage):
         return said.message()
     if isinstance(said, ToolMessage):
-        return Message("tool", text_of(said.content), tool_call_id=said.tool_call_id, name=said.name)
-    return Message("system" if said.role == "developer" else said.role, text_of(said.content), name=said.name)
+        return Message("tool", text_of(said.content or ""), tool_call_id=said.tool_call_id, name=said.name)
+    return Message("system" if said.role == "developer" else said.role, text_of(said.content or ""), name=said.name)

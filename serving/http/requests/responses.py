@@ -1,5 +1,6 @@
 """POST /v1/responses."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Annotated, Any, Literal
 
@@ -9,7 +10,7 @@ from serving.http.problems import Problem
 from serving.http.requests.calls import Calls, ChosenName, Function, call_of
 from serving.http.requests.formats import JsonObjectFormat, SchemaFormat, TextFormat, grammar_of
 from serving.http.requests.sampled import with_given
-from serving.http.requests.unasked import REQUEST
+from serving.http.requests.unasked import ITEM, MESSAGE, NOTE, UNPENALISED
 from serving.http.requests.wire import (
     Count,
     Off,
@@ -23,12 +24,15 @@ from serving.http.requests.wire import (
     few,
     text_of,
 )
-from serving.types import Message, SamplingOptions, TemplateOptions
+from serving.types import Message, Policy, SamplingOptions, TemplateOptions
+
+Status = Literal["completed", "incomplete", "in_progress"]
 
 
 class InputText(Wire):
     """A piece of what was said to the model."""
 
+    unasked = NOTE
     type: Literal["input_text"]
     text: str
 
@@ -43,22 +47,30 @@ class OutputText(Wire):
     parsed: Parsed = None
 
 
-MessagePart = Annotated[InputText | OutputText, Field(discriminator="type")]
+class Refusal(Wire):
+    """A piece of an answer that declines, as OpenAI's models write it."""
+
+    type: Literal["refusal"]
+    refusal: str
+
+    @property
+    def text(self) -> str:
+        """What it says."""
+        return self.refusal
+
+
+MessagePart = Annotated[InputText | OutputText | Refusal, Field(discriminator="type")]
 
 
 class InputMessage(Wire):
     """One turn. id and status are those of an answer that is sent back."""
 
+    unasked = MESSAGE
     type: Literal["message"] = "message"
     role: Literal["system", "developer", "user", "assistant"]
-    content: (
-        str
-        | Annotated[
-            list[Annotated[InputText | OutputText, Field(discriminator="type")]], Field(min_length=1, fail_fast=True)
-        ]
-    )
+    content: str | Annotated[list[MessagePart], Field(min_length=1, fail_fast=True)]
     id: str | None = None
-    status: Literal["completed", "incomplete"] | None = None
+    status: Status | None = None
     phase: None = None
 
 
@@ -69,26 +81,40 @@ class ReasoningText(Wire):
     text: str
 
 
-class ReasoningItem(Wire):
-    """What the model thought before the answer that follows it."""
+class SummaryText(Wire):
+    """A piece of what another server tells of a thought."""
 
+    type: Literal["summary_text"]
+    text: str
+
+
+class ReasoningItem(Wire):
+    """What the model thought before the answer that follows it; its summary where there is nothing else."""
+
+    unasked = ITEM
     type: Literal["reasoning"]
     id: str | None = None
-    summary: Annotated[list[JsonValue], Field(max_length=0, fail_fast=True)]
+    summary: Annotated[list[SummaryText], Field(fail_fast=True)]
     content: Annotated[list[ReasoningText], Field(fail_fast=True)] | None = None
-    encrypted_content: None = None
-    status: Literal["completed", "incomplete"] | None = None
+    encrypted_content: str | None = Field(None, description="of another server: nothing is done with it")
+    status: Status | None = None
+
+    @property
+    def text(self) -> str:
+        """The thought."""
+        return "".join(part.text for part in self.content or self.summary)
 
 
 class FunctionCallItem(Wire):
     """A call that the model made. The fields that can only be null are those that the client library knows."""
 
+    unasked = ITEM
     type: Literal["function_call"]
     call_id: str
     name: str
     arguments: str
     id: str | None = None
-    status: Literal["completed"] | None = None
+    status: Status | None = None
     namespace: None = None
     caller: None = None
     async_: None = Field(None, validation_alias=AliasChoices("async", "async_"))
@@ -98,11 +124,12 @@ class FunctionCallItem(Wire):
 class FunctionOutputItem(Wire):
     """What a called function gave."""
 
+    unasked = ITEM
     type: Literal["function_call_output"]
     call_id: str
     output: str | Annotated[list[InputText], Field(min_length=1, fail_fast=True)]
     id: str | None = None
-    status: Literal["completed"] | None = None
+    status: Status | None = None
 
 
 def _item_type(item: object) -> str | None:
@@ -164,10 +191,13 @@ class ResponseStreamOptions(Wire):
     include_obfuscation: Off | None = None
 
 
+_POLICIES: Mapping[str, Policy] = {"auto": "trim", "disabled": "error"}
+
+
 class ResponsesRequest(Wire):
     """POST /v1/responses."""
 
-    unasked = REQUEST
+    unasked = UNPENALISED
     model: str = Field(description="the name that /v1/models gives")
     input: str | Annotated[list[InputItem], Field(min_length=1, fail_fast=True)] = Field(
         description="a question, or the conversation so far; text only"
@@ -197,7 +227,10 @@ class ResponsesRequest(Wire):
     )
     metadata: Annotated[dict[str, str], few(16)] | None = Field(None, description="given back as it came")
     store: bool | None = Field(None, description="nothing is stored, whatever it says")
-    truncation: Literal["disabled"] | None = Field(None, description="only `disabled`; see --on-overflow")
+    truncation: Literal["auto", "disabled"] | None = Field(
+        None,
+        description="`auto`: the oldest turns are left out where the window is too small; else as --on-overflow says",
+    )
     user: str | None = Field(None, description="whom a request is made for; nothing is done with it")
 
     def conversation(self) -> list[Message]:
@@ -209,7 +242,7 @@ class ResponsesRequest(Wire):
         called: dict[str, str] = {}
         for item in self.input:
             if isinstance(item, ReasoningItem):
-                thought = (thought or "") + "".join(part.text for part in item.content or ())
+                thought = (thought or "") + item.text
                 continue
             if isinstance(item, FunctionCallItem):
                 called[item.call_id] = item.name
@@ -257,4 +290,6 @@ class ResponsesRequest(Wire):
     def template(self) -> TemplateOptions:
         """What the chat template is given besides the messages."""
         effort = self.reasoning.effort if self.reasoning else None
-        return TemplateOptions(self.calls().template(), {} if effort is None else {"reasoning_effort": effort})
+        arguments = {} if effort is None else {"reasoning_effort": effort}
+        overflow = _POLICIES.get(self.truncation or "")
+        return TemplateOptions(self.calls().template(), arguments, overflow=overflow)

@@ -56,6 +56,8 @@ _OFF: Neutral = {
     "detokenize": (True,),
     "return_tokens_as_token_ids": (False,),
     "background": (False,),
+    "best_of": (1,),
+    "echo": (False,),
     "tools": ([],),
     "functions": ([],),
     "function_call": ("none", "auto"),
@@ -63,10 +65,33 @@ _OFF: Neutral = {
     "suffix": ("",),
     **dict.fromkeys(("audio", "prediction", "web_search_options"), ()),
     "top_logprobs": (0,),
+    # What llama.cpp's and vLLM's clients write out of what is so by itself.
+    "logit_bias": ([], {}),
+    "n_predict": (-1,),
+    "n_probs": (0,),
+    "n_keep": (0,),
+    "min_keep": (0,),
+    "id_slot": (-1,),
+    "repeat_last_n": _ANY,
+    "t_max_predict_ms": (0,),
+    "timings_per_token": (False,),
+    "post_sampling_probs": (False,),
+    "return_tokens": (False,),
+    "return_progress": (False,),
+    "return_token_ids": (False,),
+    "include_reasoning": (True,),
+    "reasoning_format": ("auto", "deepseek"),
+    "priority": (0,),
+    "prompt_logprobs": (False,),
+    **dict.fromkeys(("lora", "image_data", "documents", "logits_processors", "allowed_token_ids"), ([], {})),
 }
 NOTE: Neutral = {"cache_control": _ANY}
-TOKENS: Neutral = {"parse_special": (True,)}
+TOKENS: Neutral = {"parse_special": (True,), "tools": ([],), **_NOTES}
 REQUEST: Neutral = {**_NOTES, **_OFF}
+# A completion has no use for what a chat takes; what has no field elsewhere is switched off by these.
+COMPLETION: Neutral = {**REQUEST, **dict.fromkeys(("store", "metadata", "service_tier", "verbosity"), _ANY)}
+UNPENALISED: Neutral = {**REQUEST, "typical_p": (1,), "presence_penalty": (0,), "frequency_penalty": (0,), "n": (1,)}
+THINKING: Neutral = {"exclude": (False,), "summary": _ANY, "generate_summary": _ANY}
 # What comes with a message that is sent back, or with a part of one.
 MESSAGE: Neutral = {
     "cache_control": _ANY,
@@ -76,10 +101,15 @@ MESSAGE: Neutral = {
     "timestamp": _ANY,
     "tool_calls": ([],),
     "reasoning_details": _ANY,
+    "thinking_blocks": _ANY,
+    **dict.fromkeys(("images", "files", "annotations"), ([],)),
 }
+# With a call, where clients keep what other makers' models send along.
+CALL: Neutral = {**NOTE, "extra_content": _ANY, "provider_specific_fields": _ANY}
+ITEM: Neutral = {**CALL, **dict.fromkeys(("created_at", "created_by", "timestamp"), _ANY)}
 # What Anthropic's own API knows of: a request, a block of a message, a tool, and an answer that is sent back.
 MESSAGES: Neutral = {
-    **REQUEST,
+    **UNPENALISED,
     "container": (),
     "inference_geo": (),
     "speed": ("standard",),

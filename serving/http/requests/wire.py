@@ -1,7 +1,7 @@
 """What the wire models have in common, and how a body becomes one.
 
 A field that is not in a model is refused by name; one that is does what its description says. A field that is null
-counts as left out.
+counts as left out, whatever its name: clients write out what they have no value for.
 """
 
 import reprlib
@@ -37,7 +37,10 @@ class Wire(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _has_few_fields(cls, fields: Any) -> Any:
-        return asking(_few(fields, MOST_FIELDS), cls.unasked)
+        asked = asking(_few(fields, MOST_FIELDS), cls.unasked)
+        if not isinstance(asked, dict):
+            return asked
+        return {name: value for name, value in asked.items() if value is not None or name in cls.model_fields}
 
 
 def few(most: int) -> BeforeValidator:
@@ -79,7 +82,9 @@ Model = TypeVar("Model", bound=Wire)
 class Part(Protocol):
     """A piece of a message."""
 
-    text: str
+    @property
+    def text(self) -> str:
+        """What it says."""
 
 
 def text_of(content: str | Sequence[Part]) -> str:

@@ -214,7 +214,7 @@ class ResponsesShape(InParts):
             "tool_choice": chosen.model_dump() if isinstance(chosen, Wire) else chosen or "auto",
             "tools": [tool.model_dump() for tool in asked.tools or ()],
             "top_p": self._top_p,
-            "truncation": "disabled",
+            "truncation": asked.truncation or "disabled",
             "usage": None,
             "user": asked.user,
         }

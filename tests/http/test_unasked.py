@@ -1,0 +1,136 @@
+"""What clients send and ask for nothing by it is accepted; what asks for something that is not done is named."""
+
+import json
+from typing import Any
+
+import pytest
+
+from serving.http.problems import Problem
+from serving.http.requests.chat import ChatRequest
+from serving.http.requests.messages import MessagesRequest
+from serving.http.requests.responses import ResponsesRequest
+from serving.http.requests.text import CompletionRequest
+from serving.http.requests.tokens import TokenizeRequest
+from serving.http.requests.wire import Wire, parse
+from serving.types import SamplingOptions
+
+Json = dict[str, Any]
+HI: Json = {"role": "user", "content": "hi"}
+CALL: Json = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+GOOD: dict[type[Wire], Json] = {
+    ChatRequest: {"model": "m", "messages": [HI]},
+    CompletionRequest: {"model": "m", "prompt": "hi"},
+    ResponsesRequest: {"model": "m", "input": "hi"},
+    MessagesRequest: {"model": "m", "messages": [HI], "max_tokens": 9},
+    TokenizeRequest: {"messages": [HI]},
+}
+SAMPLING = (ChatRequest, CompletionRequest, ResponsesRequest, MessagesRequest)
+WRITTEN_OUT: Json = {  # of llama.cpp's and vLLM's clients, what is so by itself
+    "n_predict": -1, "n_probs": 0, "n_keep": 0, "min_keep": 0, "id_slot": -1, "repeat_last_n": 64, "lora": [],
+    "t_max_predict_ms": 0, "timings_per_token": False, "post_sampling_probs": False, "return_tokens": False,
+    "return_progress": False, "return_token_ids": False, "include_reasoning": True, "reasoning_format": "auto",
+    "priority": 0, "image_data": [], "documents": [], "logits_processors": [], "prompt_logprobs": False,
+    "typical_p": 1, "presence_penalty": 0, "frequency_penalty": 0.0, "best_of": 1, "n": 1,
+}  # fmt: skip
+
+
+def read(model: type[Wire], **more: Any) -> Any:
+    return parse(model, json.dumps({**GOOD[model], **more}).encode())
+
+
+def refused(model: type[Wire], **more: Any) -> str | None:
+    with pytest.raises(Problem) as problem:
+        read(model, **more)
+    assert problem.value.status == 400
+    return problem.value.param
+
+
+@pytest.mark.parametrize("model", SAMPLING)
+@pytest.mark.parametrize("field", WRITTEN_OUT)
+def test_what_is_so_by_itself_may_be_written_out(model: type[Wire], field: str) -> None:
+    assert read(model, **{field: WRITTEN_OUT[field]}).sampling(SamplingOptions()) == read(model).sampling(
+        SamplingOptions()
+    )
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("n_predict", 5), ("n_probs", 3), ("priority", 1), ("priority", False), ("include_reasoning", False),
+     ("reasoning_format", "none"), ("lora", [{"id": 0, "scale": 1}]), ("image_data", ["x"]), ("surprise", 0)],
+)  # fmt: skip
+@pytest.mark.parametrize("model", SAMPLING)
+def test_what_would_ask_for_something_is_named(model: type[Wire], field: str, value: Any) -> None:
+    assert refused(model, **{field: value}) == field
+
+
+@pytest.mark.parametrize("model", GOOD)
+def test_null_is_left_out_whatever_its_name(model: type[Wire]) -> None:
+    assert read(model, previous_response_id=None, conversation=None, surprise=None) == read(model)
+    part = {"type": "text", "text": "hi", "image_url": None, "input_audio": None}
+    if model in (ChatRequest, MessagesRequest):
+        assert read(model, messages=[{**HI, "content": [part], "surprise": None}]).conversation()
+
+
+def test_a_completion_takes_notes_that_a_chat_takes() -> None:
+    assert read(CompletionRequest, store=False, metadata={"a": 1}, service_tier="auto", verbosity="low")
+    assert read(ChatRequest, metadata={"turn": 3, "tags": ["a"]})
+
+
+def test_as_many_are_chosen_from_as_are_given() -> None:
+    options = SamplingOptions()
+    assert read(CompletionRequest, best_of=3, n=3).sampling(options) == read(CompletionRequest, n=3).sampling(options)
+    with pytest.raises(Problem) as problem:
+        read(CompletionRequest, best_of=3, n=2).sampling(options)
+    assert problem.value.param == "best_of"
+    assert refused(ChatRequest, best_of=2) == "best_of"
+    assert refused(ChatRequest, echo=True) == "echo" and read(ChatRequest, echo=False)
+
+
+def test_tokens_are_counted_of_a_conversation_without_tools() -> None:
+    assert read(TokenizeRequest, tools=[], cache_prompt=True).conversation()[1].tools is None
+
+
+def said(*messages: Json) -> list[tuple[str, str]]:
+    return [(each.role, each.content) for each in read(ChatRequest, messages=[*messages]).conversation()]
+
+
+def test_messages_come_back_as_clients_keep_them() -> None:
+    thought = {"type": "thinking", "thinking": "hm", "signature": "s"}
+    call = {**CALL, "extra_content": {"google": {"thought_signature": "x"}}, "provider_specific_fields": {"a": 1}}
+    answer = {"role": "assistant", "content": [], "tool_calls": [call], "thinking_blocks": [thought], "images": []}
+    tool = {"role": "tool", "tool_call_id": "c", "content": None}
+    assert said(HI, answer, tool) == [("user", "hi"), ("assistant", ""), ("tool", "")]
+    declined = {"role": "assistant", "content": [{"type": "refusal", "refusal": "I cannot."}]}
+    assert said(HI, declined, HI)[1] == ("assistant", "I cannot.")
+    assert said({"role": "user", "content": None}) == [("user", "")]
+    assert refused(ChatRequest, messages=[{"role": "user"}]) == "messages.0.content"
+    assert refused(ChatRequest, messages=[{"role": "user", "content": []}]) == "messages.0.content"
+
+
+def test_a_call_without_arguments_may_have_an_empty_text_of_them() -> None:
+    bare = {**CALL, "function": {"name": "f", "arguments": ""}}
+    _, answer, _ = read(
+        ChatRequest, messages=[HI, {"role": "assistant", "content": "", "tool_calls": [bare]},
+                               {"role": "tool", "tool_call_id": "c", "content": "x"}]
+    ).conversation()  # fmt: skip
+    assert answer.tool_calls[0]["function"]["arguments"] == {}
+
+
+def test_how_much_to_think_as_openrouter_writes_it() -> None:
+    assert read(ChatRequest, reasoning={"effort": "low", "exclude": False, "summary": "auto"}).reasoning.effort == "low"
+    assert refused(ChatRequest, reasoning={"exclude": True}) == "reasoning.exclude"
+
+
+def test_items_come_back_as_other_servers_made_them() -> None:
+    kept = {"id": "i", "status": "in_progress", "created_at": 1}
+    part = {"type": "input_text", "text": "hi", "cache_control": {"type": "ephemeral"}}
+    items = [
+        {"type": "message", "role": "user", "content": [part], **kept},
+        {"type": "reasoning", "summary": [{"type": "summary_text", "text": "hm"}], "encrypted_content": "x", **kept},
+        {"type": "function_call", "call_id": "c", "name": "f", "arguments": "", "id": "i", "status": "incomplete"},
+        {"type": "function_call_output", "call_id": "c", "output": "x", "status": "incomplete", "created_by": "me"},
+        {"type": "message", "role": "assistant", "content": [{"type": "refusal", "refusal": "No."}], **kept},
+    ]  # fmt: skip
+    user, answer, tool, last = read(ResponsesRequest, input=items).conversation()
+    assert (user.content, tool.content, last.content) == ("hi", "x", "No.")
+    assert answer.reasoning_content == "hm" and answer.tool_calls[0]["function"] == {"name": "f", "arguments": {}}

@@ -86,16 +86,17 @@ def page_for(url: str, client: str, path: str) -> int | None:
         connection.close()
 
 
-def test_one_clients_pages_come_one_after_the_other_while_another_asks(
-    url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert [page_for(url, "127.0.0.1", "/") for _ in range(3)] == [200] * 3
-    monkeypatch.setattr(serving.http.pace, "GAP_SECONDS", 60.0)
-    monkeypatch.setattr(serving.http.pace, "_OTHERS_SECONDS", 60.0)
-    found = [page_for(url, "127.0.0.2", "/"), page_for(url, "127.0.0.1", "/config")]
-    found += [page_for(url, "127.0.0.1", path) for path in ("/", "/config", "/static/nothing.js")]
-    assert found == [200, 200, None, None, 404]
-    assert page_for(url, "127.0.0.3", "/") == 200
+def test_one_clients_pages_come_one_after_the_other_while_another_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+    # A server of its own: who was told to wait here would wait in the next test as well.
+    with served(build_chat(Speaker("so", "."), name="m", examples=["x"])) as server:
+        url = server.url.rstrip("/")
+        assert [page_for(url, "127.0.0.1", "/") for _ in range(3)] == [200] * 3
+        monkeypatch.setattr(serving.http.pace, "GAP_SECONDS", 60.0)
+        monkeypatch.setattr(serving.http.pace, "_OTHERS_SECONDS", 60.0)
+        found = [page_for(url, "127.0.0.2", "/"), page_for(url, "127.0.0.1", "/config")]
+        found += [page_for(url, "127.0.0.1", path) for path in ("/", "/config", "/static/nothing.js")]
+        assert found == [200, 200, None, None, 404]
+        assert page_for(url, "127.0.0.3", "/") == 200
 
 
 GOOD: dict[str, tuple[str, dict[str, Any]]] = {

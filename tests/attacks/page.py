@@ -103,7 +103,8 @@ def mutated(rng: random.Random, body: Json, values: Sequence[Any]) -> Json:
         if kind < 0.6 and body["data"] and isinstance(body["data"], list):
             body["data"][rng.randrange(len(body["data"]))] = value
         elif kind < 0.65 and isinstance(body["data"], list):
-            body["data"] = rng.choice([body["data"][:-1], [*body["data"], value], [value] * 50, value])
+            data = rng.choice([body["data"][:-1], [*body["data"], value], [value] * 50, value])
+            body["data"] = list(data) if isinstance(data, list) else data  # the next change is not one of `values`
         elif kind < 0.75:
             body.pop(rng.choice(list(body)), None)
             body.setdefault("data", [])

@@ -1,24 +1,16 @@
 """What becomes of the page where the server refuses what it asks, or answers late: nothing locks it or mixes it up."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
-from playwright.sync_api import BrowserContext, Page, Route, expect
+from playwright.sync_api import Page, Route, expect
 
 from tests.page.test_browser import Chat, browser, context, eventually, no_litter  # noqa: F401 - fixtures
-from tests.page.test_conversations import listed, page_of
+from tests.page.test_conversations import chat, listed  # noqa: F401 - a fixture
 from tests.page.test_gate import CLEAR, READY, SUBMIT
 
 UNDO = CLEAR - 1
-
-
-@pytest.fixture
-def chat(context: BrowserContext) -> Iterator[Chat]:  # noqa: F811
-    with page_of("yes, ", "so it is") as (speaker, page):
-        chat = Chat(context.new_page(), page.url)
-        chat.speaker = speaker  # type: ignore[attr-defined]
-        yield chat
 
 
 def posts(page: Page, number: int, act: Callable[[Route], None]) -> None:
@@ -46,14 +38,14 @@ def refusing(times: int, status: int) -> Callable[[Route], None]:
 
 
 @pytest.mark.parametrize("number", [SUBMIT, READY])
-def test_what_is_refused_for_now_is_asked_again(chat: Chat, number: int) -> None:
+def test_what_is_refused_for_now_is_asked_again(chat: Chat, number: int) -> None:  # noqa: F811
     posts(chat.page, number, refusing(2, 429))
     chat.ask("Is it so?")
     expect(chat.questions).to_have_text("Is it so?")
     expect(chat.page.get_by_test_id("toast-body")).to_have_count(0)
 
 
-def test_after_an_answer_the_box_is_free_whatever_the_server_says(chat: Chat) -> None:
+def test_after_an_answer_the_box_is_free_whatever_the_server_says(chat: Chat) -> None:  # noqa: F811
     posts(chat.page, READY, refusing(1, 500))
     chat.send("Is it so?")
     expect(chat.answers).to_have_text("yes, so it is")
@@ -66,7 +58,7 @@ def test_after_an_answer_the_box_is_free_whatever_the_server_says(chat: Chat) ->
     ]
 
 
-def test_a_question_whose_answer_is_refused_is_given_back(chat: Chat) -> None:
+def test_a_question_whose_answer_is_refused_is_given_back(chat: Chat) -> None:  # noqa: F811
     refuse = refusing(1, 429)
     chat.page.route("**/gradio_api/queue/join*", refuse)
     posts(chat.page, READY + 3, refusing(1, 500))  # of an answer that failed
@@ -76,7 +68,7 @@ def test_a_question_whose_answer_is_refused_is_given_back(chat: Chat) -> None:
     expect(chat.questions).to_have_count(0)
 
 
-def test_what_comes_late_comes_into_no_other_conversation(chat: Chat) -> None:
+def test_what_comes_late_comes_into_no_other_conversation(chat: Chat) -> None:  # noqa: F811
     page, held = chat.page, list[Route]()
     chat.ask("first")
     page.wait_for_timeout(600)

@@ -9,7 +9,18 @@ from serving.http.requests.calls import Calls, ChosenName, Function, call_of
 from serving.http.requests.formats import JsonObjectFormat, JsonSchemaFormat, TextFormat, grammar_of
 from serving.http.requests.sampled import Sampled
 from serving.http.requests.unasked import CALL, MESSAGE, NOTE, THINKING
-from serving.http.requests.wire import WHOLE, Count, Parsed, ServiceTier, Thought, Verbosity, Wire, few, text_of
+from serving.http.requests.wire import (
+    WHOLE,
+    Count,
+    Parsed,
+    Refusal,
+    ServiceTier,
+    Thought,
+    Verbosity,
+    Wire,
+    few,
+    text_of,
+)
 from serving.types import Ending, Message, SamplingOptions, TemplateOptions
 
 
@@ -21,17 +32,10 @@ class TextPart(Wire):
     text: str
 
 
-class RefusalPart(Wire):
-    """A piece of an answer that declines, as OpenAI's models write it."""
+class RefusalPart(Refusal):
+    """A piece of an answer that declines."""
 
     unasked = NOTE
-    type: Literal["refusal"]
-    refusal: str
-
-    @property
-    def text(self) -> str:
-        """What it says."""
-        return self.refusal
 
 
 Content = str | Annotated[list[TextPart], Field(min_length=1, fail_fast=True)]

@@ -15,6 +15,7 @@ from serving.http.requests.wire import (
     Count,
     Off,
     Parsed,
+    Refusal,
     ServiceTier,
     Temperature,
     Thought,
@@ -45,18 +46,6 @@ class OutputText(Wire):
     annotations: Annotated[list[JsonValue], Field(max_length=0, fail_fast=True)] | None = None
     logprobs: Annotated[list[JsonValue], Field(max_length=0, fail_fast=True)] | None = None
     parsed: Parsed = None
-
-
-class Refusal(Wire):
-    """A piece of an answer that declines, as OpenAI's models write it."""
-
-    type: Literal["refusal"]
-    refusal: str
-
-    @property
-    def text(self) -> str:
-        """What it says."""
-        return self.refusal
 
 
 MessagePart = Annotated[InputText | OutputText | Refusal, Field(discriminator="type")]

@@ -79,6 +79,18 @@ Verbosity = Literal["low", "medium", "high"]
 Model = TypeVar("Model", bound=Wire)
 
 
+class Refusal(Wire):
+    """A piece of an answer that declines, as OpenAI's models write it."""
+
+    type: Literal["refusal"]
+    refusal: str
+
+    @property
+    def text(self) -> str:
+        """What it says."""
+        return self.refusal
+
+
 class Part(Protocol):
     """A piece of a message."""
 

@@ -214,7 +214,10 @@ def run(flags: "Namespace") -> None:
             from serving.page.ui import build_chat
 
             examples, notice = (demo.EXAMPLES, demo.NOTICE) if is_demo else (EXAMPLES, "")
-            page = build_chat(engine, name=name, examples=examples, notice=notice, places=places, others=others)
+            page = build_chat(
+                engine, name=name, examples=examples, notice=notice, places=places, others=others,
+                chosen=lambda model: {name: engine, **others}[model].load_ahead(),
+            )  # fmt: skip
             longest = max(each.context_length for each in (engine, *others.values()))
             ending.callback(mount_chat(application, page, longest))
         meanwhile.close()

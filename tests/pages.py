@@ -2,11 +2,14 @@
 
 import asyncio
 import gc
+import json
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import gradio as gr
+from playwright.sync_api import Page
 
 from serving.http.access import Access
 from serving.http.api import Api
@@ -24,6 +27,16 @@ def tidy() -> Iterator[None]:
         finally:
             asyncio.set_event_loop(None)
             gc.collect()
+
+
+def keep(page: Page, url: str, history: list[dict[str, Any]]) -> None:
+    """Have the browser keep a conversation, as the one that its tab shows when the chat is opened next."""
+    value = {"version": 1, "title": "kept", "changed": 1, "history": history, "settings": {}}
+    page.goto(f"{url}config")  # which has no script that would keep what it shows
+    page.evaluate(
+        "(text) => { localStorage['oga-chat/conversation/kept'] = text; sessionStorage['oga-chat/current'] = 'kept' }",
+        json.dumps(value),
+    )
 
 
 @contextmanager

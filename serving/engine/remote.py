@@ -55,6 +55,9 @@ class RemoteEngine(ABC):
         """
         self.prompt.wait(cancelled)
 
+    def load_ahead(self) -> None:  # noqa: B027 - for most there is nothing to do
+        """Begin to load the model if it is not, as somebody is about to ask. Returns at once."""
+
     def generate(
         self,
         messages: Sequence[Message],

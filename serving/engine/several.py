@@ -7,6 +7,7 @@ then; so nobody waits for ever, however much another model is used.
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -150,6 +151,26 @@ class Several:
 
         return cancel
 
+    def load_ahead(self, member: "Member") -> None:
+        """Have a model loaded before it is asked for, unless one that still answers would have to go for it.
+
+        Waits for the processes that write its prompts. Raises what they do.
+        """
+        if not self._is_free_for(member):
+            return
+        _ = member.prompt.end_ids
+        if self._is_free_for(member):
+            with self._lock:
+                self._asked.append(_Asked(member, (), lambda *_: None, "", ""))
+            self.due.set()
+
+    def _is_free_for(self, member: "Member") -> bool:
+        with self._lock:
+            if self._closing or not member.engine.unloaded:
+                return False
+            held = self._held()
+            return all(held[name].idle for name in to_go(member.size, self._memory, held))
+
     def waiting(self, member: "Member") -> int:
         """How many answers wait for a model to be loaded."""
         with self._lock:
@@ -219,6 +240,7 @@ class Member(RemoteEngine):
         super().__init__(engine.folder, engine.prompt, settings)
         self.name, self.engine, self.size = name, engine, size
         self._several = several
+        self._ahead: threading.Thread | None = None
 
     @property
     def context_length(self) -> int:
@@ -247,6 +269,17 @@ class Member(RemoteEngine):
                 self._several.due.set()
 
         return self._several.start(_Asked(self, wanted, watched, client, session))
+
+    def load_ahead(self) -> None:
+        """Begin to load it, as somebody is about to ask; what still answers does not go for that. Returns at once."""
+
+        def load() -> None:
+            with suppress(ServingError):  # whoever asks is told
+                self._several.load_ahead(self)
+
+        if not (self._ahead and self._ahead.is_alive()):
+            self._ahead = threading.Thread(target=load, name="load ahead", daemon=True)
+            self._ahead.start()
 
     def close(self) -> None:
         """End the processes of all models."""

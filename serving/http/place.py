@@ -9,7 +9,7 @@ from serving.http.addresses import Network, from_here, is_address, name_in, send
 from serving.http.problems import Problem
 from serving.http.room import SHORT, Room
 
-MOST_BYTES = 8 << 20  # a body; a conversation that fills a window of a million tokens is shorter
+MOST_BYTES = 4 << 20  # a body; a conversation that fills a window of 400,000 tokens is shorter, escaped as it may be
 LOGIN_PATH = "/login"
 _LOGIN_BYTES = 4 << 10  # a name and a password, however they are encoded
 _MOST_HEADERS, _HEADER_BYTES = 100, 32 << 10

@@ -5,8 +5,8 @@ from collections import Counter
 
 from serving.http.problems import Problem
 
-MOST_HELD = 256 << 20  # bytes of long bodies that have not been answered yet, all of them together
-OF_ONE = 16 << 20  # of one address, or one /64 of IPv6
+MOST_HELD = 128 << 20  # bytes of long bodies that have not been answered yet, all of them together
+OF_ONE = 8 << 20  # of one address, or one /64 of IPv6
 SHORT = 64 << 10  # not counted: connections are
 PATIENCE_SECONDS = 10.0  # that a long body is not read for want of room
 

@@ -13,7 +13,8 @@ from typing import Any
 from serving.http.problems import Problem
 from serving.page.chat import CONTINUE, DONE, OPEN, REASONING
 
-MOST_TURNS = 1000  # of a conversation: Gradio takes half a millisecond for each of them
+MOST_TURNS = 1000  # of what is shown of a conversation: Gradio takes half a millisecond for each of them
+MOST_EARLIER = 20_000  # that are not shown
 _MOST_PARTS = 16
 _MOST_INDEX = 1_000_000
 _SESSION = re.compile(r"[a-z0-9]{1,32}")
@@ -98,9 +99,13 @@ def session_in(value: Any) -> str:
 
 
 def conversation(value: Any) -> list[Json]:
-    """The history of the chat."""
-    turns = _list(value, MOST_TURNS, "a conversation")
-    return [_turn(each) for each in turns]
+    """The history of the chat, as far as it is shown."""
+    return [_turn(each) for each in _list(value, MOST_TURNS, "a conversation")]
+
+
+def earlier(value: Any) -> list[Json]:
+    """What was said before that."""
+    return [_turn(each) for each in _list([] if value is None else value, MOST_EARLIER, "a conversation")]
 
 
 def text(value: Any) -> str:

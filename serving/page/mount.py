@@ -28,7 +28,10 @@ from serving.page.tabs import MOST_TABS
 ASSETS = Path(__file__).parent / "assets"
 STYLES = ("chat.css", "parts.css", "code.css")
 # Each may use those before it.
-SCRIPTS = ("posts.js", "page.js", "versions.js", "likely.js", "pdf.js", "files.js", "conversations.js", "menu.js")
+SCRIPTS = (
+    "posts.js", "page.js", "earlier.js", "versions.js", "likely.js", "pdf.js", "files.js", "conversations.js",
+    "menu.js",
+)  # fmt: skip
 # Bytes of a conversation that the page may send: a window's worth of it several times over.
 _FEWEST_BYTES, _BYTES_OF_A_TOKEN = 1 << 20, 32
 _MOST_QUEUED = 64  # answers that wait for a thread of Gradio's
@@ -101,6 +104,8 @@ def _input(block: Any) -> events.Read:
     match block:
         case gr.Chatbot():
             return events.conversation
+        case gr.JSON():
+            return events.earlier
         case gr.Slider():
             return events.number(block.minimum, block.maximum)
         case gr.Radio() | gr.Dropdown():

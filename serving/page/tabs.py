@@ -10,6 +10,7 @@ from serving.http.problems import Problem
 MOST_TABS, MOST_OF_ONE = 512, 32  # in all, and of one client
 _NEW_AT_ONCE, _NEW_SECONDS = 32, 2.0  # tabs of one client: making one costs Gradio 20 ms
 _MOST_PENDING, _MOST_STREAMS = 4, 2  # answers that one tab waits for, and connections that it reads them on
+_MOST_UNREAD = 8  # answers that one client waits for and does not read: a tab begins to once it knows of one
 _IDLE_SECONDS = 3600.0
 
 
@@ -67,6 +68,9 @@ class Tabs:
         """It asks for an answer: its how manyth. Raises Problem where it waits for too many."""
         if self._answers.pending(name) >= _MOST_PENDING:
             raise _busy("this tab waits for answers already: wait for one to end.")
+        theirs = (other for other, each in self._tabs.items() if each.client == tab.client and not each.streams)
+        if sum(map(self._answers.pending, theirs)) >= _MOST_UNREAD:
+            raise _busy("answers are made already that nobody reads: try again in a moment.")
         tab.joined += 1
         return tab.joined
 

@@ -7,7 +7,7 @@ answer and an edited question are the same to the engine.
 import json
 import threading
 import time
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from html import escape
@@ -50,10 +50,10 @@ from serving.page.chat import (
 )
 from serving.page.likely import ALTERNATIVES, scored, told
 from serving.page.marks import FORMULAS
+from serving.page.redraws import Redraws
 from serving.text.template import has_switch
 from serving.types import Kind, SamplingOptions
 
-REFRESH_SECONDS = 0.04  # the page is redrawn at most this often, however fast the model is
 # A panel that is open from the start would cover a phone's whole screen.
 OPEN_PANELS_WHERE_THEY_FIT = """() => {
   if (innerWidth >= 1024) document.querySelector('#settings .toggle-button')?.click();
@@ -61,6 +61,7 @@ OPEN_PANELS_WHERE_THEY_FIT = """() => {
 }"""
 # In the browser, at once: what came late from here would make a box busy whose answer is there already.
 BUSY_BOX = "() => ({__type__: 'update', interactive: false, submit_btn: false, stop_btn: true})"
+FITTED = "(history) => ogaEarlier.fitted(history)"
 # A disabled box loses the cursor; on a phone the keyboard is better left down.
 FOCUS = "() => { if (matchMedia('(hover: hover)').matches) document.querySelector('#box textarea').focus() }"
 
@@ -74,12 +75,14 @@ def build_chat(
     defaults: SamplingOptions | None = None,
     places: Places | None = None,
     others: Mapping[str, ChatEngine] | None = None,
+    chosen: Callable[[str], None] = lambda _: None,
 ) -> gr.Blocks:
     """The chat page of one engine, or of several.
 
     name: of the model. examples: prompts to click. notice: a line of markdown under the title.
     defaults: where the controls begin; without them, what the model folder's generation_config.json suggests.
-    places: of those who read it. others: more engines to choose from, by their models' names.
+    places: of those who read it. others: more engines to choose from, by their models' names. chosen: is told which
+    one it is whenever a reader chooses; it returns at once.
     """
     engines = {name: engine, **(others or {})}
     generation = engine.folder.path / "generation_config.json"
@@ -130,11 +133,16 @@ def build_chat(
             gr.HTML('<div id="tools"></div>', padding=False, min_width=0)
             status = gr.Markdown(elem_id="status", min_width=0)
         likely = gr.Textbox(visible="hidden", elem_id="likely")
-        _wire(engines, chatbot, box, status, likely, controls, places or Places())
+        earlier = gr.JSON(visible="hidden")  # what is not drawn of a long conversation: see assets/earlier.js
+        _wire(engines, chatbot, earlier, box, status, likely, controls, places or Places())
         if others:
+
+            def show(name: str) -> str:
+                chosen(name)
+                return model_line(engines[name].folder.manifest)
+
             picker.change(
-                lambda chosen: model_line(engines[chosen].folder.manifest), picker, facts,
-                queue=False, show_progress="hidden", api_visibility="private",
+                show, picker, facts, queue=False, show_progress="hidden", api_visibility="private"
             )  # fmt: skip
         _keep(blocks, chatbot, box, status, controls)
         likely.change(
@@ -176,18 +184,21 @@ def answer(
     client: str = "",
     name: str = "",
     tokens: list[list[Any]] | None = None,
+    earlier: Sequence[Turn] = (),
+    redraws: Redraws | None = None,
 ) -> Generator[tuple[list[Turn], str], None, None]:
     """Stream the answer to the last question: the history with what there is of it, and the status line.
 
     Or more of an answer that is to go on. controls: those of `to_options`, and perhaps one of THINKING.
     An error of ours ends the stream with its message as the status line. Closing the iterator cancels the generation.
     client: who asks. name: of the model, to be told with what the answer took. tokens: gets how likely each was.
+    earlier: what was said before that history. redraws: those of all answers.
     """
     more = goes_on(history)
     if not more and not (history and history[-1]["role"] == "user"):
         yield [*history], ""  # nothing at all would empty the page
         return
-    closed = threading.Event()
+    closed, redraws = threading.Event(), redraws or Redraws()
     before = history[:-1] if more else history
     texts: dict[Kind, str] = {"reasoning": "", "answer": text_of(history[-1]["content"]) if more else ""}
     line = history[-1]["metadata"]["log"] if more else ""
@@ -199,7 +210,7 @@ def answer(
         return [*before, *thoughts, *answers]
 
     try:
-        messages, options = to_messages(history, system), to_options(*controls[:8])
+        messages, options = to_messages([*earlier, *history], system), to_options(*controls[:8])
         options = replace(options, max_tokens=min(options.max_tokens or 1, engine.context_length))
         spelling = None
         if tokens is not None:
@@ -211,7 +222,7 @@ def answer(
                 tokens.append(token)
             now = time.perf_counter()
             ended = chunk.finish_reason is not None
-            if ended or now - drawn >= REFRESH_SECONDS:
+            if ended or now - drawn >= redraws.seconds:
                 drawn, line = now, answer_line(chunk, name) if chunk.completion_tokens else line
                 status = DONE if chunk.finish_reason == "stop" else OPEN
                 yield shown(status, ended), status_line(chunk, engine.context_length)
@@ -224,6 +235,7 @@ def answer(
 def _wire(
     engines: Mapping[str, ChatEngine],
     chatbot: gr.Chatbot,
+    earlier: gr.JSON,
     box: gr.Textbox,
     status: gr.Markdown,
     likely: gr.Textbox,
@@ -231,7 +243,7 @@ def _wire(
     places: Places,
 ) -> None:
     """What each event of the page does. Five of them end in an answer, which stop cuts short."""
-    first = next(iter(engines))
+    first, redraws = next(iter(engines)), Redraws()
 
     def submit(text: str, history: list[Turn]) -> tuple[str, list[Turn]]:
         return "", [*history, turn("user", text)] if text.strip() else history
@@ -246,15 +258,18 @@ def _wire(
     def go_on(history: list[Turn], _: gr.SelectData) -> list[Turn]:
         return continued(history)
 
-    def stream(history: list[Turn], request: gr.Request, *values: Any) -> Iterator[tuple[Any, Any, Any]]:
+    def stream(
+        history: list[Turn], before: list[Turn], request: gr.Request, *values: Any
+    ) -> Iterator[tuple[Any, Any, Any]]:
         try:
             client = client_of(request.request.scope if request.request else {})
-            with places.taken(client, 1):
+            with places.taken(client, 1), redraws.one_more():
                 name = values[-1] if len(engines) > 1 else ""  # the last control is the picker, where there is one
                 *said, probable = values[:-1] if name else values
                 tokens: list[list[Any]] | None = [] if probable else None
                 shown = history
-                answers = answer(engines[name or first], history, *said, client=client, name=name, tokens=tokens)
+                about: Any = {"client": client, "name": name, "tokens": tokens, "earlier": before, "redraws": redraws}
+                answers = answer(engines[name or first], history, *said, **about)
                 with closing(answers):
                     for shown, line in answers:
                         yield shown, line, ""
@@ -282,10 +297,14 @@ def _wire(
         chatbot.option_select(go_on, chatbot, chatbot, **quick),
     ]
     # No concurrency limit: the engine itself gives every conversation its turn.
-    streaming: Any = {"concurrency_limit": None, "show_progress": "hidden", "api_visibility": "private"}
+    asked = [chatbot, earlier, *controls]
+    streaming: Any = {
+        "concurrency_limit": None, "show_progress": "hidden", "api_visibility": "private",
+        "js": f"(...values) => ogaEarlier.sent(values.slice(0, {len(asked)}))",
+    }  # fmt: skip
     answers = [
         question.success(None, None, box, js=BUSY_BOX, **quick).success(
-            stream, [chatbot, *controls], [chatbot, status, likely], **streaming
+            stream, asked, [chatbot, status, likely], **streaming
         )
         for question in questions
     ]
@@ -294,10 +313,11 @@ def _wire(
             has, gets = [chatbot, status, box], [chatbot, box, status]
             free = ended(ready, has, gets, **quick)
             free.failure(None, has, gets, js="(...values) => ogaChat.freed(...values)", **quick)
-            free.then(None, None, None, js=FOCUS)
+            free.then(None, None, None, js=FOCUS).then(None, chatbot, chatbot, js=FITTED, **quick)
     box.stop(None, None, None, cancels=answers, **quick)
     # These, regenerate and edit are hidden by chat.css while an answer is made: a late piece would undo what they do.
-    chatbot.undo(undo, [chatbot, box], [chatbot, box], **quick)
+    undone = chatbot.undo(undo, [chatbot, box], [chatbot, box], **quick)
+    undone.then(None, chatbot, chatbot, js=FITTED, **quick)
     chatbot.clear(lambda: "", None, status, **quick)
 
 

@@ -143,15 +143,15 @@ def sent_as_it_is(text: str) -> bytes:
 
 PROMPTS: Bodies = {
     f"prompt: {size} MiB of {name}": (CHAT, cache(lambda w=word, s=size: sent_as_it_is(of_size(w, s * MIB - 4000))))
-    for size in (1, 8)
+    for size in (1, 4)
     for name, word in WORDS.items()
 } | {
-    "prompt: 9 MiB": (CHAT, cache(lambda: sent_as_it_is("x" * 9 * MIB))),
-    "prompt: 8 MiB, without a template": (
-        COMPLETIONS, cache(lambda: {"model": "demo", "prompt": of_size("word ", 8 * MIB - 4000)})
+    "prompt: 5 MiB": (CHAT, cache(lambda: sent_as_it_is("x" * 5 * MIB))),
+    "prompt: 4 MiB, without a template": (
+        COMPLETIONS, cache(lambda: {"model": "demo", "prompt": of_size("word ", 4 * MIB - 4000)})
     ),
-    "prompt: 8 MiB, to /v1/responses": (
-        RESPONSES, cache(lambda: {"model": "demo", "input": of_size("word ", 8 * MIB - 4000)})
+    "prompt: 4 MiB, to /v1/responses": (
+        RESPONSES, cache(lambda: {"model": "demo", "input": of_size("word ", 4 * MIB - 4000)})
     ),
     "prompt: 4,000 prompts": (COMPLETIONS, cache(lambda: {"model": "demo", "prompt": ["hello"] * 4000})),
     "prompt: 4,000 long prompts": (COMPLETIONS, cache(lambda: {"model": "demo", "prompt": ["word " * 400] * 4000})),
@@ -207,9 +207,9 @@ JSON_TEXTS: Bodies = {
     "JSON: 1 million faults": (COMPLETIONS, cache(lambda: b'{"prompt":[' + b"{}," * 1_000_000 + b"{}]}")),
     "JSON: deep": (CHAT, cache(lambda: b"[" * MIB)),
     "JSON: deep objects": (CHAT, cache(lambda: b'{"a":' * MIB)),
-    "JSON: 8 MiB of digits": (CHAT, cache(lambda: b'{"seed": ' + b"9" * (8 * MIB - 100) + b"}")),
-    "JSON: 8 MiB of escapes": (CHAT, cache(lambda: b'{"model": "' + b"\\u0041" * (MIB + MIB // 4) + b'"}')),
+    "JSON: 4 MiB of digits": (CHAT, cache(lambda: b'{"seed": ' + b"9" * (4 * MIB - 100) + b"}")),
+    "JSON: 4 MiB of escapes": (CHAT, cache(lambda: b'{"model": "' + b"\\u0041" * (5 * MIB // 8) + b'"}')),
     "JSON: half a surrogate pair": (CHAT, cache(lambda: chat("\ud800 " + CANARY))),
     "JSON: not UTF-8": (CHAT, cache(lambda: b'{"model": "\xff\xfe' + CANARY.encode() + b'"}')),
-    "JSON: 9 MiB": (RESPONSES, cache(lambda: b" " * (9 * MIB))),
+    "JSON: 5 MiB": (RESPONSES, cache(lambda: b" " * (5 * MIB))),
 }  # fmt: skip

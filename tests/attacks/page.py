@@ -65,7 +65,7 @@ def hostile(files: Sequence[str]) -> list[Any]:
 
 def good_value(component: Json) -> Any:
     """What the page itself sends for a component."""
-    if component["type"] == "chatbot":
+    if component["type"] in ("chatbot", "json"):
         return [{"role": "user", "metadata": None, "options": None, "content": [{"type": "text", "text": "hi"}]}]
     value = component["props"].get("value")
     return "" if value is None else value

@@ -36,8 +36,8 @@ async def half_a_request(target: Target) -> None:
 
 
 async def half_a_body(target: Target) -> None:
-    """Connections that name a length of 8 MiB and send half of it."""
-    await crowd(target, 20, request(CHAT, b"", {"content-length": str(8 << 20)}) + b" " * (4 << 20))
+    """Connections that name a length of 4 MiB and send half of it."""
+    await crowd(target, 20, request(CHAT, b"", {"content-length": str(4 << 20)}) + b" " * (2 << 20))
 
 
 async def kept_alive(target: Target) -> None:

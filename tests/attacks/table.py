@@ -122,7 +122,7 @@ ATTACKS: Sequence[Attack] = (
     Attack("500 idle connections", sockets.idle_crowd, 1, 1),
     Attack("500 halves of requests", sockets.half_a_request, 1, 1),
     Attack("500 connections kept alive", sockets.kept_alive, 1, 1),
-    Attack("80 halves of bodies of 8 MiB", sockets.half_a_body, 4, 1),
+    Attack("80 halves of bodies of 4 MiB", sockets.half_a_body, 4, 1),
     Attack("connections opened and dropped", sockets.opened_and_dropped, 16, 200),
     Attack("headers byte by byte", sockets.slow_headers, 100, 5),
     Attack("bodies byte by byte", sockets.slow_body, 100, 5),

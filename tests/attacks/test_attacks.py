@@ -22,7 +22,7 @@ MOST_TIMES = 20
 HARMFUL = {
     "pattern: many alternatives", "pattern: huge counts", "schema: integers beyond 64 bits", "schema: a tree of itself",
     "schema: a product of alternatives", "schema: multiples of primes", "schema: doubling conjunctions",
-    "tools: 128 large ones", "prompt: 8 MiB of emoji", "prompt: 8 MiB of one letter",
+    "tools: 128 large ones", "prompt: 4 MiB of emoji", "prompt: 4 MiB of one letter",
     "schema: 100,000 values", "schema: half a surrogate pair", "500,000 biases",
     "variables: the template's own", "JSON: 1 million faults", "JSON: half a surrogate pair",
     "prompt: 4,000 long prompts", "messages: 100,000", "overload: 16 answers each",

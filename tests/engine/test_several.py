@@ -1,6 +1,7 @@
 """Several models on one server: who goes for whom, by itself; and real processes that come and go."""
 
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from queue import SimpleQueue
@@ -153,6 +154,32 @@ def test_an_answer_is_waited_for_and_what_comes_later_waits_behind(two: tuple[Me
     first, *both, last = [name for name, _ in ends(queue, 4)]
     assert (first, set(both), last) == ("first", {"second", "with the second"}, "third")
     assert loaded(a, b) == "a"
+
+
+def test_a_model_is_loaded_ahead_where_nothing_that_answers_goes_for_it(two: tuple[Member, ...], switch: Path) -> None:
+    a, b = two
+    queue: SimpleQueue[tuple[str, Batch]] = SimpleQueue()
+    switch.touch()
+    asked(a, queue, "first")
+    b.load_ahead()
+    asked(a, queue, "with the first")
+    assert (a.status().running, a.status().waiting) == (2, 0)  # as if nobody had wanted the other
+    switch.unlink()
+    ends(queue, 2)
+    eventually(lambda: a.engine.use() is not None and a.engine.use()[0])  # type: ignore[index]
+    b.load_ahead()
+    eventually(lambda: loaded(a, b) == "b" and b.status().loaded)
+    b.load_ahead()
+    a.close()
+    b.load_ahead()  # and nothing happens
+
+
+def eventually(holds: Callable[[], bool]) -> None:
+    for _ in range(1000):
+        if holds():
+            return
+        time.sleep(0.02)
+    raise AssertionError("it did not happen within twenty seconds")
 
 
 def test_who_goes_away_while_waiting_is_told_so_and_nothing_is_loaded_for_them(

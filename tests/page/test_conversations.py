@@ -16,9 +16,15 @@ from serving.page.ui import build_chat
 from serving.types import Chunk
 from tests.page.test_browser import Chat, browser, context, eventually, no_litter  # noqa: F401 - fixtures
 from tests.page.test_ui import Speaker
-from tests.pages import served
+from tests.pages import keep, served
 
 WALKS = int(os.environ.get("OGA_CHAT_WALKS", "1"))  # of 120 steps, which take a minute
+
+LONG = [
+    {"role": role, "content": [{"type": "text", "text": f"{role} {n}"}]}
+    for n in range(40)
+    for role in ("user", "assistant")
+]
 
 HOSTILE = (
     "Use the <button> element, not <div style='position:fixed;inset:0'>.\n\n"
@@ -261,6 +267,9 @@ def test_no_sequence_of_clicks_and_keys_locks_the_page(chat: Chat, seed: int) ->
     page, rng = chat.page, random.Random(seed)
     faults: list[str] = []
     page.on("pageerror", lambda error: faults.append(str(error)))
+    keep(page, chat.url, LONG)
+    page.goto(chat.url)
+    chat.started()
 
     def click(locator: Locator) -> None:
         if (count := locator.count()) and (one := locator.nth(rng.randrange(count))).is_visible():

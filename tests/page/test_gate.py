@@ -28,7 +28,7 @@ from tests.servers import asked
 PREDICT, JOIN, CANCEL, RESET = (f"/gradio_api/{path}" for path in ("run/predict", "queue/join", "cancel", "reset"))
 JSON = {"content-type": "application/json"}
 CONTROLS = ["", 0.7, 0.95, 0, 0, 1, 512, "", "", False]
-READY, STREAM, SUBMIT, EDIT, EXAMPLE, RETRY, OPTION, CLEAR = 15, 6, 0, 3, 1, 2, 4, 48
+READY, STREAM, SUBMIT, EDIT, EXAMPLE, RETRY, OPTION, CLEAR = 15, 6, 0, 3, 1, 2, 4, 59
 
 
 @pytest.fixture(autouse=True)
@@ -178,7 +178,9 @@ def test_a_history_that_is_not_text_is_refused_wherever_it_is_sent(
     for path in (str(private), "/dev/zero"):
         for name, history in hostile(path).items():
             bodies = [
-                (JOIN, event(STREAM, history, *CONTROLS)), (PREDICT, event(SUBMIT, "hi", history)),
+                (JOIN, event(STREAM, history, [], *CONTROLS)),
+                (JOIN, event(STREAM, [turn(text())], history * 20, *CONTROLS)),  # more may be before what is shown
+                (PREDICT, event(SUBMIT, "hi", history)),
                 (PREDICT, event(READY, history, "", "")), (PREDICT, event(RETRY, history)),
                 (PREDICT, event(EDIT, history, event_data={"index": 0, "value": "x"})),
                 (PREDICT, event(OPTION, history, event_data={"index": 0, "value": "continue"})),
@@ -211,7 +213,7 @@ BAD: dict[str, tuple[str, Any]] = {
     "an event by name": (PREDICT, event(cast(int, "submit"), SECRET, [])),
     "true for an event": (PREDICT, event(True)),
     "an event of the browser's own": (PREDICT, event(16)),
-    "a stream without the queue": (PREDICT, event(STREAM, [turn(text(SECRET))], *CONTROLS)),
+    "a stream without the queue": (PREDICT, event(STREAM, [turn(text(SECRET))], [], *CONTROLS)),
     "the queue without a stream": (JOIN, event(SUBMIT, SECRET, [])),
     "no tab": (PREDICT, {"data": [SECRET, []], "fn_index": SUBMIT}),
     "a tab that is null": (PREDICT, event(SUBMIT, SECRET, [], session=cast(str, None))),
@@ -237,14 +239,14 @@ BAD: dict[str, tuple[str, Any]] = {
     "an edit to a file": (PREDICT, event(EDIT, [], event_data={"index": 0, "value": [FILE]})),
     "an edit before the first": (PREDICT, event(EDIT, [], event_data={"index": -1, "value": "x"})),
     "an edit of nothing": (PREDICT, event(EDIT, [turn(text(SECRET))])),
-    "a text for a slider": (JOIN, event(STREAM, [turn(text(SECRET))], "", "0.7", *CONTROLS[2:])),
-    "nothing for a slider": (JOIN, event(STREAM, [turn(text(SECRET))], "", None, *CONTROLS[2:])),
-    "a slider beyond its end": (JOIN, event(STREAM, [turn(text(SECRET))], "", 2.1, *CONTROLS[2:])),
-    "a slider at infinity": (JOIN, event(STREAM, [], "", float("inf"), *CONTROLS[2:])),
+    "a text for a slider": (JOIN, event(STREAM, [turn(text(SECRET))], [], "", "0.7", *CONTROLS[2:])),
+    "nothing for a slider": (JOIN, event(STREAM, [turn(text(SECRET))], [], "", None, *CONTROLS[2:])),
+    "a slider beyond its end": (JOIN, event(STREAM, [turn(text(SECRET))], [], "", 2.1, *CONTROLS[2:])),
+    "a slider at infinity": (JOIN, event(STREAM, [], [], "", float("inf"), *CONTROLS[2:])),
     "a number that is infinite": (PREDICT, b'{"data": [], "session_hash": "tab", "fn_index": 1e999}'),
-    "a text for a switch": (JOIN, event(STREAM, [turn(text(SECRET))], *CONTROLS[:-1], "on")),
-    "a number for a switch": (JOIN, event(STREAM, [turn(text(SECRET))], *CONTROLS[:-1], 1)),
-    "not a number": (JOIN, event(STREAM, [], "", float("nan"), *CONTROLS[2:])),
+    "a text for a switch": (JOIN, event(STREAM, [turn(text(SECRET))], [], *CONTROLS[:-1], "on")),
+    "a number for a switch": (JOIN, event(STREAM, [turn(text(SECRET))], [], *CONTROLS[:-1], 1)),
+    "not a number": (JOIN, event(STREAM, [], [], "", float("nan"), *CONTROLS[2:])),
     "to cancel what is not made": (CANCEL, {"event_id": "0" * 32, "session_hash": "tab", "fn_index": SUBMIT}),
     "to cancel a path": (CANCEL, {"event_id": "../x", "session_hash": "tab", "fn_index": STREAM}),
     "to cancel more": (CANCEL, {"event_id": "0" * 32, "session_hash": "tab", "fn_index": STREAM, "x": 1}),
@@ -340,20 +342,20 @@ def test_of_choices_only_those_that_are_offered(tmp_path: Path) -> None:
     (tmp_path / "chat_template.jinja").write_text("{% if enable_thinking %}{% endif %}")
     with served(build_chat(Speaker("so", folder=tmp_path), name="m", examples=["x"])) as server:
         for choice in ("x", "", None, 1, True, ["on"], FILE):
-            body = event(STREAM, [turn(text(SECRET))], *CONTROLS[:-1], choice, False)
+            body = event(STREAM, [turn(text(SECRET))], [], *CONTROLS[:-1], choice, False)
             status, content = posted(server.url, JOIN, body)
             assert status == 400 and SECRET not in content.decode(), choice
-        assert posted(server.url, JOIN, event(STREAM, [turn(text())], *CONTROLS))[0] == 400
-        assert posted(server.url, JOIN, event(STREAM, [turn(text())], *CONTROLS[:-1], "off", False))[0] == 200
+        assert posted(server.url, JOIN, event(STREAM, [turn(text())], [], *CONTROLS))[0] == 400
+        assert posted(server.url, JOIN, event(STREAM, [turn(text())], [], *CONTROLS[:-1], "off", False))[0] == 200
 
 
 def test_of_models_only_those_that_are_offered() -> None:
     first, other = Speaker("so"), Speaker("no")
     with served(build_chat(first, name="m", examples=["x"], others={"n": other})) as server:
         for model in ("x", "", None, ["m"], FILE):
-            status, content = posted(server.url, JOIN, event(STREAM, [turn(text(SECRET))], *CONTROLS, model))
+            status, content = posted(server.url, JOIN, event(STREAM, [turn(text(SECRET))], [], *CONTROLS, model))
             assert status == 400 and SECRET not in content.decode(), model
-        assert posted(server.url, JOIN, event(STREAM, [turn(text())], *CONTROLS, "n"))[0] == 200
+        assert posted(server.url, JOIN, event(STREAM, [turn(text())], [], *CONTROLS, "n"))[0] == 200
         assert "no" in answered(server.url, "tab") and (len(first.asked), len(other.asked)) == (0, 1)
 
 
@@ -390,7 +392,7 @@ def test_what_fails_in_an_answer_is_told_in_one_line_without_what_was_said(
 ) -> None:
     speaker = Speaker("so", error=RuntimeError(f"cannot go on after {SECRET}"))
     with served(build_chat(speaker, name="m", examples=["x"])) as server:
-        assert posted(server.url, JOIN, event(STREAM, [turn(text(SECRET))], *CONTROLS))[0] == 200
+        assert posted(server.url, JOIN, event(STREAM, [turn(text(SECRET))], [], *CONTROLS))[0] == 200
         events = answered(server.url, "tab")
         assert '"success":false' in events and SECRET not in events.rpartition("process_completed")[2]
     (record,) = caplog.records
@@ -422,7 +424,7 @@ def test_an_answer_that_no_tab_reads_is_ended(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(serving.page.gate, "_UNREAD_SECONDS", 0.3)
     speaker = Slow()
     with served(build_chat(speaker, name="m", examples=["x"])) as server:
-        assert posted(server.url, JOIN, event(STREAM, [turn(text())], *CONTROLS))[0] == 200
+        assert posted(server.url, JOIN, event(STREAM, [turn(text())], [], *CONTROLS))[0] == 200
         eventually(lambda: speaker.going == 1)
         eventually(lambda: speaker.going == 0)
         assert answered(server.url, "tab") == 'data: {"msg":"close_stream"}\n\n'
@@ -438,7 +440,7 @@ def eventually(holds: Any) -> None:
 
 def test_one_tab_asks_for_few_answers_at_a_time_and_reads_them_on_few_connections() -> None:
     with served(build_chat(Slow(), name="m", examples=["x"])) as server:
-        body = event(STREAM, [turn(text())], *CONTROLS)
+        body = event(STREAM, [turn(text())], [], *CONTROLS)
         assert [posted(server.url, JOIN, body)[0] for _ in range(6)] == [200] * 4 + [429] * 2
         streams = [socket.create_connection(("127.0.0.1", server.port), timeout=30) for _ in range(3)]
         statuses = []
@@ -450,8 +452,21 @@ def test_one_tab_asks_for_few_answers_at_a_time_and_reads_them_on_few_connection
             stream.close()
 
 
+def test_one_client_has_few_answers_made_that_it_does_not_read() -> None:
+    with served(build_chat(Slow(), name="m", examples=["x"])) as server:
+
+        def asks(name: str) -> int:
+            return posted(server.url, JOIN, event(STREAM, [turn(text())], [], *CONTROLS, session=name))[0]
+
+        assert [asks(f"tab{n}") for n in range(10)] == [200] * 8 + [429] * 2
+        with socket.create_connection(("127.0.0.1", server.port), timeout=30) as stream:
+            stream.sendall(b"GET /gradio_api/queue/data?session_hash=tab1 HTTP/1.1\r\nhost: localhost\r\n\r\n")
+            assert stream.recv(12).split()[1] == b"200"
+            assert [asks("tab8"), asks("tab9")] == [200, 429]  # what is read does not count
+
+
 def test_a_tab_is_its_own_clients() -> None:
-    page, body = build_chat(Slow(), name="m", examples=["x"]), event(STREAM, [turn(text())], *CONTROLS)
+    page, body = build_chat(Slow(), name="m", examples=["x"]), event(STREAM, [turn(text())], [], *CONTROLS)
     with served(page, Access(keys=("a-long-key-of-anna", "a-long-key-of-tom"))) as server:
         anna, tom = ({**JSON, "authorization": f"Bearer a-long-key-of-{name}"} for name in ("anna", "tom"))
         status, _, content = asked(server.url, JOIN, body, anna)

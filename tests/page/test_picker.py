@@ -40,9 +40,14 @@ def speakers() -> dict[str, Named]:
 
 
 @pytest.fixture
-def url(speakers: dict[str, Named]) -> Iterator[str]:
+def chosen() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def url(speakers: dict[str, Named], chosen: list[str]) -> Iterator[str]:
     first, second = speakers.values()
-    page = build_chat(first, name="first", examples=["x"], others={"second": second})
+    page = build_chat(first, name="first", examples=["x"], others={"second": second}, chosen=chosen.append)
     api = Api(first, "first", others={"second": second})  # type: ignore[arg-type, dict-item]
     with served(page, api=api) as server:
         yield server.url
@@ -77,12 +82,15 @@ def test_an_answer_tells_whose_it_is_and_keeps_to_its_window(speakers: dict[str,
     assert speakers["second"].asked[0][1].max_tokens == 512
 
 
-def test_the_chosen_model_answers_and_its_facts_are_shown(chat: Chat, speakers: dict[str, Named]) -> None:
+def test_the_chosen_model_answers_and_its_facts_are_shown(
+    chat: Chat, speakers: dict[str, Named], chosen: list[str]
+) -> None:
     page, facts = chat.page, chat.page.locator("#model")
     expect(facts).to_contain_text("UINT4 AWQ, group 128")
     chat.ask("Who are you?")
     choose(page, "second")
     expect(facts).to_contain_text("UINT4 GPTQ, group 32")
+    assert chosen == ["second"]  # so that it can be loaded meanwhile
     chat.ask("And you?")
     expect(chat.answers).to_have_text(["of the first", "of the second"])
     assert [message.content for message in speakers["second"].asked[0][0]] == [

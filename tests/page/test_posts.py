@@ -8,9 +8,9 @@ from playwright.sync_api import Page, Route, expect
 
 from tests.page.test_browser import Chat, browser, context, eventually, no_litter  # noqa: F401 - fixtures
 from tests.page.test_conversations import chat, listed  # noqa: F401 - a fixture
-from tests.page.test_gate import CLEAR, READY, SUBMIT
+from tests.page.test_gate import CLEAR, READY, STREAM, SUBMIT
 
-UNDO = CLEAR - 1
+UNDO = CLEAR - 2
 
 
 def posts(page: Page, number: int, act: Callable[[Route], None]) -> None:
@@ -18,9 +18,9 @@ def posts(page: Page, number: int, act: Callable[[Route], None]) -> None:
 
     def met(route: Route) -> None:
         found = json.loads(route.request.post_data or "{}").get("fn_index")
-        act(route) if found == number else route.continue_()
+        act(route) if found == number else route.fallback()
 
-    page.route("**/gradio_api/run/predict*", met)
+    page.route("**/gradio_api/{run/predict,queue/join}*", met)
 
 
 def refusing(times: int, status: int) -> Callable[[Route], None]:
@@ -37,7 +37,7 @@ def refusing(times: int, status: int) -> Callable[[Route], None]:
     return act
 
 
-@pytest.mark.parametrize("number", [SUBMIT, READY])
+@pytest.mark.parametrize("number", [SUBMIT, STREAM, READY])
 def test_what_is_refused_for_now_is_asked_again(chat: Chat, number: int) -> None:  # noqa: F811
     posts(chat.page, number, refusing(2, 429))
     chat.ask("Is it so?")
@@ -59,9 +59,8 @@ def test_after_an_answer_the_box_is_free_whatever_the_server_says(chat: Chat) ->
 
 
 def test_a_question_whose_answer_is_refused_is_given_back(chat: Chat) -> None:  # noqa: F811
-    refuse = refusing(1, 429)
-    chat.page.route("**/gradio_api/queue/join*", refuse)
-    posts(chat.page, READY + 3, refusing(1, 500))  # of an answer that failed
+    posts(chat.page, STREAM, refusing(1, 503))
+    posts(chat.page, READY + 4, refusing(1, 500))  # of an answer that failed
     chat.send("Is it so?")
     expect(chat.box).to_have_value("Is it so?")
     expect(chat.box).to_be_editable()

@@ -16,8 +16,7 @@ const ogaChat = (() => {
   let timer = 0, removed = null, search = "";
   let model = null; // which one is chosen, where there are several
 
-  const { MARK, said, tell, textOf, element, button, stored, store } = ogaPage;
-  const CONTINUE = [{ value: "continue", label: "Continue" }]; // see serving/page/chat.py
+  const { MARK, said, tell, textOf, plainTurn, element, button, stored, store } = ogaPage;
   const busy = () => document.querySelector("#box .stop-button") !== null;
 
   /* What is kept */
@@ -25,17 +24,6 @@ const ogaChat = (() => {
   function isTurn(each) {
     const ok = each && ["user", "assistant"].includes(each.role) && Array.isArray(each.content) && each.content.length;
     return Boolean(ok) && each.content.every((part) => part && part.type === "text" && typeof part.text === "string");
-  }
-
-  /* A turn as the server takes it, whatever has become of what was stored. */
-  function whole({ role, content, metadata, options }) {
-    const { title, log, status } = metadata || {};
-    const told = typeof log === "string" && log.length <= 500 && ["pending", "done"].includes(status);
-    return {
-      role, content: content.map(({ text }) => ({ type: "text", text })),
-      metadata: title === "Reasoning" ? { title } : told ? { log, status } : null,
-      options: JSON.stringify(options) === JSON.stringify(CONTINUE) ? CONTINUE : null,
-    };
   }
 
   const isPath = (path) => Boolean(path) && Number.isInteger(path.same) && path.same >= 0 && Array.isArray(path.tail) && path.tail.every(isTurn);
@@ -46,8 +34,8 @@ const ogaChat = (() => {
     if (!ok || typeof value.title !== "string" || !Number.isFinite(value.changed)) return null;
     const { others, at } = isVersions(value.versions) ? value.versions : { others: [], at: 0 };
     return {
-      ...value, history: value.history.map(whole),
-      versions: { at, others: others.map(({ same, tail }) => ({ same, tail: tail.map(whole) })) },
+      ...value, history: value.history.map(plainTurn),
+      versions: { at, others: others.map(({ same, tail }) => ({ same, tail: tail.map(plainTurn) })) },
       settings: value.settings && typeof value.settings === "object" ? value.settings : {},
     };
   }
@@ -80,7 +68,7 @@ const ogaChat = (() => {
 
   /* All that a kept conversation says, whenever it was changed. */
   function content({ history, settings, versions: { at, others } }) {
-    return JSON.stringify([history.map(whole), settings, at, others.map(({ same, tail }) => [same, tail.map(whole)])]);
+    return JSON.stringify([history.map(plainTurn), settings, at, others.map(({ same, tail }) => [same, tail.map(plainTurn)])]);
   }
 
   function write() {
@@ -108,11 +96,12 @@ const ogaChat = (() => {
 
   /* What the page calls */
 
-  function keep([history, draft, ...values]) {
+  function keep([shown, draft, ...values]) {
     if (turns < 0) return;
     chose(values);
     store(sessionStorage, DRAFT, draft || "");
-    if (!Array.isArray(history)) return;
+    if (!Array.isArray(shown)) return;
+    const history = ogaEarlier.whole(shown);
     const emptied = turns > 0 && !history.length;
     if (history.length > turns) ogaPage.follow();
     turns = history.length;
@@ -139,6 +128,8 @@ const ogaChat = (() => {
   /* The values of the page for what this tab shows: history, status, settings. A question without an answer is to be
      written to the box. */
   function opened(write = ogaPage.write) {
+    const same = { __type__: "update" };
+    if (ogaEarlier.asked()) return [ogaEarlier.cut(ogaVersions.path()), same, ...names.map(() => same)];
     const value = current() && read(current());
     let history = value ? value.history : [];
     seen = value ? value.changed : 0;
@@ -150,7 +141,7 @@ const ogaChat = (() => {
     }
     turns = history.length;
     draw();
-    return [history, "", ...chose(names.map((name, n) => (value ? fitting(value.settings[name], n) : initial[n])))];
+    return [ogaEarlier.cut(history), "", ...chose(names.map((name, n) => (value ? fitting(value.settings[name], n) : initial[n])))];
   }
 
   /* The values of the page once an answer has ended and the server did not say what then: history, box, status. */
@@ -158,6 +149,11 @@ const ogaChat = (() => {
     const last = history?.at(-1), asked = last?.role === "user" ? textOf(last) : ""; // it got no answer
     const box = { __type__: "update", value: [asked, draft].filter(Boolean).join("\n\n"), interactive: true, submit_btn: true, stop_btn: false };
     return [asked ? history.slice(0, -1) : history || [], box, (status || "").replace(/ …$/, " · stopped")];
+  }
+
+  /* More of what the page shows the end of. */
+  async function earlier() {
+    if (await calm()) ogaEarlier.more(turns - ogaEarlier.count());
   }
 
   function chose(values) {
@@ -336,11 +332,11 @@ const ogaChat = (() => {
     }
   }
 
-  ogaPage.each(() => ogaVersions.draw(busy(), turnTo));
+  ogaPage.each(() => ogaVersions.draw(busy(), ogaEarlier.count(), turnTo));
   ogaFiles.follow(asked, () => model);
   addEventListener("pagehide", write);
   document.addEventListener("visibilitychange", () => { if (document.hidden) write(); });
   addEventListener("storage", (event) => { if (!event.key || event.key.startsWith(PREFIX)) draw(); });
 
-  return { start, opened, keep, freed, model: () => model };
+  return { start, opened, keep, freed, earlier, model: () => model };
 })();

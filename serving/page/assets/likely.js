@@ -32,7 +32,7 @@ const ogaLikely = (() => {
   /* Beneath the last answer, as long as it is the one that they are of. */
   function draw() {
     const place = known && [...document.querySelectorAll("#chat .message-row.bot-row")].at(-1)?.querySelector(".flex-wrap");
-    const last = known && ogaVersions.last(), fits = Boolean(place && last && textOf(last) === known.text);
+    const last = known && ogaVersions.path().at(-1), fits = Boolean(place && last && textOf(last) === known.text);
     for (const old of document.querySelectorAll("#chat .likely")) if (!fits || old.parentElement !== place) old.remove();
     if (fits && place.querySelector(".about") && !place.querySelector(".likely")) place.append(drawn(known));
   }

@@ -7,7 +7,7 @@ const ogaPage = (() => {
   const NOTE_MS = 8000;
   const SCROLL_MS = 500; // that a browser takes to scroll
   const ends = [{ height: 0, at: 0 }]; // how high the conversation was in that time, and before
-  let following = true, height = 0, top = 0, due = 0, silence = 0, heard = "";
+  let following = true, held = null, height = 0, top = 0, due = 0, silence = 0, heard = "";
   const parts = []; // what else is drawn
 
   /* What a text says that was marked for Gradio. */
@@ -33,6 +33,15 @@ const ogaPage = (() => {
     following = true;
     const place = log();
     if (place) place.scrollTop = place.scrollHeight;
+  }
+
+  /* What is read stays where it is while something is put in above it. */
+  function hold() {
+    const place = log();
+    if (!place) return;
+    following = false;
+    held = place.scrollHeight - place.scrollTop;
+    setTimeout(() => { held = null; }, SCROLL_MS);
   }
 
   /* How high the conversation was some moments ago. */
@@ -68,6 +77,7 @@ const ogaPage = (() => {
       ends.push({ height, at: performance.now() });
       lately();
       if (following) place.scrollTop = height;
+      else if (held !== null) place.scrollTop = height - held;
       top = place.scrollTop;
     }
     for (const [place, attribute, value] of NAMES) {
@@ -139,6 +149,19 @@ const ogaPage = (() => {
 
   /* Small things that the other scripts share */
 
+  const CONTINUE = [{ value: "continue", label: "Continue" }]; // see serving/page/chat.py
+
+  /* A turn as the server takes it, whatever has become of it. */
+  function plainTurn({ role, content, metadata, options }) {
+    const { title, log, status } = metadata || {};
+    const told = typeof log === "string" && log.length <= 500 && ["pending", "done"].includes(status);
+    return {
+      role, content: content.map(({ text }) => ({ type: "text", text })),
+      metadata: title === "Reasoning" ? { title } : told ? { log, status } : null,
+      options: JSON.stringify(options) === JSON.stringify(CONTINUE) ? CONTINUE : null,
+    };
+  }
+
   const textOf = (turn) => said(turn.content.map((part) => part.text).join(""));
 
   function element(tag, attributes, ...children) {
@@ -173,5 +196,7 @@ const ogaPage = (() => {
 
   const each = (part) => parts.push(part); // called whenever something has changed, before the page is drawn
 
-  return { MARK, said, follow, write, type, tell, textOf, element, button, stored, store, each };
+  const follows = () => following;
+
+  return { MARK, said, follow, follows, hold, write, type, tell, plainTurn, textOf, element, button, stored, store, each };
 })();

@@ -3,7 +3,7 @@
 "use strict";
 
 const ogaPosts = (() => {
-  const PATH = /\/gradio_api\/run\/predict(\?|$)/;
+  const PATH = /\/gradio_api\/(run\/predict|queue\/join)(\?|$)/;
   const TRIES = 8, WAIT_MS = 1000; // as the server says with a 429
   const DRAWN_MS = 50; // until Gradio has put in what came, and asked for what follows
   const LONGEST_MS = 15000; // that anybody waits

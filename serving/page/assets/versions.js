@@ -58,11 +58,11 @@ const ogaVersions = (() => {
     drawn = "";
   }
 
-  /* Messages as Gradio draws them: what one side says in turn is one row. [from, to) of the turns. */
-  function rows(history) {
+  /* Messages as Gradio draws them, from one on: what one side says in turn is one row. [from, to) of the turns. */
+  function rows(history, first) {
     const found = [];
-    for (const [n, turn] of history.entries()) {
-      if (found.length && history[n - 1].role === turn.role) found.at(-1)[1] = n + 1;
+    for (let n = first; n < history.length; n++) {
+      if (found.length && history[n - 1].role === history[n].role) found.at(-1)[1] = n + 1;
       else found.push([n, n + 1]);
     }
     return found;
@@ -110,13 +110,13 @@ const ogaVersions = (() => {
     return parts;
   }
 
-  /* Beneath the messages, once an answer is whole. show: is given the path that is chosen. */
-  function draw(busy, show) {
+  /* Beneath the messages, once an answer is whole. first: turn that is drawn. show: is given the path that is chosen. */
+  function draw(busy, first, show) {
     if (busy) return;
     const places = [...document.querySelectorAll("#chat .message-row")], history = paths[at];
-    const state = `${at} ${JSON.stringify(paths.map((path) => path.map((each) => [textOf(each).length, each.metadata?.log])))}`;
+    const state = `${at} ${first} ${JSON.stringify(paths.map((path) => path.map((each) => [textOf(each).length, each.metadata?.log])))}`;
     if (state === drawn && places.every((place) => place.querySelector(".about"))) return;
-    const found = rows(history);
+    const found = rows(history, first);
     if (found.length !== places.length) return; // Gradio has not drawn them yet
     drawn = state;
     for (const [n, place] of places.entries()) {
@@ -126,7 +126,7 @@ const ogaVersions = (() => {
     }
   }
 
-  const last = () => paths[at].at(-1);
+  const path = () => paths[at]; // that the page shows
 
-  return { follow, packed, open, draw, last };
+  return { follow, packed, open, draw, path };
 })();

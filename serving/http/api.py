@@ -98,7 +98,7 @@ class Api:
         each = wire.usage_in_each
         shape = ChatShape(served.name, 1, wire.include_usage, spelling, calls=calls, usage_in_each=each)
         wanted = _choices(token_ids, options, wire.n or 1)
-        return Reply(served.engine, self.places, wanted, shape, bool(wire.stream), session)
+        return Reply(served.engine, self.places, wanted, shape, bool(wire.stream), session, wire.padded)
 
     async def completions(self, request: Request) -> Response:
         """POST /v1/completions."""
@@ -120,14 +120,16 @@ class Api:
             served.name, len(encoded), wire.include_usage, spelling, echoed=echoed, answers=wire.n or 1,
             usage_in_each=wire.usage_in_each,
         )  # fmt: skip
-        return Reply(served.engine, self.places, wanted, shape, bool(wire.stream), session_of_text(encoded[0]))
+        session = session_of_text(encoded[0])
+        return Reply(served.engine, self.places, wanted, shape, bool(wire.stream), session, wire.padded)
 
     async def responses(self, request: Request) -> Response:
         """POST /v1/responses."""
         wire, served = await self._read(request, ResponsesRequest)
         token_ids, options, calls, session = await self._in_turn(self._conversation, served, wire)
         shape = ResponsesShape(served.name, wire, options.temperature, options.top_p, calls)
-        return Reply(served.engine, self.places, [(token_ids, options)], shape, bool(wire.stream), session)
+        wanted = [(token_ids, options)]
+        return Reply(served.engine, self.places, wanted, shape, bool(wire.stream), session, wire.padded)
 
     async def messages(self, request: Request) -> Response:
         """POST /v1/messages."""

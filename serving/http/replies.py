@@ -1,8 +1,9 @@
 """Replies of the API: an answer as a stream of events with signs of life, or whole."""
 
 import asyncio
+import secrets
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 
 from anyio import to_thread
 from pydantic_core import to_json
@@ -21,6 +22,7 @@ GRACE_SECONDS = 1.0
 STILL, LOADING = ": still at it\n\n", ": loading the model\n\n"  # comments, which clients pass over
 # Proxies are told not to hold the stream back, nor to compress it.
 STREAM_HEADERS = {"cache-control": "no-cache, no-transform", "x-accel-buffering": "no"}
+PADDED_BYTES = 256  # of an event, or a multiple of them: most tokens have a few
 
 
 class Reply(Response):
@@ -34,9 +36,11 @@ class Reply(Response):
         shape: Shape,
         stream: bool,
         session: str,
+        padded: bool = False,
     ) -> None:
         self._engine, self._places = engine, places
         self._wanted, self._shape, self._stream, self._session = wanted, shape, stream, session
+        self._padded = padded
         self.background = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -83,7 +87,7 @@ class Reply(Response):
                         await write(doing)
                     gathered[index].add(chunks, keep_tokens=False)
                     if events := self._shape.piece(index, chunks):
-                        await write(_lines(events))
+                        await write(_lines(map(_padded, events) if self._padded else events))
                 await write(_lines(self._shape.end(gathered)))
             except Exception as error:
                 await write(_lines(self._shape.failed(Problem.of(error))))
@@ -122,7 +126,15 @@ def _shows(chunks: Sequence[Chunk]) -> bool:
     return any(chunk.text or chunk.finish_reason for chunk in chunks)
 
 
-def _lines(events: Sequence[Event]) -> str:
+def _padded(event: Event) -> Event:
+    """An event of as many bytes as a few kinds of text would take, if it carries any."""
+    if isinstance(event, str) or not ("choices" in event or str(event.get("type")).endswith("delta")):
+        return event
+    missing = -len(to_json({**event, "obfuscation": ""})) % PADDED_BYTES
+    return {**event, "obfuscation": secrets.token_hex(missing)[:missing]}
+
+
+def _lines(events: Iterable[Event]) -> str:
     """Server-sent events, with their name where they have a type. JSON has no line breaks that could end one early."""
     lines = []
     for event in events:

@@ -121,6 +121,24 @@ def test_an_answer_that_has_ended_is_not_cancelled(puppet: Puppet, url: str) -> 
     assert not puppet.cancelled_ones.wait(0.1)
 
 
+@pytest.mark.parametrize("path", [CHAT, "/v1/responses"])
+def test_the_lengths_of_padded_events_tell_little(puppet: Puppet, url: str, path: str) -> None:
+    puppet.immediately = [[piece("a")], [piece("b" * 150)], [piece("c" * 400)], [piece("d", "stop")]]
+    said = BODY if path == CHAT else {"model": "demo", "input": "hi", "stream": True}
+
+    def pieces(padded: bool) -> dict[str, int]:
+        content = asked(url, path, {**said, "stream_options": {"include_obfuscation": padded}})[2]
+        lines = [line.removeprefix(b"data: ") for line in content.splitlines() if b'"obfuscation"' in line]
+        return {json.dumps(json.loads(line).get("delta") or json.loads(line)["choices"]): len(line) for line in lines}
+
+    assert not pieces(padded=False)
+    lengths = [
+        size for text, size in pieces(padded=True).items() if any(each in text for each in ('"a"', "bb", "cc", '"d"'))
+    ]
+    assert len(lengths) == 4 and not any(size % serving.http.replies.PADDED_BYTES for size in lengths)
+    assert lengths[0] == lengths[3] < lengths[1] < lengths[2]
+
+
 def test_silence_has_a_heartbeat(puppet: Puppet, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(serving.http.replies, "HEARTBEAT_SECONDS", 0.1)
     puppet.immediately = [[READING]]

@@ -76,6 +76,13 @@ def test_a_completion_takes_notes_that_a_chat_takes() -> None:
     assert read(ChatRequest, metadata={"turn": 3, "tags": ["a"]})
 
 
+@pytest.mark.parametrize("thinks", [True, False])
+def test_reasoning_is_switched_by_the_name_that_routers_have_for_it(thinks: bool) -> None:
+    named = read(ChatRequest, reasoning={"enabled": thinks}).template()
+    assert named == read(ChatRequest, enable_thinking=thinks).template()
+    assert read(ChatRequest, reasoning={"enabled": not thinks}, enable_thinking=thinks).template() == named
+
+
 def test_as_many_are_chosen_from_as_are_given() -> None:
     options = SamplingOptions()
     assert read(CompletionRequest, best_of=3, n=3).sampling(options) == read(CompletionRequest, n=3).sampling(options)

@@ -163,6 +163,7 @@ class ThinkingBudget(Wire):
     unasked = THINKING
     effort: str | None = None
     max_tokens: Thought | None = None
+    enabled: bool | None = None
 
 
 class ChatRequest(Sampled):
@@ -185,7 +186,7 @@ class ChatRequest(Sampled):
     )
     enable_thinking: bool | None = Field(None, description="where the model's chat template knows of it")
     reasoning: ThinkingBudget | None = Field(
-        None, description="`effort` is `reasoning_effort`; a reasoning of `max_tokens` is ended"
+        None, description="`effort` is `reasoning_effort`, `enabled` is `enable_thinking`; one of `max_tokens` is ended"
     )
     thinking_token_budget: Thought | None = Field(None, description="another name of `reasoning.max_tokens`")
     tools: Annotated[list[Tool], Field(min_length=1, max_length=128, fail_fast=True)] | None = Field(
@@ -242,7 +243,8 @@ class ChatRequest(Sampled):
     def template(self) -> TemplateOptions:
         """What the chat template is given besides the messages."""
         effort = self.reasoning_effort or (self.reasoning.effort if self.reasoning else None)
-        named = {"reasoning_effort": effort, "enable_thinking": self.enable_thinking}
+        enabled = self.reasoning.enabled if self.reasoning and self.enable_thinking is None else self.enable_thinking
+        named = {"reasoning_effort": effort, "enable_thinking": enabled}
         given = {name: value for name, value in named.items() if value is not None}
         ending = ending_of(self.messages[-1], self.continue_final_message, self.add_generation_prompt)
         return TemplateOptions(self.calls().template(), {**(self.chat_template_kwargs or {}), **given}, ending=ending)

@@ -13,7 +13,7 @@ from serving.http.requests.sampled import with_given
 from serving.http.requests.unasked import ITEM, MESSAGE, NOTE, UNPENALISED
 from serving.http.requests.wire import (
     Count,
-    Off,
+    PaddedStream,
     Parsed,
     Refusal,
     ServiceTier,
@@ -174,12 +174,6 @@ class Reasoning(Wire):
     max_tokens: Thought | None = None
 
 
-class ResponseStreamOptions(Wire):
-    """What a stream carries besides the text."""
-
-    include_obfuscation: Off | None = None
-
-
 _POLICIES: Mapping[str, Policy] = {"auto": "trim", "disabled": "error"}
 
 
@@ -193,7 +187,7 @@ class ResponsesRequest(Wire):
     )
     instructions: str | None = Field(None, description="a system message before it")
     stream: bool | None = Field(None, description="send the answer as it is made, as server-sent events")
-    stream_options: ResponseStreamOptions | None = Field(None, description="only that nothing is padded")
+    stream_options: PaddedStream | None = Field(None, description="of no effect without `stream`")
     temperature: Temperature | None = Field(None, description="0 is greedy; the model's own suggestion, else 1")
     top_p: TopP | None = Field(None, description="nucleus sampling; the model's own suggestion, else 1")
     max_output_tokens: Count | None = Field(None, description="at most so many new tokens; the window's end without it")
@@ -255,6 +249,11 @@ class ResponsesRequest(Wire):
         if thought is not None:
             raise Problem.invalid("a reasoning item must stand before a message of the assistant, or a call.", "input")
         return said
+
+    @property
+    def padded(self) -> bool:
+        """Whether the events of a stream are brought to lengths that tell little."""
+        return bool(self.stream_options and self.stream_options.include_obfuscation)
 
     def calls(self) -> Calls:
         """What the answer may call. Raises Problem."""

@@ -9,7 +9,7 @@ from pydantic import Field
 from serving.errors import InvalidRequest
 from serving.http.requests.guided import Guided
 from serving.http.requests.unasked import REQUEST
-from serving.http.requests.wire import WHOLE, Count, Off, Temperature, Thought, TopP, Wire, few
+from serving.http.requests.wire import WHOLE, Count, PaddedStream, Temperature, Thought, TopP, few
 from serving.types import SamplingOptions
 
 MOST_CHOICES = 16
@@ -18,12 +18,11 @@ Bias = Annotated[float, Field(ge=-100, le=100, allow_inf_nan=False)]
 Stop = Annotated[str, Field(min_length=1, max_length=1000)]
 
 
-class StreamOptions(Wire):
+class StreamOptions(PaddedStream):
     """What a stream carries besides the text."""
 
     include_usage: bool | None = Field(None, description="end with a chunk that has no choices but the usage")
     continuous_usage_stats: bool | None = Field(None, description="the usage so far in every chunk")
-    include_obfuscation: Off | None = Field(None, description="padding against eavesdroppers: not made")
 
 
 class Sampled(Guided):
@@ -105,6 +104,11 @@ class Sampled(Guided):
     def include_usage(self) -> bool:
         """Whether a stream ends with the usage."""
         return bool(self.stream_options and self.stream_options.include_usage)
+
+    @property
+    def padded(self) -> bool:
+        """Whether the events of a stream are brought to lengths that tell little."""
+        return bool(self.stream_options and self.stream_options.include_obfuscation)
 
     @property
     def usage_in_each(self) -> bool:

@@ -79,6 +79,14 @@ Verbosity = Literal["low", "medium", "high"]
 Model = TypeVar("Model", bound=Wire)
 
 
+class PaddedStream(Wire):
+    """How a stream hides from who reads only how long its pieces are, as on an encrypted line, what is said."""
+
+    include_obfuscation: bool | None = Field(
+        None, description="events with text get a field `obfuscation`, so that their length tells little of it"
+    )
+
+
 class Refusal(Wire):
     """A piece of an answer that declines, as OpenAI's models write it."""
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from builder.commandline import Parser
+    from builder.kept.models import Entry
     from serving.cluster.engine import ReplicaEngine
     from serving.engine.several import Member
     from serving.engine.wire import Sink
@@ -166,7 +167,7 @@ def run(flags: "Namespace") -> None:
     access, places = access_from(flags), Places(client_limit(flags))
     memory, limits, tls = memory_from(flags), limits_from(flags, access), tls_from(flags)
     replicas = replicas_from(flags)
-    beside(flags)
+    more = beside(flags)
     if settings.provider not in ("auto", "cpu"):
         from serving.engine.oga import check_provider
 
@@ -197,7 +198,7 @@ def run(flags: "Namespace") -> None:
         with interrupts_raise():
             engine: EngineProcess | ReplicaEngine | Member
             if memory is not None:
-                engine, others = several(flags, folder, memory, settings, metrics.watch, ending)
+                engine, others = several(folder, more, flags.models == "all", memory, settings, metrics.watch, ending)
             elif replicas:
                 from serving.cluster.start import on_replicas
 
@@ -246,15 +247,18 @@ def run(flags: "Namespace") -> None:
 
 
 def several(
-    flags: "Namespace",
     folder: "Path",
+    more: "list[Entry]",
+    any_of_them: bool,
     memory: int,
     settings: "EngineSettings",
     watch: "Callable[[Sink], Sink]",
     ending: "ExitStack",
 ) -> "tuple[Member, dict[str, Member]]":
-    """The engine of the model in `folder`, loaded, and those of the others that --models names, by their names."""
-    from builder.commands import beside
+    """The engine of the model in `folder`, loaded, and those of more of the list, by their names.
+
+    any_of_them: one of those that cannot be served is left out with a line.
+    """
     from builder.kept.use import serving
     from serving.engine.several import Several
     from serving.errors import ServingError
@@ -263,7 +267,7 @@ def several(
     models = ending.enter_context(Several(memory, settings, watch))
     first = ModelFolder.open(folder.resolve())
     others: dict[str, Member] = {}
-    for entry in beside(flags):
+    for entry in more:
         if entry.folder.resolve() == first.path:
             continue
         try:
@@ -273,7 +277,7 @@ def several(
             others[name] = models.add(name, opened)
             ending.enter_context(serving(entry.folder))
         except ServingError as error:
-            if flags.models != "all":
+            if not any_of_them:
                 raise
             print(f"note: {error}", file=sys.stderr)
     return models.add(first.source, first, on_demand=False), others

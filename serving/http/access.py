@@ -65,7 +65,7 @@ class Access:
         return [
             Middleware(Place, self.hosts, self.origins, self.proxies),
             *([cors] if self.origins else []),
-            Middleware(Person, self.credentials, self.guesses, self.proxies),
+            Middleware(Person, self.credentials, self.guesses),
         ]
 
 

@@ -2,7 +2,6 @@
 
 import math
 import time
-from collections.abc import Sequence
 from html import escape
 from typing import Literal
 from urllib.parse import parse_qs
@@ -11,7 +10,6 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from serving.http.addresses import Network, sender
 from serving.http.credentials import COOKIE, Credentials
 from serving.http.guessing import Guesses
 from serving.http.place import LOGIN_PATH
@@ -23,14 +21,14 @@ _UNAUTHENTICATED = {"www-authenticate": "Bearer"}
 class Person:
     """Lets in whoever has a key or has logged in; everybody, where nothing is asked for."""
 
-    def __init__(self, app: ASGIApp, credentials: Credentials, guesses: Guesses, proxies: Sequence[Network]) -> None:
-        self._app, self._credentials, self._guesses, self._proxies = app, credentials, guesses, proxies
+    def __init__(self, app: ASGIApp, credentials: Credentials, guesses: Guesses) -> None:
+        self._app, self._credentials, self._guesses = app, credentials, guesses
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
         request = Request(scope, receive)
-        address = sender(request.client.host if request.client else "", request.headers, self._proxies)
+        address: str = scope["state"]["address"]  # as Place has it
         if not self._credentials.asked:
             found: str | Response = address
         elif (scope["path"], scope["method"]) == (LOGIN_PATH, "POST"):
@@ -39,7 +37,7 @@ class Person:
             found = self._found(request, address)
         if isinstance(found, Response):
             return await found(scope, receive, send)
-        scope.setdefault("state", {})["client"] = found
+        scope["state"]["client"] = found
         await self._app(scope, receive, send)
 
     def _found(self, request: Request, address: str) -> str | Response:

@@ -28,7 +28,7 @@ _ONCE = (
 
 
 class Place:
-    """What stands in front of everything.
+    """What stands in front of everything, and says at which address the sender is.
 
     hosts: names that the server is reached by, which may grow. origins: of web pages elsewhere that may use it.
     proxies: who may say for whom they ask.
@@ -51,6 +51,7 @@ class Place:
         if problem:
             return await problem.response(scope["path"])(scope, receive, send)
         address = sender((scope.get("client") or ("",))[0], headers, self._proxies)
+        scope.setdefault("state", {})["address"] = address
         length = headers.get("content-length", "")
         body = _Body(self._room, address, receive, send, most, int(length) if length.isdecimal() else most)
         try:

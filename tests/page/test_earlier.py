@@ -106,6 +106,19 @@ def test_more_is_drawn_for_whoever_asks_and_what_was_read_stays_in_its_place(cha
     assert stored(chat) == texts(TURNS)
 
 
+def test_what_the_page_tells_of_the_time_before_a_cut_is_no_other_conversation(chat: Long) -> None:
+    asked = TURNS + 6
+    told = chat.page.evaluate(
+        """([all, before]) => {
+          ogaEarlier.cut(all);
+          const late = ogaEarlier.whole(all.slice(before)), now = ogaEarlier.whole(all.slice(-20));
+          return [late, now, ogaEarlier.whole([...all.slice(-20), all[0]])].map((each) => each.map(ogaPage.textOf));
+        }""",
+        [conversation(asked), 2 * (TURNS - DRAWN)],
+    )
+    assert told == [texts(asked), texts(asked), [*texts(asked), "user 0"]]
+
+
 def test_versions_of_what_is_drawn_belong_to_their_messages(chat: Long) -> None:
     chat.button("Retry").click()
     expect(chat.answers.last).to_have_text("so.")

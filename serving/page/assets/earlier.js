@@ -6,14 +6,16 @@ const ogaEarlier = (() => {
   const MOST = 30, LEFT = 20; // turns that are drawn: where an answer makes more than MOST, LEFT of them stay
   const FEW = 4; // and where less is left of a long one, more are drawn
   let earlier = []; // what is not drawn
+  let before = null; // what was not drawn until the last cut, as long as the page may still tell of that time
   let wanted = LEFT, asked = false;
 
-  const { element, plainTurn } = ogaPage;
+  const { element, plainTurn, textOf } = ogaPage;
 
   /* The end of a conversation, from a question on; what is before it is kept here. */
   function cut(history) {
     let from = Math.max(0, history.length - wanted);
     while (from > 0 && (history[from].role !== "user" || history[from - 1].role === "user")) from--;
+    before = { earlier, first: history[from] };
     earlier = history.slice(0, from);
     wanted = LEFT;
     asked = false;
@@ -22,8 +24,10 @@ const ogaEarlier = (() => {
 
   /* The conversation of which so much is drawn; who empties what is drawn means all of it. */
   function whole(drawn) {
-    if (!drawn.length) earlier = [];
-    return [...earlier, ...drawn];
+    if (!drawn.length) [earlier, before] = [[], null];
+    const { role } = drawn[0] || {}, first = before?.first;
+    if (first && first.role === role && textOf(first) === textOf(drawn[0])) before = null;
+    return [...(before ? before.earlier : earlier), ...drawn];
   }
 
   /* What is to be drawn once nothing runs: less where it is much and its reader is at the end, more where it is little. */

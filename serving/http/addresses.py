@@ -3,6 +3,7 @@
 import ipaddress
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 
 from starlette.datastructures import Headers
 
@@ -14,6 +15,7 @@ _HOST = re.compile(
     r"(?P<name>\[(?=[^]]*:)[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9_-][A-Za-z0-9._-]{0,252})(:(?P<port>[0-9]{1,5}))?"
 )
 _SAFE_METHODS = {"GET", "HEAD"}
+_LONGEST = 64  # characters of an address, with its zone
 _MOST_HOPS = 20  # of a forwarded address, as many as are looked at
 
 
@@ -74,6 +76,11 @@ def network_of(address: str) -> str:
 
 
 def _parsed(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    return _address(text) if len(text) <= _LONGEST else None
+
+
+@lru_cache(1024)  # of a crowd's connections the most are from a few
+def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     try:
         ip = ipaddress.ip_address(text.strip("[]"))
     except ValueError:

@@ -10,7 +10,7 @@ from serving.http.problems import Problem
 MOST_TABS, MOST_OF_ONE = 512, 32  # in all, and of one client
 _NEW_AT_ONCE, _NEW_SECONDS = 32, 2.0  # tabs of one client: making one costs Gradio 20 ms
 _MOST_PENDING, _MOST_STREAMS = 4, 2  # answers that one tab waits for, and connections that it reads them on
-_MOST_UNREAD = 8  # answers that one client waits for and does not read: a tab begins to once it knows of one
+_MOST_UNREAD = 4  # answers that one client waits for and does not read: a tab begins to once it knows of one
 _IDLE_SECONDS = 3600.0
 
 

@@ -257,6 +257,7 @@ async def ordinary_use(target: Target) -> None:
         for path in ("/", "/config", "/theme.css", "/v1/models", "/health", "/metrics", "/openapi.json"):
             await target.ask(path)
         await target.ask(COMPLETIONS, {"model": "demo", "prompt": "Once", "max_tokens": 50, "logprobs": 20, "n": 4})
+        await target.ask(CHAT, chat("tell me a story", n=16, max_tokens=300))  # whose KV caches stay
         await target.ask(RESPONSES, {"model": "demo", "input": "hello", "stream": True})
         await target.ask(CHAT, chat(response_format=grammar, max_tokens=60))
         await target.ask(CHAT, chat("word " * 50_000))

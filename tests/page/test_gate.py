@@ -179,12 +179,13 @@ def test_a_history_that_is_not_text_is_refused_wherever_it_is_sent(
         for name, history in hostile(path).items():
             bodies = [
                 (JOIN, event(STREAM, history, [], *CONTROLS)),
-                (JOIN, event(STREAM, [turn(text())], history * 20, *CONTROLS)),  # more may be before what is shown
                 (PREDICT, event(SUBMIT, "hi", history)),
                 (PREDICT, event(READY, history, "", "")), (PREDICT, event(RETRY, history)),
                 (PREDICT, event(EDIT, history, event_data={"index": 0, "value": "x"})),
                 (PREDICT, event(OPTION, history, event_data={"index": 0, "value": "continue"})),
             ]  # fmt: skip
+            if name != "too many turns":  # before what is shown there may be more
+                bodies.append((JOIN, event(STREAM, [turn(text())], history, *CONTROLS)))
             for route, body in bodies:
                 status, content = posted(url, route, body)
                 assert status == 400, (name, route)

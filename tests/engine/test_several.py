@@ -1,8 +1,8 @@
 """Several models on one server: who goes for whom, by itself; and real processes that come and go."""
 
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 
@@ -16,6 +16,9 @@ from serving.engine.wire import Batch, is_last
 from serving.errors import Busy, EngineStopped, InvalidRequest, ServingError
 from serving.folder import ModelFolder
 from serving.types import EngineSettings, Message, SamplingOptions, complete
+from tests.waiting import eventually as waited
+
+eventually = partial(waited, seconds=20, pause=0.02)
 
 GREEDY = SamplingOptions(temperature=0.0, max_tokens=10)
 QUESTION = [Message("user", "what is the capital of France?")]
@@ -172,14 +175,6 @@ def test_a_model_is_loaded_ahead_where_nothing_that_answers_goes_for_it(two: tup
     b.load_ahead()
     a.close()
     b.load_ahead()  # and nothing happens
-
-
-def eventually(holds: Callable[[], bool]) -> None:
-    for _ in range(1000):
-        if holds():
-            return
-        time.sleep(0.02)
-    raise AssertionError("it did not happen within twenty seconds")
 
 
 def test_who_goes_away_while_waiting_is_told_so_and_nothing_is_loaded_for_them(

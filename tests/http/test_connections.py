@@ -11,7 +11,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,9 @@ from serving.http.addresses import networks_in
 from serving.http.crowd import Crowd, Limits, Notes, limits_for
 from serving.http.server import Server, make_app
 from tests.servers import asked, ended
+from tests.waiting import eventually as waited
+
+eventually = partial(waited, seconds=30)
 
 GET = b"GET /fast HTTP/1.1\r\nhost: localhost\r\n\r\n"
 QUICK = Limits(head=0.5, body=0.5, body_rate=1 << 20, idle=0.5, lingering=0.5, stalled=0.5)
@@ -139,14 +143,6 @@ def ends(connection: socket.socket, sent: bytes) -> bool:
         except ConnectionError:
             return True
     return False
-
-
-def eventually(holds: Callable[[], bool]) -> None:
-    for _ in range(3000):
-        if holds():
-            return
-        time.sleep(0.01)
-    raise AssertionError("it did not happen within thirty seconds")
 
 
 def notes(caplog: pytest.LogCaptureFixture) -> list[str]:

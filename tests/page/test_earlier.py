@@ -11,6 +11,7 @@ from serving.page.events import MOST_EARLIER, earlier
 from serving.page.ui import build_chat
 from tests.page.test_browser import Chat, browser, context, no_litter  # noqa: F401 - fixtures
 from tests.page.test_conversations import kept
+from tests.page.test_gate import text, turn
 from tests.page.test_ui import Speaker
 from tests.pages import keep, served
 
@@ -18,8 +19,8 @@ TURNS = 30  # questions, each with its answer
 DRAWN = 10  # of them
 
 
-def said(role: str, text: str) -> dict[str, Any]:
-    return {"role": role, "metadata": None, "options": None, "content": [{"type": "text", "text": text}]}
+def said(role: str, words: str) -> dict[str, Any]:
+    return turn(text(words), role=role)
 
 
 def conversation(turns: int) -> list[dict[str, Any]]:

@@ -24,6 +24,7 @@ from serving.page.ui import build_chat
 from tests.page.test_ui import Speaker
 from tests.pages import served, tidy
 from tests.servers import asked
+from tests.waiting import eventually
 
 PREDICT, JOIN, CANCEL, RESET = (f"/gradio_api/{path}" for path in ("run/predict", "queue/join", "cancel", "reset"))
 JSON = {"content-type": "application/json"}
@@ -429,14 +430,6 @@ def test_an_answer_that_no_tab_reads_is_ended(monkeypatch: pytest.MonkeyPatch) -
         eventually(lambda: speaker.going == 1)
         eventually(lambda: speaker.going == 0)
         assert answered(server.url, "tab") == 'data: {"msg":"close_stream"}\n\n'
-
-
-def eventually(holds: Any) -> None:
-    for _ in range(1000):
-        if holds():
-            return
-        time.sleep(0.01)
-    raise AssertionError("it did not happen within ten seconds")
 
 
 def test_one_tab_asks_for_few_answers_at_a_time_and_reads_them_on_few_connections() -> None:

@@ -2,11 +2,14 @@
 
 import threading
 import time
-from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
+from functools import partial
 
 from serving.text.turns import Turns, asking
+from tests.waiting import eventually
+
+until = partial(eventually, seconds=15, pause=0.005)
 
 
 def having(turns: Turns, order: list[str], client: str, seconds: float = 30.0) -> bool:
@@ -34,14 +37,6 @@ def waiting(pool: ThreadPoolExecutor, turns: Turns, clients: str, order: list[st
         begun.append(pool.submit(having, turns, order, client))
         until(lambda before=before: turns.taken > before)  # type: ignore[misc]
     return begun
-
-
-def until(holds: Callable[[], bool]) -> None:
-    for _ in range(3000):
-        if holds():
-            return
-        time.sleep(0.005)
-    raise AssertionError("it did not happen within 15 seconds")
 
 
 def test_who_asks_once_does_not_wait_for_all_of_who_asks_often() -> None:

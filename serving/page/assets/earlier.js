@@ -7,7 +7,7 @@ const ogaEarlier = (() => {
   const FEW = 4; // and where less is left of a long one, more are drawn
   let earlier = []; // what is not drawn
   let before = null; // what was not drawn until the last cut, as long as the page may still tell of that time
-  let wanted = LEFT, asked = false;
+  let wanted = LEFT; // turns of the next cut; more of them where somebody asks
 
   const { element, plainTurn, textOf } = ogaPage;
 
@@ -18,7 +18,6 @@ const ogaEarlier = (() => {
     before = { earlier, first: history[from] };
     earlier = history.slice(0, from);
     wanted = LEFT;
-    asked = false;
     return history.slice(from);
   }
 
@@ -39,7 +38,6 @@ const ogaEarlier = (() => {
   /* Have more of it drawn. */
   function more(drawn) {
     wanted = drawn + LEFT;
-    asked = true;
     ogaPage.hold();
     document.querySelector("#opened")?.click();
   }
@@ -57,5 +55,5 @@ const ogaEarlier = (() => {
   }
 
   ogaPage.each(draw);
-  return { cut, whole, fitted, more, sent, count: () => earlier.length, asked: () => asked };
+  return { cut, whole, fitted, more, sent, count: () => earlier.length, asked: () => wanted > LEFT };
 })();

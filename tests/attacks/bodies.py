@@ -154,13 +154,14 @@ PROMPTS: Bodies = {
         RESPONSES, cache(lambda: {"model": "demo", "input": of_size("word ", 4 * MIB - 4000)})
     ),
     "prompt: 4,000 prompts": (COMPLETIONS, cache(lambda: {"model": "demo", "prompt": ["hello"] * 4000})),
-    "prompt: 4,000 long prompts": (COMPLETIONS, cache(lambda: {"model": "demo", "prompt": ["word " * 400] * 4000})),
+    "prompt: 4,000 long prompts": (COMPLETIONS, cache(lambda: {"model": "demo", "prompt": ["word " * 200] * 4000})),
     "prompt: 4,000 lists of ids": (COMPLETIONS, cache(lambda: {"model": "demo", "prompt": [[5] * 100] * 4000})),
     "prompt: a million ids": (COMPLETIONS, cache(lambda: {"model": "demo", "prompt": [5] * 1_000_000})),
     "prompt: ids that no model has": (COMPLETIONS, cache(lambda: {"model": "demo", "prompt": [-1, 2**63, 10**30]})),
-    "messages: 100,000": (
-        CHAT, cache(lambda: chat() | {"messages": [{"role": "user", "content": CANARY}] * 100_000})
+    "messages: 80,000": (
+        CHAT, cache(lambda: chat() | {"messages": [{"role": "user", "content": CANARY}] * 80_000})
     ),
+    "messages: 10,000": (CHAT, cache(lambda: chat() | {"messages": [{"role": "user", "content": CANARY}] * 10_000})),
     "messages: one of 100,000 parts": (
         CHAT, cache(lambda: chat() | {
             "messages": [{"role": "user", "content": [{"type": "text", "text": "x"}] * 100_000}]
@@ -172,15 +173,15 @@ FIELDS: Bodies = {
     "10,000 stop strings": (CHAT, cache(lambda: chat(stop=[f"{CANARY}{n}" for n in range(10_000)]))),
     "16 long stop strings": (CHAT, cache(lambda: chat(stop=[f"{n}" + "\u00e9" * 990 for n in range(16)]))),
     "10,000 biases": (CHAT, cache(lambda: chat(logit_bias={str(n): 1 for n in range(10_000)}))),
-    "500,000 biases": (CHAT, cache(lambda: chat(logit_bias={str(n): 1 for n in range(500_000)}))),
+    "300,000 biases": (CHAT, cache(lambda: chat(logit_bias={str(n): 1 for n in range(300_000)}))),
     "every token biased": (CHAT, cache(lambda: chat(logit_bias={str(n): -100 for n in range(1856)}))),
     "every number as high as it goes": (
         CHAT, cache(lambda: chat(seed=2**63 - 17, top_k=2**31 - 1, max_tokens=2**31 - 1, temperature=100, n=16))
     ),
     "all logprobs": (CHAT, cache(lambda: chat(logprobs=True, top_logprobs=20, n=16, max_tokens=300))),
     "1,000 answers": (CHAT, cache(lambda: chat(n=1000))),
-    "variables: 7 MiB of them": (
-        CHAT, cache(lambda: chat(chat_template_kwargs={f"v{n}": CANARY * 10 for n in range(30_000)}))
+    "variables: 4 MiB of them": (
+        CHAT, cache(lambda: chat(chat_template_kwargs={f"v{n}": CANARY * 10 for n in range(20_000)}))
     ),
     "variables: deep": (CHAT, cache(lambda: chat(chat_template_kwargs={"a": nested(190, lambda core: [core], 1)}))),
     "variables: the template's own": (
@@ -203,10 +204,10 @@ FIELDS: Bodies = {
 
 JSON_TEXTS: Bodies = {
     "JSON: 100,000 unknown fields": (CHAT, cache(lambda: {f"{CANARY}{n}": n for n in range(100_000)})),
-    "JSON: 4 million items": (CHAT, cache(lambda: b'{"messages": [' + b"1," * 4_000_000 + b"1]}")),
+    "JSON: 2 million items": (CHAT, cache(lambda: b'{"messages": [' + b"1," * 2_000_000 + b"1]}")),
     "JSON: 1 million faults": (COMPLETIONS, cache(lambda: b'{"prompt":[' + b"{}," * 1_000_000 + b"{}]}")),
     "JSON: deep": (CHAT, cache(lambda: b"[" * MIB)),
-    "JSON: deep objects": (CHAT, cache(lambda: b'{"a":' * MIB)),
+    "JSON: deep objects": (CHAT, cache(lambda: b'{"a":' * 800_000)),
     "JSON: 4 MiB of digits": (CHAT, cache(lambda: b'{"seed": ' + b"9" * (4 * MIB - 100) + b"}")),
     "JSON: 4 MiB of escapes": (CHAT, cache(lambda: b'{"model": "' + b"\\u0041" * (5 * MIB // 8) + b'"}')),
     "JSON: half a surrogate pair": (CHAT, cache(lambda: chat("\ud800 " + CANARY))),

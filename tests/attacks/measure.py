@@ -1,6 +1,7 @@
 """One attack, measured: what the attacker gets, what a neighbour notices, and what is left of the server."""
 
 import asyncio
+import itertools
 import json
 import re
 import statistics
@@ -9,7 +10,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from tests.attacks.client import CANARY, CHAT, COMPLETIONS, PATIENCE, RESPONSES, Target, chat
@@ -143,8 +144,10 @@ class Served:
         self.usual: list[float] = []
         if used:
             asyncio.run(ordinary_use(self.target(60, "127.0.0.1", self.headers)))
-            # KV caches stay, as large as they have become: they are not what an attack leaves.
-            Attackers(replace(self.long, attackers=8, most=1), self.target(60, "127.0.0.1", self.headers)).join()
+            # KV caches stay, as large as they have become: they are not what an attack leaves. So they become as
+            # many and as large as they can.
+            full = Attack("long requests", long_request(folder, apart=True), attackers=8, most=4)
+            Attackers(full, self.target(120, "127.0.0.1", self.headers)).join()
         while not well(self.neighbour):  # who waited for these has not been measured yet
             continue
 
@@ -237,13 +240,15 @@ def well(neighbour: Neighbour) -> bool:
     return any(wait.outcome == "good" for wait in neighbour.between(now, time.monotonic()) if wait.began > now)
 
 
-def long_request(folder: Path) -> Send:
-    """The longest answer that the demo can give, streamed."""
+def long_request(folder: Path, apart: bool = False) -> Send:
+    """The longest answer that the demo can give, streamed. apart: no conversation begins as another."""
     special = [token["id"] for token in json.loads((folder / "tokenizer.json").read_text())["added_tokens"]]
-    body = chat("Tell me a story. " * 40, stream=True, logit_bias={str(token): -100 for token in special})
+    endless = {str(token): -100 for token in special}
+    numbers = itertools.count()
 
     async def send(target: Target) -> None:
-        await target.ask(CHAT, body)
+        question = (f"Story {next(numbers)}, please. " if apart else "") + "Tell me a story. " * 40
+        await target.ask(CHAT, chat(question, stream=True, logit_bias=endless))
 
     return send
 
@@ -257,7 +262,7 @@ async def ordinary_use(target: Target) -> None:
         for path in ("/", "/config", "/theme.css", "/v1/models", "/health", "/metrics", "/openapi.json"):
             await target.ask(path)
         await target.ask(COMPLETIONS, {"model": "demo", "prompt": "Once", "max_tokens": 50, "logprobs": 20, "n": 4})
-        await target.ask(CHAT, chat("tell me a story", n=16, max_tokens=300))  # whose KV caches stay
+        await target.ask(CHAT, chat("tell me a story", n=16, max_tokens=300))
         await target.ask(RESPONSES, {"model": "demo", "input": "hello", "stream": True})
         await target.ask(CHAT, chat(response_format=grammar, max_tokens=60))
         await target.ask(CHAT, chat("word " * 50_000))

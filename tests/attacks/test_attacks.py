@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from serving.http.place import MOST_BYTES
+from tests.attacks.bodies import FIELDS, GRAMMARS, JSON_TEXTS, PROMPTS, Bodies
 from tests.attacks.client import CANARY, CHAT, Target, chat
 from tests.attacks.fuzz import faults, fuzz, secret_files
 from tests.attacks.measure import ELSEWHERE, Attack, Attackers
@@ -23,12 +25,13 @@ HARMFUL = {
     "pattern: many alternatives", "pattern: huge counts", "schema: integers beyond 64 bits", "schema: a tree of itself",
     "schema: a product of alternatives", "schema: multiples of primes", "schema: doubling conjunctions",
     "tools: 128 large ones", "prompt: 4 MiB of emoji", "prompt: 4 MiB of one letter",
-    "schema: 100,000 values", "schema: half a surrogate pair", "500,000 biases",
+    "schema: 100,000 values", "schema: half a surrogate pair", "300,000 biases",
     "variables: the template's own", "JSON: 1 million faults", "JSON: half a surrogate pair",
-    "prompt: 4,000 long prompts", "messages: 100,000", "overload: 16 answers each",
+    "prompt: 4,000 long prompts", "messages: 80,000", "overload: 16 answers each",
     "overload: 40 prompts", "overload: aborts at random", "500 halves of requests", "answers that nobody reads",
     "pipelined answers", "what is no request", "page: other routes", "page: answers joined and left",
 }  # fmt: skip
+TOO_LONG = {"JSON: 5 MiB", "prompt: 5 MiB"}
 BY_NAME = {attack.name: attack for attack in ATTACKS}
 
 
@@ -80,6 +83,13 @@ def answers(program: Program, headers: Mapping[str, str] | None = None) -> bool:
     """Whether a question is answered."""
     status, _, _ = asked(f"http://127.0.0.1:{program.port}", CHAT, chat("hi", max_tokens=4), dict(headers or {}))
     return status == 200
+
+
+@pytest.mark.parametrize("bodies", [GRAMMARS, FIELDS, JSON_TEXTS, PROMPTS])
+def test_no_body_is_refused_by_its_length_alone_but_those_that_are_to_be(bodies: Bodies) -> None:
+    made = {name: make() for name, (_, make) in bodies.items()}
+    sizes = {name: len(body if isinstance(body, bytes) else json.dumps(body)) for name, body in made.items()}
+    assert {name for name, size in sizes.items() if size > MOST_BYTES} == TOO_LONG & set(bodies)
 
 
 @pytest.mark.parametrize("name", sorted(HARMFUL))

@@ -20,7 +20,7 @@ from serving.http.document import SUMMARIES
 from serving.http.problems import Problem
 from serving.http.requests.chat import ChatRequest
 from serving.http.requests.endpoints import REQUESTS
-from serving.http.requests.wire import MOST_VALUES, parse
+from serving.http.requests.wire import MOST_MESSAGES, MOST_VALUES, parse
 from serving.text.prompt import Prompt
 from tests.http.test_stream import Puppet, piece
 from tests.servers import api_served, asked
@@ -104,8 +104,8 @@ def test_ten_megabytes(url: str, size: int) -> None:
     assert (status, json.loads(content)["error"]["code"]) == (413, "body_too_large")
 
 
-def test_ten_thousand_messages(url: str) -> None:
-    turns = [{"role": role, "content": "hi"} for _ in range(5000) for role in ("user", "assistant")]
+def test_nearly_ten_thousand_messages(url: str) -> None:
+    turns = [{"role": role, "content": "hi"} for _ in range(4999) for role in ("user", "assistant")]
     began = time.monotonic()
     status, _, content = asked(url, CHAT, {**GOOD, "messages": [*turns, *GOOD["messages"]]})
     assert time.monotonic() - began < SECONDS
@@ -173,6 +173,20 @@ def test_of_thousands_of_faults_only_the_first_few_are_looked_for(case: str) -> 
 def test_a_body_of_more_values_than_any_request_has_is_refused_before_it_is_read() -> None:
     with pytest.raises(Problem, match="more than 300,000 values"):
         parse(REQUESTS[CHAT], with_messages(b"[" + b"[]," * MOST_VALUES + b"[]]"))
+
+
+CONVERSATIONS = {CHAT: "messages", "/v1/messages": "messages", "/v1/responses": "input", "/tokenize": "messages"}
+
+
+@pytest.mark.parametrize("path", CONVERSATIONS)
+def test_more_messages_than_any_window_has_room_for_are_refused_before_one_of_them_is_looked_at(path: str) -> None:
+    fields = {"model": "demo", CONVERSATIONS[path]: [MESSAGE] * MOST_MESSAGES}
+    if path == "/v1/messages":
+        fields["max_tokens"] = 1
+    body = json.dumps(fields).encode()
+    assert parse(REQUESTS[path], body)
+    with pytest.raises(Problem, match="should have at most 10,000 messages"):
+        parse(REQUESTS[path], body.replace(b"[", b"[" + b"0, " * MANY, 1))
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from serving.http.requests.unasked import CALL, MESSAGE, NOTE, THINKING
 from serving.http.requests.wire import (
     WHOLE,
     Count,
+    Messages,
     Parsed,
     Refusal,
     ServiceTier,
@@ -169,9 +170,7 @@ class ThinkingBudget(Wire):
 class ChatRequest(Sampled):
     """POST /v1/chat/completions."""
 
-    messages: Annotated[list[ChatMessage], Field(min_length=1, fail_fast=True)] = Field(
-        description="the conversation so far; text only"
-    )
+    messages: Messages[ChatMessage] = Field(description="the conversation so far; text only")
     max_completion_tokens: Count | None = Field(None, description="another name of `max_tokens`")
     logprobs: bool | None = Field(None, description="also give the log-probability of each token")
     top_logprobs: Annotated[int, Field(ge=0, le=20), WHOLE] | None = Field(

@@ -10,7 +10,7 @@ from serving.http.problems import Problem
 from serving.http.requests.calls import Calls, ChosenName, Function
 from serving.http.requests.sampled import Stop, with_given
 from serving.http.requests.unasked import ANSWERED, BLOCK, MESSAGES, NOTE, TOOL
-from serving.http.requests.wire import WHOLE, Schema, Temperature, Thought, TopP, Wire, few, text_of
+from serving.http.requests.wire import WHOLE, Messages, Schema, Temperature, Thought, TopP, Wire, few, text_of
 from serving.types import Ending, Grammar, Message, SamplingOptions, TemplateOptions
 
 
@@ -161,7 +161,7 @@ class CountTokensRequest(Wire):
 
     unasked = MESSAGES
     model: str = Field(description="the name that /v1/models gives")
-    messages: Annotated[list[SentMessage], Field(min_length=1, fail_fast=True)] = Field(
+    messages: Messages[SentMessage] = Field(
         description="the conversation so far, text only; one of the assistant's at its end is gone on with"
     )
     system: Text | None = Field(None, description="a system message before it")

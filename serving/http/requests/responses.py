@@ -13,6 +13,7 @@ from serving.http.requests.sampled import with_given
 from serving.http.requests.unasked import ITEM, MESSAGE, NOTE, UNPENALISED
 from serving.http.requests.wire import (
     Count,
+    Messages,
     PaddedStream,
     Parsed,
     Refusal,
@@ -182,9 +183,7 @@ class ResponsesRequest(Wire):
 
     unasked = UNPENALISED
     model: str = Field(description="the name that /v1/models gives")
-    input: str | Annotated[list[InputItem], Field(min_length=1, fail_fast=True)] = Field(
-        description="a question, or the conversation so far; text only"
-    )
+    input: str | Messages[InputItem] = Field(description="a question, or the conversation so far; text only")
     instructions: str | None = Field(None, description="a system message before it")
     stream: bool | None = Field(None, description="send the answer as it is made, as server-sent events")
     stream_options: PaddedStream | None = Field(None, description="of no effect without `stream`")

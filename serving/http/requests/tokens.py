@@ -7,7 +7,7 @@ from pydantic import Field, JsonValue
 from serving.http.problems import Problem
 from serving.http.requests.chat import ChatMessage, Tool, ending_of, message_of
 from serving.http.requests.unasked import TOKENS
-from serving.http.requests.wire import WHOLE, Wire
+from serving.http.requests.wire import WHOLE, Messages, Wire
 from serving.types import Message, TemplateOptions
 
 
@@ -18,7 +18,7 @@ class TokenizeRequest(Wire):
     model: str | None = Field(None, description="the name that /v1/models gives")
     prompt: str | None = Field(None, description="a text")
     content: str | None = Field(None, description="another name of `prompt`, without `add_special_tokens`")
-    messages: Annotated[list[ChatMessage], Field(min_length=1, fail_fast=True)] | None = Field(
+    messages: Messages[ChatMessage] | None = Field(
         None, description="a conversation in place of a text, as the chat template writes it"
     )
     tools: Annotated[list[Tool], Field(min_length=1, max_length=128, fail_fast=True)] | None = Field(

@@ -25,6 +25,7 @@ from serving.http.requests.unasked import Neutral, asking
 
 # Each fault that pydantic finds costs it 50 microseconds and some kilobytes, and one is all that anybody is told.
 MOST_FIELDS = 100  # of an object; no model has as many
+MOST_MESSAGES = 10_000  # of a conversation; windows of 131,072 tokens have room for 13 in each of them
 MOST_VALUES = 300_000  # of a body; twice as many as the longest window has tokens
 
 
@@ -48,6 +49,14 @@ def few(most: int) -> BeforeValidator:
     return BeforeValidator(lambda fields: _few(fields, most))
 
 
+def _few_messages(items: Any) -> Any:
+    # pydantic would look at as many of them first.
+    if isinstance(items, list) and len(items) > MOST_MESSAGES:
+        told = {"most": f"{MOST_MESSAGES:,}"}
+        raise PydanticCustomError("too_many_messages", "a conversation should have at most {most} messages", told)
+    return items
+
+
 def _few(fields: Any, most: int) -> Any:
     if isinstance(fields, dict) and len(fields) > most:
         raise PydanticCustomError("too_many_fields", "Object should have at most {most} fields", {"most": most})
@@ -66,9 +75,9 @@ def _is_false(value: object) -> object:
 
 WHOLE = BeforeValidator(_whole)  # 3.0 is an integer in JSON; behind the bounds, which the schema would lose otherwise
 Off = Annotated[Literal[False], BeforeValidator(_is_false)]
-# What OpenAI's client library makes of the text beside it, and sends back with it.
 # A large one costs pydantic a tenth of a second in which nobody else is served, and what it would find is JSON.
 Schema = dict[str, Any]
+# What OpenAI's client library makes of the text beside it, and sends back with it.
 Parsed = Annotated[JsonValue, Field(description="nothing is done with it")]
 Temperature = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
 TopP = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
@@ -77,6 +86,10 @@ Thought = Annotated[int, Field(ge=0, lt=2**31), WHOLE]
 ServiceTier = Literal["auto", "default", "flex", "scale", "priority"]
 Verbosity = Literal["low", "medium", "high"]
 Model = TypeVar("Model", bound=Wire)
+Item = TypeVar("Item")
+Messages = Annotated[
+    list[Item], Field(min_length=1, max_length=MOST_MESSAGES, fail_fast=True), BeforeValidator(_few_messages)
+]
 
 
 class PaddedStream(Wire):
@@ -128,11 +141,11 @@ def parse(model: type[Model], body: bytes) -> Model:
 
 def _problem(error: ValidationError, content: Any) -> Problem:
     # Each member of a union has its say; the one that got furthest is what the client meant. What was sent and is wrong
-    # tells more than what was not sent.
+    # tells more than what was not sent or is of another kind.
     faults = [(_path(fault, content), fault) for fault in error.errors(include_url=False)]
     path, fault = max(
         (each for each in faults if each[0][:1] == faults[0][0][:1]),
-        key=lambda each: (len(each[0]), each[1]["type"] != "missing"),
+        key=lambda each: (len(each[0]), each[1]["type"] != "missing" and not each[1]["type"].endswith("_type")),
     )
     param = ".".join(path) or None
     if fault["type"] == "extra_forbidden":

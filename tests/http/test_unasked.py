@@ -29,6 +29,7 @@ WRITTEN_OUT: Json = {  # of llama.cpp's and vLLM's clients, what is so by itself
     "n_predict": -1, "n_probs": 0, "n_keep": 0, "min_keep": 0, "id_slot": -1, "repeat_last_n": 64, "lora": [],
     "t_max_predict_ms": 0, "timings_per_token": False, "post_sampling_probs": False, "return_tokens": False,
     "return_progress": False, "return_token_ids": False, "include_reasoning": True, "reasoning_format": "auto",
+    "no_stop_trim": False, "separate_reasoning": True, "stream_reasoning": True, "return_hidden_states": False,
     "priority": 0, "image_data": [], "documents": [], "logits_processors": [], "prompt_logprobs": False,
     "typical_p": 1, "presence_penalty": 0, "frequency_penalty": 0.0, "best_of": 1, "n": 1,
 }  # fmt: skip
@@ -55,7 +56,8 @@ def test_what_is_so_by_itself_may_be_written_out(model: type[Wire], field: str) 
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("n_predict", 5), ("n_probs", 3), ("priority", 1), ("priority", False), ("include_reasoning", False),
+    [("n_predict", 5), ("n_probs", 3), ("priority", 1), ("priority", False), ("include_reasoning", False), ("return_hidden_states", True),
+     ("no_stop_trim", True), ("stream_reasoning", False),
      ("reasoning_format", "none"), ("lora", [{"id": 0, "scale": 1}]), ("image_data", ["x"]), ("surprise", 0)],
 )  # fmt: skip
 @pytest.mark.parametrize("model", SAMPLING)

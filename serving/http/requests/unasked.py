@@ -81,6 +81,11 @@ _OFF: Neutral = {
     "return_token_ids": (False,),
     "include_reasoning": (True,),
     "reasoning_format": ("auto", "deepseek"),
+    # What SGLang's and vllm-router write out.
+    "no_stop_trim": (False,),
+    "separate_reasoning": (True,),
+    "stream_reasoning": (True,),
+    "return_hidden_states": (False,),
     "priority": (0,),
     "prompt_logprobs": (False,),
     **dict.fromkeys(("lora", "image_data", "documents", "logits_processors", "allowed_token_ids"), ([], {})),

@@ -35,3 +35,8 @@ class Busy(ServingError):
 
 class LimitReached(Busy):
     """One client has as many answers being made as it may have."""
+
+
+def is_panic(error: BaseException) -> bool:
+    """Whether a library written in Rust (tokenizers, llguidance) gave up: no Exception, of a class without a name."""
+    return type(error).__name__ == "PanicException"

@@ -109,7 +109,7 @@ def fuzz(model: Path, count: int, seed: int, serve: bool = False) -> Counter[str
             change = spoil(folder, generator)
             try:
                 outcomes[outcome(folder, serve)] += 1
-            except Exception as error:
+            except BaseException as error:  # libraries written in Rust panic with what is no Exception
                 raise AssertionError(f"change {number} of seed {seed} ({change}) is not refused: {error!r}") from error
     return outcomes
 

@@ -18,7 +18,7 @@ from builder.checkpoint.tokenizer import TokenizerFiles, read_tokenizer
 from builder.errors import SourceError, VerificationFailed
 from builder.progress import Report
 from builder.stages.stage import Job, stage_main
-from serving.errors import InvalidRequest, ServingError
+from serving.errors import InvalidRequest, ServingError, is_panic
 from serving.text.prompt import Prompt
 from serving.types import Message, Role
 
@@ -123,7 +123,9 @@ def load_tokenizer(folder: Path) -> Any:
     own_class = PreTrainedTokenizerFast if has_code and (folder / "tokenizer.json").is_file() else AutoTokenizer
     try:
         return own_class.from_pretrained(folder, trust_remote_code=False)
-    except Exception as error:  # many kinds, by the kind of tokenizer
+    except BaseException as error:  # many kinds, by the kind of tokenizer
+        if not isinstance(error, Exception) and not is_panic(error):
+            raise
         raise SourceError(
             f"the tokenizer of {folder} cannot be loaded ({type(error).__name__}: {error}). A tokenizer.json is "
             "needed, or a tokenizer.model of a kind that transformers knows; code from a checkpoint is never run."

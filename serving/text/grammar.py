@@ -19,7 +19,7 @@ from llguidance.gbnf_to_lark import gbnf_to_lark
 from numpy.typing import NDArray
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
-from serving.errors import InvalidRequest
+from serving.errors import InvalidRequest, is_panic
 from serving.text.detokenizer import ALPHABET
 from serving.text.schemas import MOST_CHARACTERS, to_generate
 from serving.text.steps import steps_in
@@ -225,7 +225,7 @@ def _unpanicked(step: Callable[[], Result], what: str) -> Result:
     except InvalidRequest:
         raise
     except BaseException as error:
-        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":  # which is Rust's
+        if not isinstance(error, Exception) and not is_panic(error):
             raise
         raise InvalidRequest(f"{what}: {_short(str(error))}. Correct it, or use a simpler one.") from error
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tokenizers import Tokenizer
 
-from serving.errors import InvalidRequest, ModelFolderError
+from serving.errors import InvalidRequest, ModelFolderError, is_panic
 from serving.folder import read_json
 from serving.text.calls import history
 from serving.text.context import AtLeast, fit
@@ -93,8 +93,10 @@ class Prompt:
         """
         try:
             return cls._read(folder)
-        except (AttributeError, KeyError, TypeError, ValueError) as error:  # JSON of another shape than theirs
-            raise ModelFolderError(
+        except BaseException as error:
+            if not isinstance(error, AttributeError | KeyError | TypeError | ValueError) and not is_panic(error):
+                raise
+            raise ModelFolderError(  # JSON of another shape than theirs
                 f"the tokenizer of {folder} cannot be used ({error!r}): build the model again with --rebuild."
             ) from error
 

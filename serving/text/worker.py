@@ -16,7 +16,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
-from serving.errors import InvalidRequest, ModelFolderError, ServingError
+from serving.errors import InvalidRequest, ModelFolderError, ServingError, is_panic
 from serving.heap import give_back, resident_memory
 from serving.text.limits import LEAST_MEMORY, limited
 from serving.text.prompt import Prompt
@@ -96,7 +96,9 @@ def main() -> None:
             return {"exhausted": True}
         except ServingError as error:
             return _error(error)
-        except Exception as error:
+        except BaseException as error:
+            if not isinstance(error, Exception) and not is_panic(error):
+                raise
             return _error(ServingError(f"this request could not be written out: {error!r}"))
 
     texts = _loaded(setup["path"])

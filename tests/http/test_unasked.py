@@ -56,8 +56,8 @@ def test_what_is_so_by_itself_may_be_written_out(model: type[Wire], field: str) 
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("n_predict", 5), ("n_probs", 3), ("priority", 1), ("priority", False), ("include_reasoning", False), ("return_hidden_states", True),
-     ("no_stop_trim", True), ("stream_reasoning", False),
+    [("n_predict", 5), ("n_probs", 3), ("priority", 1), ("priority", False), ("include_reasoning", False),
+     ("return_hidden_states", True), ("no_stop_trim", True), ("stream_reasoning", False),
      ("reasoning_format", "none"), ("lora", [{"id": 0, "scale": 1}]), ("image_data", ["x"]), ("surprise", 0)],
 )  # fmt: skip
 @pytest.mark.parametrize("model", SAMPLING)

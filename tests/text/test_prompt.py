@@ -106,6 +106,14 @@ def test_a_broken_file_is_named(folder: Path, name: str, content: str) -> None:
         Prompt.load(folder)
 
 
+def test_a_tokenizer_that_its_library_gives_up_on_is_an_error_of_the_folder(folder: Path) -> None:
+    tokenizer = json.loads((folder / "tokenizer.json").read_text())
+    tokenizer["model"]["continuing_subword_prefix"] = "longer than any token is"  # tokenizers panics
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+    with pytest.raises(ModelFolderError, match=r"the tokenizer of .* cannot be used"):
+        Prompt.load(folder)
+
+
 # Small models of the usual kinds, and the demo
 
 

@@ -182,7 +182,7 @@ class EngineSettings:
     context_length: serve a shorter window than the model has, in tokens.
     threads: to compute with; None takes the usable physical cores.
     parallel: answers that are made at the same time. queue: requests that may wait beyond them.
-    slots: conversations whose KV cache is kept; None takes as many as kv_memory allows, up to 16.
+    slots: conversations whose KV cache is kept; None takes as many as kv_memory allows, up to 64.
     runtime: "oga": answers take turns, on any device; "ort": they are decoded in one forward pass, on the CPU; "auto":
         "ort", where the export allows it, once two were wanted at a time, or if others can reach the server (shared).
     kv_memory: bytes for the KV caches of all conversations; None takes half of what is free.

@@ -25,7 +25,8 @@ from serving.errors import OutOfMemory
 from serving.hardware import available_memory
 from serving.types import TokenIds
 
-MOST_SLOTS = 16
+MOST_SLOTS = 64  # where they fit: with fewer than there are people who talk in turn, none finds its own again
+SHARES = 16  # of the memory, one of which a KV cache begins with at most; what more of them need, the idle ones give
 TYPICAL_CONVERSATION = 2048  # tokens
 FIRST_BYTES = 512 << 20  # of a KV cache that cannot grow and is written whole at its start, at most
 IDLE_PIECE = 16  # tokens computed at a time while nobody waits: who comes meanwhile waits for so many; even, as a chunk
@@ -100,7 +101,7 @@ class KvMemory:
         count = self._count or slots_for(self.limit, typical, self._parallel)
         self._spare = False  # whether a KV cache that is ready spares somebody a wait
         if (least := runtime.first_tokens) is not None:
-            share = min(self.limit // count, FIRST_BYTES) // max(1, runtime.kv_bytes_per_token)
+            share = min(self.limit // min(count, SHARES), FIRST_BYTES) // max(1, runtime.kv_bytes_per_token)
             runtime.first_tokens = first_capacity(share, runtime.context_length, least)
             self._spare = runtime.first_tokens > least
         self.slots = [runtime.slot(index) for index in range(count)]

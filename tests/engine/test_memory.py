@@ -10,7 +10,7 @@ from serving.engine.oga import CAPACITY_STEP, OgaSlot
 from serving.engine.runtime import Logits
 from serving.errors import OutOfMemory, ServingError
 from serving.text.prompt import Prompt
-from serving.types import EngineSettings, complete
+from serving.types import EngineSettings, Message, complete
 from tests.scripted import GREEDY, ScriptedRuntime, user
 
 FIRST_STEP = EngineSettings(slots=1, kv_memory=3 * CAPACITY_STEP << 10)  # the window has four
@@ -89,6 +89,17 @@ def test_idle_conversations_make_room_oldest_first(prompt: Prompt, scripted: Scr
 
         assert follow_up("bob ") > 20 and follow_up("carl ") > 20
         assert follow_up("anna ") < 10
+
+
+def test_forty_people_who_ask_in_turn_find_their_conversations_again(prompt: Prompt, scripted: ScriptedRuntime) -> None:
+    conversations = [user(f"{name} " * 20) for name in range(40)]
+    short = replace(GREEDY, max_tokens=2)
+    with Engine(scripted, prompt) as engine:
+        answers = [complete(engine.generate(asked, short)) for asked in conversations]
+        for asked, answer in zip(conversations, answers, strict=True):
+            follow_up = [*asked, Message("assistant", answer.text), Message("user", "and then?")]
+            again = complete(engine.generate(follow_up, short))
+            assert again.last.cached_tokens >= answer.last.prompt_tokens
 
 
 def test_a_conversation_too_large_for_the_kv_memory_is_refused_and_others_go_on(

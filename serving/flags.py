@@ -47,7 +47,9 @@ def add_chat_flags(parser: argparse.ArgumentParser) -> None:
         "--kv-memory", type=size, metavar="SIZE",
         help="for KV caches, as 800M or 4GiB, in 1024, or 4GB, in 1000 (default: half of what is free)",
     )  # fmt: skip
-    group.add_argument("--slots", type=int, help="conversations to keep in them (default: what the memory allows, up to 64)")
+    group.add_argument(
+        "--slots", type=int, help="conversations to keep in them (default: what the memory allows, up to 64)"
+    )
     group.add_argument(
         "--on-overflow", choices=("error", "trim"), default="error",
         help="a conversation longer than the window is refused, or loses its oldest turns (default: error)",

@@ -7,6 +7,7 @@ then; so nobody waits for ever, however much another model is used.
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
@@ -185,8 +186,9 @@ class Several:
         self._thread.join()
         for each in asked:
             each.give(EngineStopped("the engine is closed."))
-        for member in self._members.values():
-            member.engine.close()
+        engines = [member.engine for member in self._members.values()]
+        with ThreadPoolExecutor(max(1, len(engines))) as pool:  # each may still write what it keeps, for a second
+            list(pool.map(EngineProcess.close, engines))
 
     def __enter__(self) -> "Several":
         return self

@@ -1,6 +1,7 @@
 """Several models on one server: who goes for whom, by itself; and real processes that come and go."""
 
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -10,6 +11,7 @@ import psutil
 import pytest
 
 from serving.engine.child import WORKER
+from serving.engine.process import EngineProcess
 from serving.engine.several import KV_PART, PROCESSES, Held, Member, Several, fitted, to_go
 from serving.engine.watch import Patience
 from serving.engine.wire import Batch, is_last
@@ -113,6 +115,20 @@ def test_the_one_that_was_not_used_for_longest_goes(make: Make) -> None:
     assert loaded(a, b, c) == "ac"
 
 
+def test_all_are_closed_at_the_same_time(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    together, close = threading.Barrier(3), EngineProcess.close
+
+    def meeting(engine: EngineProcess) -> None:
+        together.wait(20)
+        close(engine)
+
+    monkeypatch.setattr(EngineProcess, "close", meeting)
+    a, b, c = make(3, "abc")
+    a.close()
+    monkeypatch.undo()
+    assert not together.broken and [member.engine.pid for member in (a, b, c)] == [None] * 3
+
+
 def asked(member: Member, to: "SimpleQueue[tuple[str, Batch]]", name: str = "") -> Callable[[], None]:
     """Have it answer without waiting; what comes goes into a queue."""
     token_ids, _ = member.tokens(QUESTION, GREEDY)
@@ -151,7 +167,7 @@ def test_an_answer_is_waited_for_and_what_comes_later_waits_behind(two: tuple[Me
     asked(b, queue, "second")
     asked(a, queue, "third")  # a is loaded, but others wait for it to go
     asked(b, queue, "with the second")
-    assert (a.status().running, a.status().waiting, b.status().waiting) == (1, 1, 2)
+    eventually(lambda: (a.status().running, a.status().waiting, b.status().waiting) == (1, 1, 2))
     assert b.engine.unloaded
     switch.unlink()
     first, *both, last = [name for name, _ in ends(queue, 4)]
@@ -166,7 +182,7 @@ def test_a_model_is_loaded_ahead_where_nothing_that_answers_goes_for_it(two: tup
     asked(a, queue, "first")
     b.load_ahead()
     asked(a, queue, "with the first")
-    assert (a.status().running, a.status().waiting) == (2, 0)  # as if nobody had wanted the other
+    eventually(lambda: (a.status().running, a.status().waiting) == (2, 0))  # as if nobody had wanted the other
     switch.unlink()
     ends(queue, 2)
     eventually(lambda: a.engine.use() is not None and a.engine.use()[0])  # type: ignore[index]

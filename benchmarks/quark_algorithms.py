@@ -1,14 +1,14 @@
 """The algorithms that Quark brings beside those of a build: KL divergence from the original, a line for each.
 
     python -m benchmarks.quark_algorithms                                             # the demo, groups of 128
-    python -m benchmarks.quark_algorithms --group-size 64 --ways gptaq gptq qronos
-    python -m benchmarks.quark_algorithms --ways gptaq gptaq+s gptaq+sisi             # what is done after rounding
+    python -m benchmarks.quark_algorithms --ways gptaq autoround                      # slow
+    python -m benchmarks.quark_algorithms --ways gptaq gptaq+s gptaq+i                # what is done after rounding
     python -m benchmarks.quark_algorithms --model FOLDER --dataset offline --sequences 16 --group-size 64
 
-Quark's own ways have the whole model in memory: gptq, gptaq-quark, qronos and autoround, each with Quark's settings,
-and none, which rounds to nearest. gptaq is what a build does, a layer after another; moved is that without its search
-for scales, and ours without what makes up for drift as well, as Quark's gptq is. After a + come steps on each rounded
-weight: s, the best scales for its integers, and i, the best integers for its scales.
+Quark's own ways have the whole model in memory: gptq, qronos and autoround, each with Quark's settings, and none, which
+rounds to nearest. gptaq is what a build does, a layer after another; ours is that without its search for scales and
+without what makes up for drift, as Quark's gptq is. After a + come steps on each rounded weight: s, the best scales for
+its integers, and i, the best integers for its scales.
 
 All in float32: weights are rounded and kept as float32, and the output layer is left alone. Text and conversations are
 the tokens that a build measures on; the third column is of a file, by default all of the demo's held-out conversations.
@@ -39,9 +39,9 @@ from builder.stages.calibration import make_blocks
 from builder.stages.mixture import bits
 from builder.stages.quark_settings import leave_out_unused_modules
 
-WHOLE = ("none", "gptq", "gptaq-quark", "qronos", "autoround")
-OURS = {"gptaq": (True, 12), "moved": (True, 1), "ours": (False, 1)}  # whether drift is made up for, ranges tried
-USUAL = ("gptaq", "gptq", "gptaq-quark", "qronos", "autoround")
+WHOLE = ("none", "gptq", "qronos", "autoround")
+OURS = {"gptaq": (True, 12), "ours": (False, 1)}  # whether drift is made up for, ranges tried
+USUAL = ("gptaq", "gptq", "qronos")
 
 Logits = Callable[[Tensor], Tensor]
 Measured = Mapping[str, Comparison]
@@ -66,13 +66,13 @@ def whole(
 ) -> Logits:
     """Quark's own way, by its public calls. layers: that are quantized. settings: of its algorithm, beside its own."""
     from quark.torch.algorithm.api import blockwise_tuning_algo
-    from quark.torch.quantization.config.config import AutoRoundConfig, GPTAQConfig, GPTQConfig, QronosConfig
+    from quark.torch.quantization.config.config import AutoRoundConfig, GPTQConfig, QronosConfig
 
     from builder.stages.quark import LLMTemplate, ModelQuantizer
 
     names = ["attn.[qkv]_proj", "attn.o_proj", "mlp.[gu]*_proj", "mlp.down_proj"]  # matched with the ends of names
     modules = {"inside_layer_modules": names, "model_decoder_layers": "model.layers", **settings}
-    made = {"gptq": GPTQConfig, "gptaq-quark": GPTAQConfig, "qronos": QronosConfig}
+    made = {"gptq": GPTQConfig, "qronos": QronosConfig}
     template = LLMTemplate.get(checkpoint.model.family.awq_template)
     config = template.get_config(scheme=f"uint4_wo_{group}", algorithm=None, exclude_layers=["lm_head"])
     config.algo_config = [made[way](**modules)] if way in made else None

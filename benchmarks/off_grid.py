@@ -13,9 +13,11 @@ Here the basis of the model is changed where that changes nothing of what it com
 - each rotary pair of queries and keys, turned by an angle, the same in all heads that meet;
 - channels between up and down, by factors.
 
-Factors are log-normal, by about 1.3 up or down: as channels of trained models differ among each other anyway. What the
-first quantization lost is lost, so that "original" means what came of it; and the residual stream keeps its basis,
-because embeddings read it without a norm.
+Factors are log-normal, by about 1.3 up or down. Limits: what the first quantization lost is lost, so that "original"
+means what came of it. No training chose these factors. They widen the spread within a group, which costs wide groups
+more, and say which channels matter, which an algorithm that looks at activations sees and a format without an
+importance matrix does not: how two formats compare here need not be how they do on the model as it was trained. The
+residual stream keeps its basis, because embeddings write to it without a norm.
 
 With --multiple, the widths are then filled up to one with zeros: again the same model. llama.cpp's K types need
 multiples of 256, and it takes larger types where they are none: so one sees what the types themselves lose, on a model

@@ -174,8 +174,9 @@ class Api:
         return JSONResponse({"object": "list", "data": [self._model(served) for served in self.served.values()]})
 
     async def model(self, request: Request) -> Response:
-        """GET /v1/models/NAME."""
-        return JSONResponse(self._model(self._named(request.path_params["model"])))
+        """GET /v1/models/NAME; without a name, all of them."""
+        name = request.path_params["model"]
+        return JSONResponse(self._model(self._named(name))) if name else await self.models(request)
 
     async def health(self, _: Request) -> Response:
         """GET /health: alive, ready, and how busy. 503 where the engine does not reply."""

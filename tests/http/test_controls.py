@@ -104,6 +104,16 @@ def test_what_cannot_be_is_refused(
     assert message in error["message"]
 
 
+def test_a_response_is_chosen_as_a_chats_answer_is(url: str) -> None:
+    common = {"model": "demo", "temperature": 1, "seed": 5, "top_k": 20, "stop": ["e"], "logit_bias": {"7": -5}}
+    whole = json.loads(asked(url, "/v1/responses", {**common, "input": MESSAGES, "max_output_tokens": 40})[2])
+    text = answer(url, CHAT, {**common, "messages": MESSAGES, "max_tokens": 40})[0]
+    assert whole["output"][0]["content"][0]["text"] == text and "e" not in text
+    chosen = {"model": "demo", "input": "hi", "guided_choice": ["left", "right"]}
+    said = json.loads(asked(url, "/v1/responses", chosen)[2])["output"][0]["content"][0]["text"]
+    assert said in ("left", "right")
+
+
 def test_what_is_switched_off_asks_for_nothing(url: str) -> None:
     off = {
         "dry_multiplier": 0, "dry_base": 1.75, "dry_allowed_length": 2, "dry_penalty_last_n": -1, "xtc_probability": 0,

@@ -46,6 +46,7 @@ def test_the_list_has_every_model_and_what_is_known_of_it(url: str, demo_model: 
     models = got(url, "/v1/models")["data"]
     assert [model["id"] for model in models] == ["demo", "the other"]
     assert models[1] == got(url, "/v1/models/the%20other")
+    assert got(url, "/v1/models/")["data"] == models  # a slash too many, as where addresses are put together
     known = models[1]["meta"]
     assert known == known_of(ModelFolder.open(demo_model))
     assert (known["quant_algo"], known["group_size"], known["execution_provider"]) == ("awq", 128, "cpu")

@@ -31,7 +31,20 @@ WRITTEN_OUT: Json = {  # of llama.cpp's and vLLM's clients, what is so by itself
     "return_progress": False, "return_token_ids": False, "include_reasoning": True, "reasoning_format": "auto",
     "no_stop_trim": False, "separate_reasoning": True, "stream_reasoning": True, "return_hidden_states": False,
     "priority": 0, "image_data": [], "documents": [], "logits_processors": [], "prompt_logprobs": False,
-    "typical_p": 1, "presence_penalty": 0, "frequency_penalty": 0.0, "best_of": 1, "n": 1,
+    "typical_p": 1, "presence_penalty": 0, "frequency_penalty": 0.0, "best_of": 1, "n": 1, "backend_sampling": False,
+    "typ_p": 1.0, "t_max_prompt_ms": -1, "n_indent": 0, "n_discard": 0, "grammar_lazy": False, "penalize_nl": False,
+    "reasoning_in_content": False, "parse_tool_calls": True, "adaptive_target": -1.0, "adaptive_decay": 0.9,
+    "n_cmpl": 1,
+    "speculative.n_max": 16, "speculative.p_min": 0.75, "n_cache_reuse": 0, "preserved_tokens": [], "grammar": "",
+    "vllm_xargs": {}, "logprobs": False,
+    # Of text-generation-webui, TabbyAPI and what writes for them.
+    "dynamic_temperature": False, "dynatemp_low": 1, "dynatemp_high": 1, "smoothing_factor": 0, "smoothing_curve": 1,
+    "tfs": 1, "guidance_scale": 1, "negative_prompt": "", "penalty_alpha": 0, "num_beams": 1, "do_sample": True,
+    "encoder_repetition_penalty": 1, "temperature_last": False, "ban_eos_token": False, "custom_token_bans": "",
+    "grammar_string": "", "min_length": 0, "token_healing": False, "legacy_api": False, "max_tokens_second": 0,
+    # Of Codex, OpenRouter's and LM Studio's clients, and the newest of OpenAI's.
+    "client_metadata": {"turn": "1"}, "session_id": "s", "ttl": 300, "prompt_cache_options": {"mode": "implicit"},
+    "previous_response_id": "", "transforms": [], "models": [],
 }  # fmt: skip
 
 
@@ -58,6 +71,8 @@ def test_what_is_so_by_itself_may_be_written_out(model: type[Wire], field: str) 
     ("field", "value"),
     [("n_predict", 5), ("n_probs", 3), ("priority", 1), ("priority", False), ("include_reasoning", False),
      ("return_hidden_states", True), ("no_stop_trim", True), ("stream_reasoning", False),
+     ("smoothing_factor", 0.2), ("dynamic_temperature", True), ("guidance_scale", 1.5), ("adaptive_target", 0.5),
+     ("temperature_last", True), ("web_search_options", {}),
      ("reasoning_format", "none"), ("lora", [{"id": 0, "scale": 1}]), ("image_data", ["x"]), ("surprise", 0)],
 )  # fmt: skip
 @pytest.mark.parametrize("model", SAMPLING)
@@ -71,6 +86,56 @@ def test_null_is_left_out_whatever_its_name(model: type[Wire]) -> None:
     part = {"type": "text", "text": "hi", "image_url": None, "input_audio": None}
     if model in (ChatRequest, MessagesRequest):
         assert read(model, messages=[{**HI, "content": [part], "surprise": None}]).conversation()
+
+
+@pytest.mark.parametrize("model", GOOD)
+def test_an_empty_text_or_list_is_left_out_under_a_name_that_is_not_known(model: type[Wire]) -> None:
+    assert read(model, surprise="", other=[]) == read(model)
+    for value in ({}, False, 0, [""], " "):
+        assert refused(model, surprise=value) == "surprise"
+
+
+def test_what_is_empty_and_says_something_is_kept() -> None:
+    anything = {"type": "json_schema", "json_schema": {"name": "any", "schema": {}}}
+    assert read(ChatRequest, response_format=anything).sampling(SamplingOptions()).grammar.text == "{}"
+    assert refused(ChatRequest, messages=[]) == "messages"
+
+
+def test_what_the_tokenizer_puts_before_a_text_may_be_named() -> None:
+    assert read(CompletionRequest, add_special_tokens=True, add_bos_token=True) == read(CompletionRequest)
+    assert refused(CompletionRequest, add_special_tokens=False) == "add_special_tokens"
+    assert read(ChatRequest, add_special_tokens=False) == read(ChatRequest)
+    assert refused(ChatRequest, add_special_tokens=True) == "add_special_tokens"
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("top_k", 5), ("min_p", 0.1), ("typical_p", 0.9), ("repetition_penalty", 1.1), ("frequency_penalty", 0.5),
+     ("presence_penalty", -0.5), ("logit_bias", {"5": -3}), ("seed", 7), ("stop", ["a"]), ("stop", "a"),
+     ("include_stop_str_in_output", True), ("stop_token_ids", [4]), ("bad_words", ["b"]), ("min_tokens", 3),
+     ("ignore_eos", True), ("guided_choice", ["a", "b"]), ("grammar", 'root ::= "a"'), ("json_schema", {}),
+     ("structured_outputs", {"regex": "a+"})],
+)  # fmt: skip
+def test_responses_are_sampled_by_what_a_chat_is(field: str, value: Any) -> None:
+    options = SamplingOptions()
+    asked = read(ResponsesRequest, **{field: value}).sampling(options)
+    assert asked == read(ChatRequest, **{field: value}).sampling(options) != options
+
+
+def test_a_response_has_one_format() -> None:
+    both = read(ResponsesRequest, text={"format": {"type": "json_object"}}, guided_regex="a")
+    with pytest.raises(Problem, match=r"text\.format and guided_regex both say"):
+        both.sampling(SamplingOptions())
+
+
+def test_what_newer_clients_of_responses_write_out() -> None:
+    tool = {"type": "function", "name": "f", "parameters": {}, "defer_loading": False, "allowed_callers": ["direct"]}
+    written = {"service_tier": "fast", "max_tool_calls": 3, "reasoning": {"context": "auto", "mode": "standard"}}
+    last = {"type": "message", "role": "assistant", "content": "x", "phase": "final_answer"}
+    wire = read(ResponsesRequest, tools=[tool], input=[HI, last], **written)
+    assert wire.conversation()[-1].content == "x" and wire.calls().functions[0].name == "f"
+    assert refused(ResponsesRequest, tools=[{**tool, "defer_loading": True}]) == "tools.0.defer_loading"
+    assert refused(ResponsesRequest, reasoning={"mode": "pro"}) == "reasoning.mode"
 
 
 def test_a_completion_takes_notes_that_a_chat_takes() -> None:

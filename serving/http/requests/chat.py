@@ -8,7 +8,7 @@ from serving.http.problems import Problem
 from serving.http.requests.calls import Calls, ChosenName, Function, call_of
 from serving.http.requests.formats import JsonObjectFormat, JsonSchemaFormat, TextFormat, grammar_of
 from serving.http.requests.sampled import Sampled
-from serving.http.requests.unasked import CALL, MESSAGE, NOTE, THINKING
+from serving.http.requests.unasked import CALL, CHAT, MESSAGE, NOTE, THINKING
 from serving.http.requests.wire import (
     WHOLE,
     Count,
@@ -170,6 +170,7 @@ class ThinkingBudget(Wire):
 class ChatRequest(Sampled):
     """POST /v1/chat/completions."""
 
+    unasked = CHAT
     messages: Messages[ChatMessage] = Field(description="the conversation so far; text only")
     max_completion_tokens: Count | None = Field(None, description="another name of `max_tokens`")
     logprobs: bool | None = Field(None, description="also give the log-probability of each token")

@@ -2,15 +2,15 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import AliasChoices, Discriminator, Field, JsonValue, Tag
 
 from serving.http.problems import Problem
 from serving.http.requests.calls import Calls, ChosenName, Function, call_of
 from serving.http.requests.formats import JsonObjectFormat, SchemaFormat, TextFormat, grammar_of
-from serving.http.requests.sampled import with_given
-from serving.http.requests.unasked import ITEM, MESSAGE, NOTE, UNPENALISED
+from serving.http.requests.sampled import Chosen
+from serving.http.requests.unasked import ITEM, NOTE, REASONING, RESPONSES, TOOL, TURN
 from serving.http.requests.wire import (
     Count,
     Messages,
@@ -18,9 +18,7 @@ from serving.http.requests.wire import (
     Parsed,
     Refusal,
     ServiceTier,
-    Temperature,
     Thought,
-    TopP,
     Verbosity,
     Wire,
     few,
@@ -55,13 +53,12 @@ MessagePart = Annotated[InputText | OutputText | Refusal, Field(discriminator="t
 class InputMessage(Wire):
     """One turn. id and status are those of an answer that is sent back."""
 
-    unasked = MESSAGE
+    unasked = TURN
     type: Literal["message"] = "message"
     role: Literal["system", "developer", "user", "assistant"]
     content: str | Annotated[list[MessagePart], Field(min_length=1, fail_fast=True)]
     id: str | None = None
     status: Status | None = None
-    phase: None = None
 
 
 class ReasoningText(Wire):
@@ -143,6 +140,7 @@ InputItem = Annotated[
 class FunctionTool(Function):
     """A function that the model may call, as /v1/responses writes it."""
 
+    unasked = TOOL
     type: Literal["function"]
 
 
@@ -170,6 +168,7 @@ class TextConfig(Wire):
 class Reasoning(Wire):
     """How much to think. summary: the best that there is; there is none, as the reasoning itself is given."""
 
+    unasked = REASONING
     effort: str | None = None
     summary: Literal["auto"] | None = None
     max_tokens: Thought | None = None
@@ -178,17 +177,13 @@ class Reasoning(Wire):
 _POLICIES: Mapping[str, Policy] = {"auto": "trim", "disabled": "error"}
 
 
-class ResponsesRequest(Wire):
+class ResponsesRequest(Chosen):
     """POST /v1/responses."""
 
-    unasked = UNPENALISED
-    model: str = Field(description="the name that /v1/models gives")
+    unasked = RESPONSES
     input: str | Messages[InputItem] = Field(description="a question, or the conversation so far; text only")
     instructions: str | None = Field(None, description="a system message before it")
-    stream: bool | None = Field(None, description="send the answer as it is made, as server-sent events")
     stream_options: PaddedStream | None = Field(None, description="of no effect without `stream`")
-    temperature: Temperature | None = Field(None, description="0 is greedy; the model's own suggestion, else 1")
-    top_p: TopP | None = Field(None, description="nucleus sampling; the model's own suggestion, else 1")
     max_output_tokens: Count | None = Field(None, description="at most so many new tokens; the window's end without it")
     text: TextConfig | None = Field(None, description="`format`: `text`, `json_object` or `json_schema`")
     tools: Annotated[list[FunctionTool], Field(max_length=128, fail_fast=True)] | None = Field(
@@ -213,7 +208,6 @@ class ResponsesRequest(Wire):
         None,
         description="`auto`: the oldest turns are left out where the window is too small; else as --on-overflow says",
     )
-    user: str | None = Field(None, description="whom a request is made for; nothing is done with it")
 
     def conversation(self) -> list[Message]:
         """The messages for the engine. Raises Problem for a thought that no answer follows, or an output of no call."""
@@ -264,15 +258,10 @@ class ResponsesRequest(Wire):
         return Calls.chosen(tools, choice, several)
 
     def sampling(self, defaults: SamplingOptions) -> SamplingOptions:
-        """The sampling options."""
-        given: dict[str, Any] = {
-            "temperature": self.temperature,
-            "top_p": self.top_p,
-            "max_tokens": self.max_output_tokens,
-            "reasoning_tokens": self.reasoning.max_tokens if self.reasoning else None,
-            "grammar": grammar_of(self.text.format if self.text else None),
-        }
-        return with_given(defaults, given)
+        """The sampling options. Raises Problem, InvalidRequest."""
+        grammar = self.wanted(**{"text.format": grammar_of(self.text.format if self.text else None)})
+        thought = self.reasoning.max_tokens if self.reasoning else None
+        return self.options(defaults, max_tokens=self.max_output_tokens, reasoning_tokens=thought, grammar=grammar)
 
     def template(self) -> TemplateOptions:
         """What the chat template is given besides the messages."""

@@ -1,4 +1,4 @@
-"""How tokens are chosen: what the two completion endpoints have in common, over what a model suggests."""
+"""How tokens are chosen: what OpenAI's endpoints have in common, over what a model suggests."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -25,16 +25,11 @@ class StreamOptions(PaddedStream):
     continuous_usage_stats: bool | None = Field(None, description="the usage so far in every chunk")
 
 
-class Sampled(Guided):
-    """What the two completion endpoints have in common."""
+class Chosen(Guided):
+    """How the tokens of an answer are chosen, and what ends it: what all of OpenAI's endpoints have in common."""
 
-    unasked = REQUEST
     model: str = Field(description="the name that /v1/models gives")
     stream: bool | None = Field(None, description="send the answer as it is made, as server-sent events")
-    stream_options: StreamOptions | None = Field(None, description="of no effect without `stream`")
-    n: Annotated[int, Field(ge=1, le=MOST_CHOICES), WHOLE] | None = Field(
-        None, description="answers to make; each takes a place in the queue, and the next seed"
-    )
     temperature: Temperature | None = Field(None, description="0 is greedy; the model's own suggestion, else 1")
     top_p: TopP | None = Field(None, description="nucleus sampling; the model's own suggestion, else 1")
     top_k: Annotated[int, Field(ge=-1, lt=2**31), WHOLE] | None = Field(
@@ -71,7 +66,6 @@ class Sampled(Guided):
         None, description="the answer has at least so many tokens, unless a grammar or the window ends it"
     )
     ignore_eos: bool | None = Field(None, description="true: the model does not end the answer itself")
-    max_tokens: Count | None = Field(None, description="at most so many new tokens; the window's end without it")
     user: str | None = Field(None, description="whom a request is made for; nothing is done with it")
 
     def options(self, defaults: SamplingOptions, **more: Any) -> SamplingOptions:
@@ -88,7 +82,6 @@ class Sampled(Guided):
             "frequency_penalty": self.frequency_penalty,
             "presence_penalty": self.presence_penalty,
             "seed": self.seed,
-            "max_tokens": self.max_tokens,
             "logit_bias": tuple(bias) or None,
             "stop": tuple(stop) if stop else None,
             "include_stop": self.include_stop_str_in_output,
@@ -99,6 +92,21 @@ class Sampled(Guided):
             **more,
         }
         return with_given(defaults, given)
+
+
+class Sampled(Chosen):
+    """What the two completion endpoints have in common."""
+
+    unasked = REQUEST
+    stream_options: StreamOptions | None = Field(None, description="of no effect without `stream`")
+    n: Annotated[int, Field(ge=1, le=MOST_CHOICES), WHOLE] | None = Field(
+        None, description="answers to make; each takes a place in the queue, and the next seed"
+    )
+    max_tokens: Count | None = Field(None, description="at most so many new tokens; the window's end without it")
+
+    def options(self, defaults: SamplingOptions, **more: Any) -> SamplingOptions:
+        """The sampling options: what is given here, over what the model suggests. Raises InvalidRequest."""
+        return super().options(defaults, **{"max_tokens": self.max_tokens, **more})
 
     @property
     def include_usage(self) -> bool:

@@ -1,15 +1,18 @@
 """What the wire models have in common, and how a body becomes one.
 
 A field that is not in a model is refused by name; one that is does what its description says. A field that is null
-counts as left out, whatever its name: clients write out what they have no value for.
+counts as left out, whatever its name, and so is an empty text or list under a name that is not known: clients write out
+what they have no value for.
 """
 
 import reprlib
 from collections.abc import Sequence
+from functools import cache
 from typing import Annotated, Any, ClassVar, Literal, Protocol, TypeVar
 
 import numpy as np
 from pydantic import (
+    AliasChoices,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -38,10 +41,15 @@ class Wire(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _has_few_fields(cls, fields: Any) -> Any:
-        asked = asking(_few(fields, MOST_FIELDS), cls.unasked)
-        if not isinstance(asked, dict):
-            return asked
-        return {name: value for name, value in asked.items() if value is not None or name in cls.model_fields}
+        return asking(_few(fields, MOST_FIELDS), cls.unasked, _names(cls))
+
+
+@cache
+def _names(model: type[Wire]) -> frozenset[str]:
+    """The fields of a model, as a body may name them."""
+    said = [field.validation_alias for field in model.model_fields.values()]
+    several = [name for alias in said if isinstance(alias, AliasChoices) for name in alias.choices]
+    return frozenset(name for name in (*model.model_fields, *said, *several) if isinstance(name, str))
 
 
 def few(most: int) -> BeforeValidator:
@@ -83,7 +91,7 @@ Temperature = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
 TopP = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1, lt=2**31), WHOLE]
 Thought = Annotated[int, Field(ge=0, lt=2**31), WHOLE]
-ServiceTier = Literal["auto", "default", "flex", "scale", "priority"]
+ServiceTier = Literal["auto", "default", "flex", "scale", "priority", "fast"]
 Verbosity = Literal["low", "medium", "high"]
 Model = TypeVar("Model", bound=Wire)
 Item = TypeVar("Item")

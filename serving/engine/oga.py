@@ -15,7 +15,7 @@ from serving.engine.prefix import capacity_for, is_late
 from serving.engine.proof import check_proof, read_proof
 from serving.engine.runtime import Logits, Runtime, Slot
 from serving.errors import InvalidRequest, ModelFolderError
-from serving.folder import ModelFolder
+from serving.folder import ModelFolder, read_json
 from serving.types import Provider, TokenIds
 
 # OGA sends trace events over HTTPS unless this is set before its first import. A user may still set it to 0.
@@ -140,7 +140,7 @@ class OgaRuntime(Runtime):
             config = og.Config(str(self.folder.path))
             # Set here and not in the folder: a folder travels to machines with other numbers of cores.
             session = {"intra_op_num_threads": threads}
-            config.overlay(json.dumps({"model": {"decoder": {"session_options": session}}}))
+            config.overlay(json.dumps({"model": {**self._unpadded(), "decoder": {"session_options": session}}}))
             config.clear_providers()
             if provider != "cpu":
                 config.append_provider(provider)  # with its options, if the folder has some
@@ -155,6 +155,15 @@ class OgaRuntime(Runtime):
                 f"the provider {provider} is installed, and finds no device here that runs this model ({error}). "
                 "Start with --execution-provider cpu."
             ) from error
+
+    def _unpadded(self) -> dict[str, int]:
+        """Settings by which no token of a conversation is taken for padding, where the device has no use for it.
+
+        With one, OGA gives the logits of the last token that is another; where there is none, it reads what lies before
+        them in memory.
+        """
+        decoder = read_json(self.folder.path / "genai_config.json")["model"]["decoder"]
+        return {} if "sliding_window" in decoder else {"pad_token_id": -1}
 
     def close(self) -> None:
         self._model = None

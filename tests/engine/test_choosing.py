@@ -91,7 +91,7 @@ def test_where_batching_fails_answers_go_on_taking_turns(
 
 
 def asked_together(engine: Engine, scripted: ScriptedRuntime, *texts: str) -> dict[str, Completion]:
-    """The answers to several questions, of which none ends before all have come."""
+    """The answers to several questions, of which the first runtime ends none before all have come."""
     answers: dict[str, Completion] = {}
     come = threading.Event()
     scripted.before_forward = lambda: bool(come.wait(30))
@@ -102,7 +102,7 @@ def asked_together(engine: Engine, scripted: ScriptedRuntime, *texts: str) -> di
     threads = [threading.Thread(target=ask, args=(text,)) for text in texts]
     for thread in threads:
         thread.start()
-    while (status := engine.status()).running + status.waiting < len(texts):
+    while (status := engine.status()).running + status.waiting + len(answers) < len(texts):
         time.sleep(0.001)
     come.set()
     for thread in threads:

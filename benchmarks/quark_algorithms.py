@@ -28,6 +28,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from benchmarks.awq_searches import load
 from builder import demo
 from builder.checkpoint.checkpoint import Checkpoint, read_folder
 from builder.comparison import Comparison
@@ -45,13 +46,6 @@ USUAL = ("gptaq", "gptq", "qronos")
 
 Logits = Callable[[Tensor], Tensor]
 Measured = Mapping[str, Comparison]
-
-
-def load(checkpoint: Path) -> Any:
-    """The whole model, in float32."""
-    from transformers import AutoModelForCausalLM
-
-    return AutoModelForCausalLM.from_pretrained(checkpoint, dtype="float32").eval()
 
 
 def first_layers(model: Any, layers: int) -> tuple[Any, list[Any]]:

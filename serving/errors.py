@@ -1,5 +1,8 @@
 """Errors a user can cause and mend. Each message says what was wrong, with which value, and what to do."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class ServingError(Exception):
     """Base of everything this package raises on purpose."""
@@ -37,6 +40,16 @@ class LimitReached(Busy):
     """One client has as many answers being made as it may have."""
 
 
-def is_panic(error: BaseException) -> bool:
-    """Whether a library written in Rust (tokenizers, llguidance) gave up: no Exception, of a class without a name."""
-    return type(error).__name__ == "PanicException"
+class PanicException(Exception):
+    """A library written in Rust gave up."""
+
+
+@contextmanager
+def unpanicked() -> Iterator[None]:
+    """Where tokenizers or llguidance panic, it is a PanicException: theirs is no Exception, and none can import it."""
+    try:
+        yield
+    except BaseException as error:
+        if type(error).__name__ != PanicException.__name__:
+            raise
+        raise PanicException(str(error)) from error

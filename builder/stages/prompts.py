@@ -18,7 +18,7 @@ from builder.checkpoint.tokenizer import TokenizerFiles, read_tokenizer
 from builder.errors import SourceError, VerificationFailed
 from builder.progress import Report
 from builder.stages.stage import Job, stage_main
-from serving.errors import InvalidRequest, ServingError, is_panic
+from serving.errors import InvalidRequest, ServingError, unpanicked
 from serving.text.prompt import Prompt
 from serving.types import Message, Role
 
@@ -122,10 +122,9 @@ def load_tokenizer(folder: Path) -> Any:
     has_code = "auto_map" in read_object(folder / _SETTINGS) if (folder / _SETTINGS).is_file() else False
     own_class = PreTrainedTokenizerFast if has_code and (folder / "tokenizer.json").is_file() else AutoTokenizer
     try:
-        return own_class.from_pretrained(folder, trust_remote_code=False)
-    except BaseException as error:  # many kinds, by the kind of tokenizer
-        if not isinstance(error, Exception) and not is_panic(error):
-            raise
+        with unpanicked():
+            return own_class.from_pretrained(folder, trust_remote_code=False)
+    except Exception as error:  # many kinds, by the kind of tokenizer
         raise SourceError(
             f"the tokenizer of {folder} cannot be loaded ({type(error).__name__}: {error}). A tokenizer.json is "
             "needed, or a tokenizer.model of a kind that transformers knows; code from a checkpoint is never run."

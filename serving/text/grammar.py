@@ -19,7 +19,7 @@ from llguidance.gbnf_to_lark import gbnf_to_lark
 from numpy.typing import NDArray
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
-from serving.errors import InvalidRequest, is_panic
+from serving.errors import InvalidRequest, unpanicked
 from serving.text.detokenizer import ALPHABET
 from serving.text.schemas import MOST_CHARACTERS, to_generate
 from serving.text.steps import steps_in
@@ -221,12 +221,11 @@ def _in_llguidance(grammar: Grammar) -> str:
 def _unpanicked(step: Callable[[], Result], what: str) -> Result:
     """The result of a call to llguidance. Whatever it raises is the grammar's fault: InvalidRequest."""
     try:
-        return step()
+        with unpanicked():
+            return step()
     except InvalidRequest:
         raise
-    except BaseException as error:
-        if not isinstance(error, Exception) and not is_panic(error):
-            raise
+    except Exception as error:
         raise InvalidRequest(f"{what}: {_short(str(error))}. Correct it, or use a simpler one.") from error
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tokenizers import Tokenizer
 
-from serving.errors import InvalidRequest, ModelFolderError, is_panic
+from serving.errors import InvalidRequest, ModelFolderError, PanicException, unpanicked
 from serving.folder import read_json
 from serving.text.calls import history
 from serving.text.context import AtLeast, fit
@@ -92,11 +92,10 @@ class Prompt:
         Raises ModelFolderError where one of them is missing or unreadable, or there is no chat template.
         """
         try:
-            return cls._read(folder)
-        except BaseException as error:
-            if not isinstance(error, AttributeError | KeyError | TypeError | ValueError) and not is_panic(error):
-                raise
-            raise ModelFolderError(  # JSON of another shape than theirs
+            with unpanicked():
+                return cls._read(folder)
+        except (AttributeError, KeyError, TypeError, ValueError, PanicException) as error:  # JSON of another shape
+            raise ModelFolderError(
                 f"the tokenizer of {folder} cannot be used ({error!r}): build the model again with --rebuild."
             ) from error
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
-from serving.errors import InvalidRequest, ModelFolderError, ServingError, is_panic
+from serving.errors import InvalidRequest, ModelFolderError, ServingError, unpanicked
 from serving.heap import give_back, resident_memory
 from serving.text.limits import LEAST_MEMORY, limited
 from serving.text.prompt import Prompt
@@ -90,15 +90,13 @@ def main() -> None:
 
     def replied(work: Callable[[], Line], seconds: float, memory: int) -> Line:
         try:
-            with limited(seconds + ORPHANED_SECONDS, memory):
+            with limited(seconds + ORPHANED_SECONDS, memory), unpanicked():
                 return work()
         except MemoryError:
             return {"exhausted": True}
         except ServingError as error:
             return _error(error)
-        except BaseException as error:
-            if not isinstance(error, Exception) and not is_panic(error):
-                raise
+        except Exception as error:
             return _error(ServingError(f"this request could not be written out: {error!r}"))
 
     texts = _loaded(setup["path"])

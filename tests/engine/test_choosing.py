@@ -4,8 +4,8 @@ import json
 import shutil
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -23,6 +23,9 @@ from serving.folder import ModelFolder
 from serving.text.prompt import Prompt
 from serving.types import Completion, EngineSettings, Message, SamplingOptions, complete
 from tests.scripted import GREEDY, ScriptedRuntime, user
+from tests.waiting import eventually
+
+until = partial(eventually, seconds=30, pause=0.002)
 
 AUTO = EngineSettings(runtime="auto")
 FIRST = replace(GREEDY, max_tokens=1)
@@ -102,19 +105,11 @@ def asked_together(engine: Engine, scripted: ScriptedRuntime, *texts: str) -> di
     threads = [threading.Thread(target=ask, args=(text,)) for text in texts]
     for thread in threads:
         thread.start()
-    while (status := engine.status()).running + status.waiting + len(answers) < len(texts):
-        time.sleep(0.001)
+    until(lambda: (status := engine.status()).running + status.waiting + len(answers) >= len(texts))
     come.set()
     for thread in threads:
         thread.join()
     return answers
-
-
-def until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
 
 
 @pytest.fixture

@@ -214,10 +214,11 @@ def run(flags: "Namespace") -> None:
             from serving.page.mount import mount_chat
             from serving.page.ui import build_chat
 
+            engines = {name: engine, **others}
             examples, notice = (demo.EXAMPLES, demo.NOTICE) if is_demo else (EXAMPLES, "")
             page = build_chat(
                 engine, name=name, examples=examples, notice=notice, places=places, others=others,
-                chosen=lambda model: {name: engine, **others}[model].load_ahead(),
+                chosen=lambda model: engines[model].load_ahead(), loading=lambda model: engines[model].loading,
             )  # fmt: skip
             longest = max(each.context_length for each in (engine, *others.values()))
             ending.callback(mount_chat(application, page, longest))

@@ -1,4 +1,4 @@
-"""What each choice of the recipe costs: a line for every algorithm, group size and output layer, as a build measures.
+"""What each choice of the recipe costs: a line for every algorithm, group size, output layer and embeddings.
 
     python -m benchmarks.recipe_quality                                       # the bundled demo
     python -m benchmarks.recipe_quality --algorithms awq gptq gptaq none --groups 128 64 32
@@ -30,7 +30,7 @@ from builder.flags import add_build_flags, recipe_from
 from builder.measure import compare, text_blocks
 from builder.progress import silent
 from builder.quality import Loss, share, with_error
-from builder.recipe import Algorithm, ExportTarget, GroupSize, HeadBits, Mixture
+from builder.recipe import Algorithm, EmbeddingBits, ExportTarget, GroupSize, HeadBits, Mixture
 
 KINDS, NAMES = ("text", "chats"), ("perplexity", "KL", "top-1")
 
@@ -53,6 +53,7 @@ def main() -> None:
     parser.add_argument("--groups", nargs="*", type=int, default=[128])
     parser.add_argument("--mixtures", nargs="*", default=["none"])
     parser.add_argument("--heads", nargs="*", type=int, default=[8])
+    parser.add_argument("--embeddings", nargs="*", type=int, default=[16])
     parser.add_argument("--beside", type=Path, metavar="OTHER", help="a model folder or a GGUF file to compare with")
     parser.add_argument(
         "--text", type=Path, metavar="FILE", help="what to compare on (default: what a build holds out)"
@@ -60,24 +61,34 @@ def main() -> None:
     flags = parser.parse_args()
     source = parse_source(flags.model, flags.revision)
     checkpoint, base = read_folder(locate(source).path), recipe_from(flags, source)
-    heads = ["quant-algo", "group", "mixture", "bits", "head", *(f"{kind}: {name}" for kind in KINDS for name in NAMES)]
+    heads = ["quant-algo", "group", "mixture", "bits", "head", "embeddings"]
+    heads += [*(f"{kind}: {name}" for kind in KINDS for name in NAMES)]
     heads += ["seconds", "peak", *(["KL over the other's"] if flags.beside else [])]
     print(f"| {' | '.join(heads)} |\n|{'---|' * len(heads)}", flush=True)
     with tempfile.TemporaryDirectory() as name:
-        knobs = product(flags.algorithms, flags.groups, flags.mixtures, flags.heads)
-        for algorithm, group, mixture, head in knobs:
+        knobs = product(flags.algorithms, flags.groups, flags.mixtures, flags.heads, flags.embeddings)
+        for algorithm, group, mixture, head, embeddings in knobs:
             recipe = replace(
                 base,
                 quant_algo=cast(Algorithm, algorithm),
                 group_size=cast(GroupSize, group),
                 mixture=cast(Mixture, mixture),
             )
-            target = ExportTarget(accuracy_level=flags.accuracy_level, lm_head_bits=cast(HeadBits, head))
+            target = ExportTarget(
+                accuracy_level=flags.accuracy_level,
+                lm_head_bits=cast(HeadBits, head),
+                embedding_bits=cast(EmbeddingBits, embeddings),
+            )
             proved = prove(Path(name), checkpoint, Plan(recipe, target, Path(name)), silent)
             peak = max(kept.result.get("peak_memory", 0) for kept in proved.stages.values()) >> 20
             bits, measured = proved.stages["export"].result["bits_per_weight"], proved.quality
-            row = [algorithm, group, mixture, f"{bits:.2f}", head, cells(measured.text), cells(measured.chats)]
-            row += [f"{proved.stages['quantize'].seconds:.0f}", f"{peak} MiB"]
+            row = [algorithm, group, mixture, f"{bits:.2f}", head, embeddings]
+            row += [
+                cells(measured.text),
+                cells(measured.chats),
+                f"{proved.stages['quantize'].seconds:.0f}",
+                f"{peak} MiB",
+            ]
             if flags.beside:
                 row.append(beside(proved, checkpoint, flags.beside, flags.text, recipe.data_type))
             print(f"| {' | '.join(map(str, row))} |", flush=True)

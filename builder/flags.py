@@ -17,6 +17,7 @@ from builder.recipe import (
     CustomMode,
     DataType,
     Device,
+    EmbeddingBits,
     ExecutionProvider,
     ExportTarget,
     GroupSize,
@@ -146,6 +147,11 @@ def add_export_flags(parser: argparse.ArgumentParser, providers: Sequence[str] =
         "--lm-head-bits", type=int, choices=get_args(HeadBits),
         help="of an output layer that is not quantized yet (default: 8; 16: left as it is)",
     )  # fmt: skip
+    group.add_argument(
+        "--embedding-bits", type=int, choices=get_args(EmbeddingBits),
+        help="8: a quarter of the size, for the CPU only; 16: left as they are (default: 8 with --quality and for the "
+        "CPU, else 16)",
+    )  # fmt: skip
 
 
 def _said(algorithm: Algorithm, group: GroupSize, mixture: Mixture) -> str:
@@ -204,7 +210,8 @@ def target_from(flags: argparse.Namespace, exclude_layers: tuple[str, ...]) -> E
     bits: HeadBits = flags.lm_head_bits or (8 if exclude_layers else 4)
     # What is only for serving (auto, openvino) runs what is exported for the CPU.
     provider: ExecutionProvider = flags.execution_provider if flags.execution_provider in PROVIDERS else "cpu"
-    return ExportTarget(provider, flags.accuracy_level, bits)
+    usual: EmbeddingBits = 8 if getattr(flags, "quality", None) and provider == "cpu" else 16
+    return ExportTarget(provider, flags.accuracy_level, bits, flags.embedding_bits or usual)
 
 
 def models_dir_from(flags: argparse.Namespace) -> Path:

@@ -16,6 +16,7 @@ DataType = Literal["auto", "float32", "bfloat16", "float16"]
 ExecutionProvider = Literal["cpu", "dml", "cuda", "webgpu"]
 AccuracyLevel = Literal[1, 4]
 HeadBits = Literal[4, 8, 16]
+EmbeddingBits = Literal[8, 16]
 CustomMode = Literal["quark", "awq"]
 Device = Literal["auto", "cpu", "cuda", "xpu", "mps"]
 AwqSearch = Literal["fast", "quark"]
@@ -133,11 +134,13 @@ class ExportTarget:
     accuracy_level: 4 computes with int8 activations, three times as fast on a CPU as 1, which computes in float32.
     lm_head_bits: of the output layer where Quark leaves it alone: 8, because 4 gives back what AWQ wins; 16 leaves it
     as it is.
+    embedding_bits: 8, of which there are kernels for the CPU; 16 leaves them as they are, float32 on a CPU.
     """
 
     execution_provider: ExecutionProvider = "cpu"
     accuracy_level: AccuracyLevel = 4
     lm_head_bits: HeadBits = 8
+    embedding_bits: EmbeddingBits = 16
 
     def __post_init__(self) -> None:
         if self.execution_provider not in get_args(ExecutionProvider):
@@ -149,11 +152,20 @@ class ExportTarget:
             raise BuildError(f"--accuracy-level must be 1 or 4, not {self.accuracy_level}.")
         if self.lm_head_bits not in get_args(HeadBits):
             raise BuildError(f"--lm-head-bits must be 4, 8 or 16, not {self.lm_head_bits}.")
+        if self.embedding_bits not in get_args(EmbeddingBits):
+            raise BuildError(f"--embedding-bits must be 8 or 16, not {self.embedding_bits}.")
+        if self.embedding_bits == 8 and self.execution_provider != "cpu":
+            raise BuildError(
+                f"--embedding-bits 8 is for --execution-provider cpu, and it is {self.execution_provider}: use 16."
+            )
 
 
 def recipe_hash(recipe: QuantRecipe, target: ExportTarget) -> str:
     """Twelve hexadecimal digits that change with every knob."""
-    return content_hash({"recipe": asdict(recipe), "target": asdict(target)})
+    wanted = asdict(target)
+    if target.embedding_bits == ExportTarget().embedding_bits:  # which builds have that are older than the knob
+        del wanted["embedding_bits"]
+    return content_hash({"recipe": asdict(recipe), "target": wanted})
 
 
 def content_hash(content: Mapping[str, Any]) -> str:

@@ -116,6 +116,7 @@ def job_of(work: Path, case: str) -> Job:
         "execution_provider": "cpu",
         "accuracy_level": 1,
         "lm_head_bits": 16,
+        "embedding_bits": 16,
         "exclude_layers": ["lm_head"],
         "custom_mode": "quark",
         "quantize_on": "cpu",

@@ -21,6 +21,7 @@ from builder.demo import CHECKPOINT
 from builder.errors import VerificationFailed
 from builder.progress import Report, silent
 from builder.quality import Quality, judge
+from builder.stages.graph import UNTOUCHED
 from builder.stages.quantize import PROOF
 from builder.stages.stage import Job, run_stage, stage_main
 from builder.steps import knobs_of
@@ -39,6 +40,7 @@ SOUND: dict[str, tuple[str, Packing, dict[str, Any]]] = {
     "gptq_v2": (BIASED, "gptq_v2", {}),
     "gptq_v2, asymmetric, window": ("mistral, window", "gptq_v2", {}),
 }  # fmt: skip
+EIGHT_BITS = "embeddings in 8 bits"  # of which only its own table is
 # What an exporter that misreads one would write.
 MISREAD: dict[str, tuple[str, Callable[[packings.Tensors], packings.Tensors]]] = {
     "awq: swapped nibbles": ("awq", packings.swapped_nibbles),
@@ -58,15 +60,16 @@ UNUSUAL = {
 _SCALE = 0.06  # of the keys and values of either layer
 
 
-def exported(checkpoint: Path, proof: Path, work: Path) -> dict[str, Any]:
-    """An export that rounds nothing more, against a proof."""
+def exported(checkpoint: Path, proof: Path, work: Path, embedding_bits: int = UNTOUCHED) -> dict[str, Any]:
+    """An export that rounds nothing more, or the embeddings besides, against a proof."""
     from builder.stages.export import export
     from serving.engine.oga import OgaRuntime
     from serving.folder import ModelFolder
 
     job = {
         **knobs_of(read_folder(checkpoint)), "quantized": str(checkpoint), "output": str(work / "exported"),
-        "prompts": str(work.parent / "prompts"), "execution_provider": "cpu", "accuracy_level": 1, "lm_head_bits": 16,
+        "prompts": str(work.parent / "prompts"), "execution_provider": "cpu", "accuracy_level": 1,
+        "lm_head_bits": UNTOUCHED, "embedding_bits": embedding_bits,
     }  # fmt: skip
     work.mkdir(exist_ok=True)
     export(job, silent)
@@ -99,15 +102,18 @@ def chain(job: Job, report: Report) -> Job:
         shutil.copyfile(CHECKPOINT / name, work / "prompts" / name)
     np.savez(work / "blocks.npz", proof=np.random.default_rng(0).integers(0, VOCABULARY, TOKENS))
     found = {}
-    for name, (case, packing, how) in SOUND.items():
+    for name, (case, packing, how) in {**SOUND, EIGHT_BITS: ("llama", "awq", {})}.items():
         own = work / name
         own.mkdir()
         make_checkpoint(CASES[case], zlib.crc32(name.encode()), own / "whole")
+        if name == EIGHT_BITS:
+            round_embeddings(own / "whole")
         checkpoint = packings.pack(own / "whole", own / "packed", packing, **how)
         task = {"checkpoint": checkpoint, "prompts": work / "prompts", "blocks": work / "blocks.npz"}
         paths = {key: str(path) for key, path in {**task, "output": own / "reference"}.items()}
         reference({**paths, "data_type": "float32"}, silent)
-        found[name] = exported(checkpoint, own / "reference" / PROOF, own)
+        bits = 8 if name == EIGHT_BITS else UNTOUCHED
+        found[name] = exported(checkpoint, own / "reference" / PROOF, own, bits)
     for name, (sound, spoil) in MISREAD.items():
         own = work / name
         own.mkdir()
@@ -120,6 +126,19 @@ def chain(job: Job, report: Report) -> Job:
             exported(work / "gptq" / "packed", work / "gptq" / "reference" / PROOF, work / name)
     (work / "measured.json").write_text(json.dumps(found, indent=1), encoding="utf-8")
     return {"measured": found}
+
+
+def round_embeddings(checkpoint: Path) -> None:
+    """Let the embeddings have values that are 8-bit integers times a scale, so that an export can have them too."""
+    from safetensors.torch import load_file, save_file
+
+    from builder.stages.embeddings import GROUP, rounded
+
+    file = checkpoint / "model.safetensors"
+    tensors = load_file(file)
+    integers, scales = rounded(tensors["model.embed_tokens.weight"])
+    tensors["model.embed_tokens.weight"] = (integers.float() - 128) * scales.repeat_interleave(GROUP, dim=1)
+    save_file(tensors, file, metadata={"format": "pt"})
 
 
 @contextmanager

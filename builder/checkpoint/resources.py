@@ -18,6 +18,7 @@ _FOUR_BITS = 0.53 + 0.03  # bytes per weight: with a 16-bit scale and a zero poi
 _EXPORTER = 480 << 20  # of the process that exports, with torch and OGA's model builder imported
 _VERIFIER = 140 << 20  # of the process that verifies, with OGA
 _HEAD_BYTES = {4: 0.6, 8: 1.1, 16: 4.0}  # per weight of the output layer, by its bits
+_EMBEDDING_BYTES = {8: 1.125, 16: 4.0}  # per weight, by their bits
 _REPACKED = 34  # bytes per weight of a linear that is repacked: the model builder has its numbers as int64, in copies
 
 
@@ -84,11 +85,12 @@ def export_memory(shape: Shape, target: ExportTarget) -> int:
 def verify_memory(shape: Shape, group_size: int, target: ExportTarget) -> int:
     """Bytes that verification holds at its peak; fitted to benchmarks/export_memory.py.
 
-    The model is loaded as it is served, with float32 embeddings and, for each group, a float32 scale, a zero point and
+    The model is loaded as it is served, with its embeddings and, for each group, a float32 scale, a zero point and
     what the processor's kernels keep; and it reads a sequence of held-out text.
     """
     numbers = shape.layers * shape.linears
-    model = numbers // 2 + 8 * numbers // group_size + int(shape.embeddings * (4 + _HEAD_BYTES[target.lm_head_bits]))
+    tables = shape.embeddings * (_EMBEDDING_BYTES[target.embedding_bits] + _HEAD_BYTES[target.lm_head_bits])
+    model = numbers // 2 + 8 * numbers // group_size + int(tables)
     cache = 2 * 4 * shape.layers * shape.kv_heads * shape.head_size * HELDOUT[1]
     logits = 3 * 4 * shape.vocabulary * HELDOUT[1]
     return _VERIFIER + model + cache + logits
@@ -124,7 +126,7 @@ def export_disk(shape: Shape, target: ExportTarget) -> dict[str, int]:
 
 
 def _exported(weights: int, shape: Shape, target: ExportTarget, more: float = 0.0) -> int:
-    tables = shape.embeddings * (4 + 4 + 4 + _HEAD_BYTES[target.lm_head_bits])
+    tables = shape.embeddings * (2 * _EMBEDDING_BYTES[target.embedding_bits] + 4 + _HEAD_BYTES[target.lm_head_bits])
     return int(2 * weights * (_FOUR_BITS + more) + tables) + (16 << 20)
 
 

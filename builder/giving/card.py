@@ -41,6 +41,7 @@ def public_manifest(manifest: Mapping[str, Any]) -> dict[str, Any]:
 def build_command(manifest: Mapping[str, Any]) -> str:
     """What builds the same again, of a public manifest."""
     source, recipe, target = manifest["source"], manifest.get("recipe", {}), manifest["target"]
+    usual_target = ExportTarget()
     words = [
         "python",
         "-m",
@@ -59,8 +60,10 @@ def build_command(manifest: Mapping[str, Any]) -> str:
             words += [f"--{knob.replace('_', '-')}", str(value)]
         if not recipe.get("exclude_layers", usual.exclude_layers):
             words += ["--exclude-layers"]
-        elif target["lm_head_bits"] != ExportTarget().lm_head_bits:
+        elif target["lm_head_bits"] != usual_target.lm_head_bits:
             words += ["--lm-head-bits", str(target["lm_head_bits"])]
+    if (bits := target.get("embedding_bits", usual_target.embedding_bits)) != usual_target.embedding_bits:
+        words += ["--embedding-bits", str(bits)]
     words += ["--execution-provider", target["execution_provider"], "--accuracy-level", str(target["accuracy_level"])]
     return shlex.join(words)
 

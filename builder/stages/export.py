@@ -21,7 +21,16 @@ from builder.checkpoint.checkpoint import Checkpoint, read_folder
 from builder.checkpoint.model import Model
 from builder.progress import Report, Step
 from builder.stages.eight_bits import eight_bits_read, linears_of_8_bits
-from builder.stages.graph import UNTOUCHED, bits_per_weight, check_graph, mend_graph, quantized_by_quark, read_graph
+from builder.stages.embeddings import embeddings_of
+from builder.stages.graph import (
+    UNTOUCHED,
+    bits_per_weight,
+    check_embeddings,
+    check_graph,
+    mend_graph,
+    quantized_by_quark,
+    read_graph,
+)
 from builder.stages.layers import mean_subtracted, model_class, unscaled_windows
 from builder.stages.mamba import mamba_class
 from builder.stages.moe import moe_class, packed_class
@@ -52,7 +61,8 @@ def export(job: Job, report: Report) -> Job:
     """Run the model builder and check its graph.
 
     job: quantized, prompts (a folder with its tokenizer's files), output, group_size, execution_provider,
-    accuracy_level, lm_head_bits, and optionally exclude_layers: [] where Quark quantized the output layer too.
+    accuracy_level, lm_head_bits, embedding_bits, and optionally exclude_layers: [] where Quark quantized the output
+    layer too.
     Raises StageFailed where the graph is not what was asked for.
     """
     checkpoint, output = read_folder(Path(job["quantized"])), Path(job["output"])
@@ -66,7 +76,8 @@ def export(job: Job, report: Report) -> Job:
         sys.argv = ["builder", *arguments, "--extra_options", *options]
         log = _LayerCounter(sys.stdout, model.shape.layers, report)
         loading = layer_by_layer(checkpoint, Path(scratch) / "moved")
-        with contextlib.redirect_stdout(log), taught(model), eight_bits_read(), loading:
+        embeddings = embeddings_of(job["embedding_bits"])
+        with contextlib.redirect_stdout(log), taught(model), eight_bits_read(), embeddings, loading:
             runpy.run_module("onnxruntime_genai.models.builder", run_name="__main__", alter_sys=True)
 
     # 2. What it cannot be told, and a tokenizer that was read and saved once more.
@@ -85,6 +96,7 @@ def export(job: Job, report: Report) -> Job:
     # 3. What it wrote.
     graph = read_graph(output / "model.onnx")
     check_graph(graph, job, eight_bits)
+    check_embeddings(output / "model.onnx", job["embedding_bits"])
     matmuls = {str(node): count for node, count in graph.items()}
     return {"matmuls": matmuls, "bits_per_weight": round(bits_per_weight(output / "model.onnx"), 3)}
 

@@ -13,10 +13,11 @@ from builder.errors import StageFailed
 if TYPE_CHECKING:
     from onnx import GraphProto
 
-UNTOUCHED = 16  # lm_head_bits of an output layer that stays as it is
+UNTOUCHED = 16  # lm_head_bits of an output layer, and embedding_bits of embeddings, that stay as they are
 
 _LAYER = re.compile(r"/layers\.(\d+)/")
 _GATE = re.compile(r"/linear_attn/[ab]_proj/|/moe/router/|/shared_expert_gate/")  # which no recipe quantizes
+_LOOKUP = re.compile(r"/model/embed_tokens/Gather")
 _DTYPES = {1: "float32", 10: "float16"}
 
 
@@ -187,6 +188,18 @@ def bits_per_weight(path: Path) -> float:
         weights += size
         bits += size * (values["bits"] + each / values["block_size"])
     return bits / weights if weights else math.nan
+
+
+def check_embeddings(path: Path, bits: int) -> None:
+    """The graph looks embeddings up in a table of so many bits. Raises StageFailed."""
+    import onnx
+
+    nodes = [node for node in onnx.load(str(path), load_external_data=False).graph.node if _LOOKUP.match(node.name)]
+    found = [{a.name: a.i for a in node.attribute}.get("bits", UNTOUCHED) for node in nodes]
+    if found != [bits]:
+        raise StageFailed(
+            f"the export looks embeddings up in tables of {found} bits where one of {bits} was asked for."
+        )
 
 
 def check_graph(graph: Counter[QuantizedMatMul], job: Mapping[str, Any], eight_bits: int = 0) -> None:

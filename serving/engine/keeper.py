@@ -71,6 +71,12 @@ class Keeper:
         return self._unloaded
 
     @property
+    def loading(self) -> bool:
+        """Whether there is a process that has not said yet that it is ready."""
+        child = self._child
+        return child is not None and not child.loaded
+
+    @property
     def pid(self) -> int | None:
         """Its id; None while there is no process."""
         child = self._child

@@ -108,6 +108,11 @@ class EngineProcess(RemoteEngine):
         """Whether there is no process because nobody has asked for anything."""
         return self._keeper.unloaded
 
+    @property
+    def loading(self) -> bool:
+        """Whether the model is being loaded now."""
+        return self._keeper.loading
+
     def use(self) -> tuple[bool, float] | None:
         """Whether it has nothing to answer, and when it last had, on the monotonic clock; None while it is unloaded."""
         return self._keeper.use()

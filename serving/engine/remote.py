@@ -58,6 +58,11 @@ class RemoteEngine(ABC):
     def load_ahead(self) -> None:  # noqa: B027 - for most there is nothing to do
         """Begin to load the model if it is not, as somebody is about to ask. Returns at once."""
 
+    @property
+    def loading(self) -> bool:
+        """Whether the model is being loaded now; False where that cannot be, or is not known."""
+        return False
+
     def generate(
         self,
         messages: Sequence[Message],

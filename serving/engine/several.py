@@ -172,6 +172,12 @@ class Several:
             held = self._held()
             return all(held[name].idle for name in to_go(member.size, self._memory, held))
 
+    def is_loading(self, member: "Member") -> bool:
+        """Whether a model is being loaded, or others go for it so that it can be."""
+        with self._lock:
+            waits = any(each.member is member for each in self._asked)
+            return (waits and member.engine.unloaded) or member.engine.loading
+
     def waiting(self, member: "Member") -> int:
         """How many answers wait for a model to be loaded."""
         with self._lock:
@@ -282,6 +288,12 @@ class Member(RemoteEngine):
         if not (self._ahead and self._ahead.is_alive()):
             self._ahead = threading.Thread(target=load, name="load ahead", daemon=True)
             self._ahead.start()
+
+    @property
+    def loading(self) -> bool:
+        """Whether it is being loaded, or is about to be."""
+        begins = bool(self._ahead and self._ahead.is_alive())  # looked at first: it goes before the rest comes
+        return begins or self._several.is_loading(self)
 
     def close(self) -> None:
         """End the processes of all models."""

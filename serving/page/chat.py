@@ -14,6 +14,7 @@ _ENDINGS = {"stop": "ended by itself", "length": "cut off at the token limit", "
 Turn = dict[str, Any]  # one message as gr.Chatbot has it: role, content (a list of parts) and more
 
 BUSY = " …"  # ends the status line while an answer is being made
+LOADING = f"loading the model{BUSY}"
 REASONING = "Reasoning"
 _LONGEST_NAME = 200  # of a model, in characters
 LONGEST_ANSWER = 512  # tokens, where neither the caller nor the model says otherwise
@@ -186,7 +187,7 @@ def suggested_options(generation: Mapping[str, Any]) -> SamplingOptions:
 def status_line(chunk: Chunk, window: int) -> str:
     """How far an answer is, and in the end how full the window."""
     if chunk.loading:
-        return f"loading the model{BUSY}"
+        return LOADING
     if chunk.finish_reason is not None:
         return f"{chunk.prompt_tokens + chunk.completion_tokens:,} of {window:,} tokens of the window are used"
     if chunk.completion_tokens == 0:
@@ -238,8 +239,11 @@ def choices(models: Mapping[str, tuple[ModelFolder, int]]) -> list[tuple[str, st
     return [(f"{name} · {told(*facts)}", name) for name, facts in models.items()]
 
 
-def model_line(manifest: Mapping[str, Any]) -> str:
-    """Recipe and measured quality of the served model in one line; a folder made elsewhere records neither."""
+def model_line(manifest: Mapping[str, Any], loading: bool = False) -> str:
+    """Recipe and measured quality of the served model in one line; a folder made elsewhere records neither.
+
+    loading: whether it is still being loaded.
+    """
     recipe, target, quality = (
         part if isinstance(part := manifest.get(key), Mapping) else {} for key in ("recipe", "target", "quality")
     )
@@ -255,4 +259,5 @@ def model_line(manifest: Mapping[str, Any]) -> str:
         parts.append(f"perplexity {measured['perplexity_original']:.2f} → {measured['perplexity_exported']:.2f}")
     if "top1_agreement" in measured:
         parts.append(f"same next token as the original {measured['top1_agreement']:.0%}")
-    return " · ".join(parts) or "recipe and quality not recorded in this folder"
+    line = " · ".join(parts) or "recipe and quality not recorded in this folder"
+    return f"{LOADING} · {line}" if loading else line

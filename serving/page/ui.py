@@ -61,6 +61,7 @@ OPEN_PANELS_WHERE_THEY_FIT = """() => {
 }"""
 # In the browser, at once: what came late from here would make a box busy whose answer is there already.
 BUSY_BOX = "() => ({__type__: 'update', interactive: false, submit_btn: false, stop_btn: true})"
+_LOADING_SECONDS = 0.5  # between two looks at whether a model has been loaded
 FITTED = "(history) => ogaEarlier.fitted(history)"
 # A disabled box loses the cursor; on a phone the keyboard is better left down.
 FOCUS = "() => { if (matchMedia('(hover: hover)').matches) document.querySelector('#box textarea').focus() }"
@@ -76,13 +77,14 @@ def build_chat(
     places: Places | None = None,
     others: Mapping[str, ChatEngine] | None = None,
     chosen: Callable[[str], None] = lambda _: None,
+    loading: Callable[[str], bool] = lambda _: False,
 ) -> gr.Blocks:
     """The chat page of one engine, or of several.
 
     name: of the model. examples: prompts to click. notice: a line of markdown under the title.
     defaults: where the controls begin; without them, what the model folder's generation_config.json suggests.
     places: of those who read it. others: more engines to choose from, by their models' names. chosen: is told which
-    one it is whenever a reader chooses; it returns at once.
+    one it is whenever a reader chooses; it returns at once. loading: whether that one is being loaded.
     """
     engines = {name: engine, **(others or {})}
     generation = engine.folder.path / "generation_config.json"
@@ -136,14 +138,7 @@ def build_chat(
         earlier = gr.JSON(visible="hidden")  # what is not drawn of a long conversation: see assets/earlier.js
         _wire(engines, chatbot, earlier, box, status, likely, controls, places or Places())
         if others:
-
-            def show(name: str) -> str:
-                chosen(name)
-                return model_line(engines[name].folder.manifest)
-
-            picker.change(
-                show, picker, facts, queue=False, show_progress="hidden", api_visibility="private"
-            )  # fmt: skip
+            _show_the_chosen(picker, facts, engines, chosen, loading)
         _keep(blocks, chatbot, box, status, controls)
         likely.change(
             None, likely, None, js="(text) => { ogaLikely.take(text) }", queue=False, show_progress="hidden",
@@ -152,6 +147,29 @@ def build_chat(
         blocks.load(None, None, None, js=OPEN_PANELS_WHERE_THEY_FIT)
     page: gr.Blocks = blocks
     return page
+
+
+def _show_the_chosen(
+    picker: gr.Dropdown,
+    facts: gr.Markdown,
+    engines: Mapping[str, ChatEngine],
+    chosen: Callable[[str], None],
+    loading: Callable[[str], bool],
+) -> None:
+    """What is known of the model that is chosen, and for as long as it takes that it is being loaded."""
+    again = gr.Timer(_LOADING_SECONDS, active=False)
+
+    def show(name: str) -> tuple[str, gr.Timer]:
+        loads = loading(name)
+        return model_line(engines[name].folder.manifest, loads), gr.Timer(active=loads)
+
+    def choose(name: str) -> tuple[str, gr.Timer]:
+        chosen(name)
+        return show(name)
+
+    quick: Any = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+    picker.change(choose, picker, [facts, again], **quick)
+    again.tick(show, picker, [facts, again], **quick)
 
 
 def _controls(defaults: SamplingOptions, context_length: int, thinks: bool) -> list[gr.components.Component]:

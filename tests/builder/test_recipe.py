@@ -11,7 +11,7 @@ from builder import recipe
 from builder.checkpoint.source import parse_source
 from builder.commands import build_parser, quantize_parser
 from builder.errors import BuildError
-from builder.flags import recipe_from
+from builder.flags import recipe_from, target_from
 from builder.recipe import ExportTarget, QuantRecipe, recipe_hash
 from tests.hub import ROOT
 
@@ -32,6 +32,7 @@ ANOTHER: dict[str, Any] = {
     "execution_provider": "cuda",
     "accuracy_level": 1,
     "lm_head_bits": 4,
+    "embedding_bits": 8,
 }
 
 
@@ -89,12 +90,38 @@ def test_the_ends_of_a_range_belong_to_it(length: int) -> None:
     assert QuantRecipe(seq_len=length, num_calib_data=1).seq_len == length
 
 
-@pytest.mark.parametrize(("knob", "value"), [("execution_provider", "tpu"), ("accuracy_level", 2), ("lm_head_bits", 6)])
+@pytest.mark.parametrize(
+    ("knob", "value"),
+    [("execution_provider", "tpu"), ("accuracy_level", 2), ("lm_head_bits", 6), ("embedding_bits", 4)],
+)
 def test_a_target_refuses_a_value_that_cannot_work_and_names_it(knob: str, value: Any) -> None:
     with pytest.raises(BuildError) as refused:
         ExportTarget(**{knob: value})
     assert f"--{knob.replace('_', '-')}" in str(refused.value)
     assert f"not {value!r}." in str(refused.value)
+
+
+def test_builds_that_are_older_than_a_knob_are_still_found() -> None:
+    assert recipe_hash(QuantRecipe(), ExportTarget()) == "700d39ec1faa"
+
+
+def test_embeddings_in_8_bits_are_for_the_cpu() -> None:
+    with pytest.raises(BuildError, match="--embedding-bits 8 is for --execution-provider cpu, and it is dml: use 16"):
+        ExportTarget("dml", embedding_bits=8)
+
+
+@pytest.mark.parametrize(
+    ("flags", "bits"),
+    [
+        ([], 16),
+        (["--embedding-bits", "8"], 8),
+        (["--quality", "fast"], 8),
+        (["--quality", "best", "--embedding-bits", "16"], 16),
+        (["--quality", "best", "-e", "dml"], 16),
+    ],
+)
+def test_embeddings_have_8_bits_where_that_or_a_quality_is_asked_for(flags: list[str], bits: int) -> None:
+    assert target_from(build_parser().parse_args(flags), ("lm_head",)).embedding_bits == bits
 
 
 @pytest.mark.parametrize(

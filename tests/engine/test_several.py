@@ -186,8 +186,11 @@ def test_a_model_is_loaded_ahead_where_nothing_that_answers_goes_for_it(two: tup
     switch.unlink()
     ends(queue, 2)
     eventually(lambda: a.engine.use() is not None and a.engine.use()[0])  # type: ignore[index]
+    assert not b.loading
     b.load_ahead()
+    assert b.loading
     eventually(lambda: loaded(a, b) == "b" and b.status().loaded)
+    assert not b.loading
     b.load_ahead()
     a.close()
     b.load_ahead()  # and nothing happens

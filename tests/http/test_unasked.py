@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from serving.errors import InvalidRequest
 from serving.http.problems import Problem
 from serving.http.requests.chat import ChatRequest
 from serving.http.requests.messages import MessagesRequest
@@ -34,7 +35,7 @@ WRITTEN_OUT: Json = {  # of llama.cpp's and vLLM's clients, what is so by itself
     "typical_p": 1, "presence_penalty": 0, "frequency_penalty": 0.0, "best_of": 1, "n": 1, "backend_sampling": False,
     "typ_p": 1.0, "t_max_prompt_ms": -1, "n_indent": 0, "n_discard": 0, "grammar_lazy": False, "penalize_nl": False,
     "reasoning_in_content": False, "parse_tool_calls": True, "adaptive_target": -1.0, "adaptive_decay": 0.9,
-    "n_cmpl": 1,
+    "n_cmpl": 1, "repeat_penalty": 1.0,
     "speculative.n_max": 16, "speculative.p_min": 0.75, "n_cache_reuse": 0, "preserved_tokens": [], "grammar": "",
     "vllm_xargs": {}, "logprobs": False,
     # Of text-generation-webui, TabbyAPI and what writes for them.
@@ -120,6 +121,16 @@ def test_responses_are_sampled_by_what_a_chat_is(field: str, value: Any) -> None
     options = SamplingOptions()
     asked = read(ResponsesRequest, **{field: value}).sampling(options)
     assert asked == read(ChatRequest, **{field: value}).sampling(options) != options
+
+
+@pytest.mark.parametrize("model", (ChatRequest, CompletionRequest, ResponsesRequest))
+def test_the_repetition_penalty_has_the_name_that_llama_cpp_gives_it_too(model: type[Wire]) -> None:
+    suggested = SamplingOptions(repetition_penalty=1.2)  # by a model's generation_config.json
+    assert read(model, repeat_penalty=1).sampling(suggested).repetition_penalty == 1
+    assert read(model, repeat_penalty=1.5, repetition_penalty=1.5).sampling(suggested).repetition_penalty == 1.5
+    with pytest.raises(InvalidRequest, match="say different things"):
+        read(model, repeat_penalty=1.5, repetition_penalty=1).sampling(suggested)
+    assert refused(model, repeat_penalty=0) == "repeat_penalty"
 
 
 def test_a_response_has_one_format() -> None:

@@ -45,9 +45,17 @@ def chosen() -> list[str]:
 
 
 @pytest.fixture
-def url(speakers: dict[str, Named], chosen: list[str]) -> Iterator[str]:
+def loading() -> set[str]:
+    return set()
+
+
+@pytest.fixture
+def url(speakers: dict[str, Named], chosen: list[str], loading: set[str]) -> Iterator[str]:
     first, second = speakers.values()
-    page = build_chat(first, name="first", examples=["x"], others={"second": second}, chosen=chosen.append)
+    page = build_chat(
+        first, name="first", examples=["x"], others={"second": second}, chosen=chosen.append,
+        loading=loading.__contains__,
+    )  # fmt: skip
     api = Api(first, "first", others={"second": second})  # type: ignore[arg-type, dict-item]
     with served(page, api=api) as server:
         yield server.url
@@ -99,6 +107,20 @@ def test_the_chosen_model_answers_and_its_facts_are_shown(
         "And you?",
     ]
     expect(chat.status).to_contain_text("of 512 tokens")
+
+
+def test_it_is_told_that_the_chosen_model_is_being_loaded(chat: Chat, loading: set[str]) -> None:
+    page, facts = chat.page, chat.page.locator("#model")
+    loading.add("second")
+    choose(page, "second")
+    expect(facts).to_contain_text("loading the model …")
+    expect(facts).to_contain_text("UINT4 GPTQ, group 32")
+    choose(page, "first")
+    expect(facts).to_have_text("UINT4 AWQ, group 128")
+    choose(page, "second")
+    expect(facts).to_contain_text("loading the model …")
+    loading.clear()
+    expect(facts).to_have_text("UINT4 GPTQ, group 32")
 
 
 def test_a_conversation_keeps_its_model(chat: Chat, speakers: dict[str, Named]) -> None:

@@ -1,18 +1,28 @@
-"""The pictures in docs/images: `OGA_CHAT_PICTURES=docs/images pytest tests/page/test_pictures.py` makes them anew."""
+"""The pictures in docs/images: `OGA_CHAT_PICTURES=docs/images pytest tests/page/test_pictures.py` makes them anew.
+
+With OGA_CHAT_PICTURES_OF=FOLDER the chat is one with the model there, and else with the demo.
+"""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import BrowserContext, Page, expect
 
+from builder.demo import EXAMPLES
 from builder.progress import Step
+from serving.engine.engine import Engine
 from serving.http.access import Access
 from serving.http.server import Server, make_app
 from serving.page.building import Building
-from tests.page.test_browser import Chat, WatchedEngine, _normal, browser, context, no_litter, normal  # noqa: F401
+from serving.page.ui import build_chat
+from serving.types import EngineSettings
+from tests.page.test_browser import Chat, browser, context, no_litter  # noqa: F401
+from tests.pages import served, tidy
 
-FOLDER = os.environ.get("OGA_CHAT_PICTURES", "")
+FOLDER, MODEL = os.environ.get("OGA_CHAT_PICTURES", ""), os.environ.get("OGA_CHAT_PICTURES_OF", "")
+QUESTIONS = ("What should I take along for a day in the mountains?", "Write a haiku about a fox.")
 pytestmark = pytest.mark.skipif(not FOLDER, reason="OGA_CHAT_PICTURES names no folder to write to")
 
 
@@ -22,9 +32,19 @@ def picture(page: Page, name: str) -> None:
     page.screenshot(path=Path(FOLDER) / f"{name}.png", animations="disabled")
 
 
-def test_of_the_chat(normal: tuple[WatchedEngine, str], context: BrowserContext) -> None:  # noqa: F811
-    chat = Chat(context.new_page(), normal[1])
-    for question in ("My name is Anna.", "What is my name?"):
+@pytest.fixture
+def url(request: pytest.FixtureRequest) -> Iterator[str]:
+    folder = Path(MODEL) if MODEL else request.getfixturevalue("demo_model")
+    with tidy(), Engine.load(folder, EngineSettings()) as engine:
+        name = Path(engine.folder.source).name
+        with served(build_chat(engine, name=name, examples=EXAMPLES)) as page:
+            yield page.url
+
+
+def test_of_the_chat(url: str, context: BrowserContext) -> None:  # noqa: F811
+    chat = Chat(context.new_page(), url)
+    chat.set("number input for Temperature", "0")
+    for question in QUESTIONS if MODEL else ("My name is Anna.", "What is my name?"):
         chat.ask(question)
     chat.set("number input for Longest answer", "30")
     chat.ask("Tell me a story about a fox.")

@@ -14,6 +14,7 @@ from serving.types import SamplingOptions
 
 MOST_CHOICES = 16
 Penalty = Annotated[float, Field(ge=-2, le=2, allow_inf_nan=False)]
+Repetition = Annotated[float, Field(gt=0, le=10, allow_inf_nan=False)]
 Bias = Annotated[float, Field(ge=-100, le=100, allow_inf_nan=False)]
 Stop = Annotated[str, Field(min_length=1, max_length=1000)]
 
@@ -39,9 +40,8 @@ class Chosen(Guided):
     min_p: Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)] | None = Field(
         None, description="keep tokens at least so many times as likely as the likeliest"
     )
-    repetition_penalty: Annotated[float, Field(gt=0, le=10, allow_inf_nan=False)] | None = Field(
-        None, description="against tokens of prompt and answer; 1 is off"
-    )
+    repetition_penalty: Repetition | None = Field(None, description="against tokens of prompt and answer; 1 is off")
+    repeat_penalty: Repetition | None = Field(None, description="llama.cpp's name of `repetition_penalty`")
     frequency_penalty: Penalty | None = Field(None, description="for each time that a token came in the answer")
     presence_penalty: Penalty | None = Field(None, description="once for a token that came in the answer")
     logit_bias: Annotated[dict[Annotated[str, Field(pattern=r"^\d{1,9}$")], Bias], few(1000)] | None = Field(
@@ -72,13 +72,15 @@ class Chosen(Guided):
         """The sampling options: what is given here, over what the model suggests. Raises InvalidRequest."""
         bias = [(int(token), value) for token, value in (self.logit_bias or {}).items()]
         stop = [self.stop] if isinstance(self.stop, str) else self.stop
+        if self.repeat_penalty not in (None, self.repetition_penalty or self.repeat_penalty):
+            raise InvalidRequest("repetition_penalty and repeat_penalty are the same, and say different things.")
         given: dict[str, Any] = {
             "temperature": self.temperature,
             "top_p": self.top_p,
             "top_k": self.top_k and max(self.top_k, 0),
             "typical_p": self.typical_p,
             "min_p": self.min_p,
-            "repetition_penalty": self.repetition_penalty,
+            "repetition_penalty": self.repetition_penalty or self.repeat_penalty,
             "frequency_penalty": self.frequency_penalty,
             "presence_penalty": self.presence_penalty,
             "seed": self.seed,

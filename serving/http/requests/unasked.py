@@ -38,7 +38,6 @@ _OFF: Neutral = {
     "top_n_sigma": (0, -1),
     "mirostat": (0,),
     "mirostat_mode": (0,),
-    "repeat_penalty": (1,),
     "length_penalty": (1,),
     "no_repeat_ngram_size": (0,),
     "dynatemp_range": (0,),
@@ -127,7 +126,7 @@ COMPLETION: Neutral = {
 RESPONSES: Neutral = {**CHAT, "n": (1,), "logprobs": (False,), "max_tool_calls": _ANY}
 UNPENALISED: Neutral = {
     **CHAT,
-    **dict.fromkeys(("typical_p", "n"), (1,)),
+    **dict.fromkeys(("typical_p", "n", "repeat_penalty"), (1,)),
     **dict.fromkeys(("presence_penalty", "frequency_penalty"), (0,)),
     **dict.fromkeys(("store", "user", "verbosity"), _ANY),
     "logprobs": (False,),

@@ -50,7 +50,7 @@ def manifest(source: dict[str, str] = HUB, target: ExportTarget | None = None, *
         ),
         (QuantRecipe(exclude_layers=(), awq_search="quark", custom_mode="awq"), ExportTarget("cuda", 4, 4)),
         (QuantRecipe("none", 32), ExportTarget(lm_head_bits=4)),
-        (QuantRecipe("gptaq", 128, mixture="q4_k_m"), ExportTarget()),
+        (QuantRecipe("gptaq", 128, mixture="q4_k_m"), ExportTarget(embedding_bits=8)),
     ],
 )
 def test_the_command_of_a_card_builds_the_same_again(recipe: QuantRecipe, target: ExportTarget) -> None:

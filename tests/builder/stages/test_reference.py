@@ -18,7 +18,7 @@ from serving.engine.ort import OrtRuntime
 from serving.errors import InvalidRequest
 from serving.folder import ModelFolder
 from tests.conftest import Stages
-from tests.quantized_chain import MISREAD, SOUND, run
+from tests.quantized_chain import EIGHT_BITS, MISREAD, SOUND, run
 
 EXACT = 1e-3  # of logits whose standard deviation is 2 to 4
 
@@ -39,6 +39,19 @@ def measured(work: Path) -> dict[str, dict[str, Any]]:
 def test_the_export_is_what_the_packed_weights_stand_for(measured: dict[str, dict[str, Any]], name: str) -> None:
     assert 1 < measured[name]["std"] < 5
     assert measured[name]["max_difference"] < EXACT and not measured[name]["refused"]
+
+
+def test_embeddings_in_8_bits_are_what_their_integers_stand_for(
+    measured: dict[str, dict[str, Any]], work: Path
+) -> None:
+    assert measured[EIGHT_BITS]["max_difference"] < EXACT
+    folder = ModelFolder.open(work / EIGHT_BITS / "exported")
+    assert folder.size < ModelFolder.open(work / "awq" / "exported").size  # untied, and smaller all the same
+    token_ids = np.arange(3, 40, dtype=np.int32)
+    slot = OrtRuntime(folder, None, 1).slot(0)
+    slot.reserve(64)
+    slot.append(token_ids)
+    assert np.abs(slot.logits()[0] - OgaRuntime(folder, None, 1).all_logits(token_ids)[-1]).max() < EXACT
 
 
 @pytest.mark.parametrize("name", MISREAD)

@@ -1,6 +1,7 @@
 """llama.cpp in a process of its own, to be measured beside ours: `python -m serving.bench.llama` is that process.
 
-It has what llama-cpp-python gives one user: a prompt's beginning that is cached is used, users wait for each other.
+One user has what llama-cpp-python gives: a prompt's beginning that is cached is used. The answers of several are made
+in one pass, as llama.cpp's own server does.
 """
 
 import json
@@ -25,30 +26,31 @@ END_SECONDS = 2.0
 class LlamaRunner:
     """A GGUF file. length: of prompt and answer together, in tokens. Raises ModelFolderError."""
 
-    most_users = 1
-
-    def __init__(self, file: Path, length: int, threads: int, command: Sequence[str] = CHILD) -> None:
+    def __init__(self, file: Path, length: int, threads: int, users: int = 1, command: Sequence[str] = CHILD) -> None:
         if not file.is_file():
             raise ModelFolderError(f"{file} is not there: --against takes a GGUF file.")
         self.name, self.threads, self.size = "llama.cpp", threads, file.stat().st_size
+        self.most_users = users
         self._process = started(command)
+        setup = {"path": str(file), "length": length, "threads": threads, "users": users}
         try:
-            self.vocab_size = int(self._asked({"path": str(file), "length": length, "threads": threads})["vocab_size"])
+            self.vocab_size = int(self._asked(setup)["vocab_size"])
         except BaseException:
             self.close()
             raise
 
     def answers(self, prompts: Sequence[TokenIds], count: int) -> list[Answer]:
         """See Runner."""
-        found = []
-        for prompt in prompts:
-            begun = time.perf_counter()
-            said = self._asked({"tokens": prompt.tolist(), "count": count})
-            whole = time.perf_counter() - begun
-            reading = said["prefill_seconds"]
-            made, decoding = tuple(said["token_ids"]), said["decode_seconds"]
-            found.append(Answer(prompt.size, said["cached_tokens"], made, reading, whole, reading, decoding))
-        return found
+        begun = time.perf_counter()
+        said = self._asked({"prompts": [prompt.tolist() for prompt in prompts], "count": count})["answers"]
+        whole = time.perf_counter() - begun
+        return [
+            Answer(
+                prompt.size, each["cached_tokens"], tuple(each["token_ids"]), each["prefill_seconds"], whole,
+                each["prefill_seconds"], each["decode_seconds"],
+            )
+            for prompt, each in zip(prompts, said, strict=True)
+        ]  # fmt: skip
 
     def memory(self) -> Memory:
         """See Runner."""
@@ -87,14 +89,19 @@ def main() -> None:
 
     setup = json.loads(sys.stdin.readline())
     try:
-        model = GgufChat(Path(setup["path"]), setup["length"], setup["threads"])
+        model = GgufChat(Path(setup["path"]), setup["length"], setup["threads"], setup["users"])
     except ServingError as error:
         say({"error": str(error)})
         return
     say({"vocab_size": model.vocab_size})
     for line in sys.stdin:
         asked = json.loads(line)
-        say(asdict(model.answer(np.asarray(asked["tokens"], np.int32), asked["count"])))
+        prompts, count = [np.asarray(prompt, np.int32) for prompt in asked["prompts"]], asked["count"]
+        try:
+            answers = model.together(prompts, count) if len(prompts) > 1 else [model.answer(prompts[0], count)]
+            say({"answers": [*map(asdict, answers)]})
+        except ServingError as error:
+            say({"error": str(error)})
 
 
 if __name__ == "__main__":

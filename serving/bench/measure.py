@@ -80,7 +80,7 @@ def measured(
             ending.callback(runners[-1].close)
         if against:
             tell(0, 0, "loading llama.cpp", None)
-            runners.append(LlamaRunner(against, plan.longest(window), runners[0].threads))
+            runners.append(LlamaRunner(against, plan.longest(window), runners[0].threads, plan.most_users))
             ending.callback(runners[-1].close)
         found = [Measured(runner.name, runner.threads, runner.size) for runner in runners]
         vocabulary = min(runner.vocab_size for runner in runners)

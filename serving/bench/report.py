@@ -62,10 +62,12 @@ def first_tokens(results: Results) -> list[str]:
 
 
 def users(results: Results) -> list[str]:
-    """Several users at once, as vllm bench serve has it."""
+    """Several users at once, as vllm bench serve has it; and tokens/s over the last runner's, if another program's."""
+    ours, theirs = _sides(results)
     heads = [
         "backend", "Maximum request concurrency", "Output token throughput (tok/s)", "over one user",
         "Request throughput (req/s)", "Median TTFT (ms)", "P99 TTFT (ms)", "Median TPOT (ms)",
+        *([f"over {theirs.name}"] if theirs else []),
     ]  # fmt: skip
     rows = []
     for runner in results.runners:
@@ -78,6 +80,9 @@ def users(results: Results) -> list[str]:
                 f"x{alone:.2f}" if cases[0].users == 1 else "", f"{said['request_throughput']:.2f}",
                 *(f"{said[name]:.1f}" for name in ("median_ttft_ms", "p99_ttft_ms", "median_tpot_ms")),
             ])  # fmt: skip
+            if theirs:
+                ratio = over(_throughputs(runner.samples[case]), _throughputs(theirs.samples[case]))
+                rows[-1].append(f"x{ratio:.2f}" if runner in ours else "")
     return _table(heads, rows)
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from serving.engine.prefix import capacity_for, is_late
 from serving.engine.proof import check_proof, read_proof
-from serving.engine.runtime import Logits, Runtime, Slot
+from serving.engine.runtime import NO_DENORMALS, Logits, Runtime, Slot
 from serving.errors import InvalidRequest, ModelFolderError
 from serving.folder import ModelFolder, read_json
 from serving.types import Provider, TokenIds
@@ -139,7 +139,7 @@ class OgaRuntime(Runtime):
                 _register(_PLUG_INS[provider])
             config = og.Config(str(self.folder.path))
             # Set here and not in the folder: a folder travels to machines with other numbers of cores.
-            session = {"intra_op_num_threads": threads}
+            session = {"intra_op_num_threads": threads, **NO_DENORMALS}
             config.overlay(json.dumps({"model": {**self._unpadded(), "decoder": {"session_options": session}}}))
             config.clear_providers()
             if provider != "cpu":

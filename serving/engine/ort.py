@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from serving.engine.blocks import Layout, Values
 from serving.engine.prefix import capacity_for
-from serving.engine.runtime import Logits, Runtime, Slot
+from serving.engine.runtime import NO_DENORMALS, Logits, Runtime, Slot
 from serving.errors import InvalidRequest, ModelFolderError
 from serving.folder import ModelFolder
 from serving.types import TokenIds
@@ -49,6 +49,8 @@ class OrtRuntime(Runtime):
         self.batches = not deterministic
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
+        for name, value in NO_DENORMALS.items():
+            options.add_session_config_entry(name, value)
         options.log_severity_level = 4  # what fails is raised
         try:
             self._session: Any = ort.InferenceSession(str(folder.graph), options, providers=["CPUExecutionProvider"])

@@ -15,6 +15,10 @@ from serving.types import TokenIds
 # Tokens per prefill pass: what others wait for at most. Even, so int8 activations stay off the odd-row kernel.
 PREFILL_CHUNK = 64
 
+# Of what attention hardly looks at, products are too small for ordinary numbers, and processors compute with what is
+# left of them many times slower (docs/numbers.md): nothing of it reaches a logit.
+NO_DENORMALS = {"session.set_denormal_as_zero": "1"}
+
 Logits = NDArray[np.float32]
 
 

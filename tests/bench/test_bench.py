@@ -1,5 +1,6 @@
 """`python app.py bench` on the real engine: what is asked, what is told of it, and what is refused."""
 
+import ctypes
 import json
 import re
 import sys
@@ -8,7 +9,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -33,8 +35,9 @@ setup = json.loads(sys.stdin.readline())
 print(json.dumps({"vocab_size": 1000}), flush=True)
 for line in sys.stdin:
     asked = json.loads(line)
-    print(json.dumps({"token_ids": list(range(asked["count"])), "cached_tokens": 0,
-                      "prefill_seconds": 0.25, "decode_seconds": 0.5}), flush=True)
+    answer = {"token_ids": list(range(asked["count"])), "cached_tokens": 0, "prefill_seconds": 0.25,
+              "decode_seconds": 0.5}
+    print(json.dumps({"answers": [answer for _ in asked["prompts"]]}), flush=True)
 """
 
 
@@ -141,16 +144,19 @@ def test_another_program_is_asked_for_the_same_and_compared_pair_by_pair(
     """A double stands where llama.cpp's process does."""
     file = tmp_path / "model.gguf"
     file.write_bytes(b"GGUF")
-    monkeypatch.setattr(LlamaRunner.__init__, "__defaults__", ((sys.executable, "-c", PEER),))
+    monkeypatch.setattr(LlamaRunner.__init__, "__defaults__", (1, (sys.executable, "-c", PEER)))
     plan = replace(PLAN, contexts=(24,), users=(1, 2))
     found = measured(demo_model, SETTINGS, plan, lambda *_: None, ("oga",), file)
     ours, theirs = found.runners
-    assert theirs.name == "llama.cpp" and {case.users for case in theirs.samples} == {1}  # it answers in turn
+    assert theirs.name == "llama.cpp" and {case.users for case in theirs.samples} == {1, 2}
     assert [sample.answers[0].prefill_speed for sample in theirs.samples[Case("context", 24)]] == [24 / 0.25] * 2
     speeds = tables(found).split("\n\n")[0].splitlines()
     assert speeds[0].endswith("| t/s | over llama.cpp |")
     ratio = over([sample.answers[0].decode_speed for sample in ours.samples[Case("context", 24)]], [3 / 0.5] * 2)
     assert speeds[3].endswith(f"| x{ratio:.2f} |") and speeds[5].endswith("|  |")
+    users = tables(found).split("\n\n")[2].splitlines()
+    assert users[0].endswith("| Median TPOT (ms) | over llama.cpp |")
+    assert [bool(re.search(r"\| x[\d.]+ \|$", line)) for line in users[2:]] == [True, True, False, False]
 
 
 def test_llama_cpp_that_is_not_there_or_dies_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,7 +165,7 @@ def test_llama_cpp_that_is_not_there_or_dies_is_one_sentence(tmp_path: Path, mon
         LlamaRunner(file, 64, 1)
     file.write_bytes(b"GGUF")
     with pytest.raises(EngineStopped, match="exit code 3"):
-        LlamaRunner(file, 64, 1, (sys.executable, "-c", "raise SystemExit(3)"))
+        LlamaRunner(file, 64, 1, command=(sys.executable, "-c", "raise SystemExit(3)"))
     monkeypatch.setenv("PYTHONPATH", environment(tmp_path)["PYTHONPATH"])
     monkeypatch.setenv("HIDDEN_LIBRARY", "llama_cpp")
     with pytest.raises(ModelFolderError, match="pip install llama-cpp-python"):
@@ -189,6 +195,47 @@ def test_what_llama_cpp_has_cached_is_counted(tmp_path: Path, monkeypatch: pytes
     assert chat.answer(follow_up, 1).cached_tokens == 22  # the last token of an answer is never computed
     assert chat.answer(follow_up, 1).cached_tokens == 24  # and the last one of a prompt always is
     assert common_prefix([1, 2], [1, 2, 3]) == 2 and common_prefix([], [1]) == 0
+
+
+def test_several_users_are_one_pass_of_llama_cpp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A double of the library: after each token its model says the next number."""
+    passes: list[list[tuple[int, int, int]]] = []
+    library = cast(Any, type(sys)("llama_cpp"))
+    settings = SimpleNamespace()
+    batch = SimpleNamespace(**{name: [0] * 2048 for name in ("token", "pos", "logits", "n_seq_id")})
+    batch.seq_id = [[0] for _ in range(2048)]
+
+    def decode(_: object, batch: Any) -> int:
+        many = range(batch.n_tokens)
+        passes.append([(batch.token[i], batch.pos[i], batch.seq_id[i][0]) for i in many if batch.n_seq_id[i] == 1])
+        return 0
+
+    def logits(_: object, row: int) -> Any:
+        assert batch.logits[row]
+        values = (ctypes.c_float * 1000)()
+        values[batch.token[row] + 1] = 1.0
+        return ctypes.cast(values, ctypes.POINTER(ctypes.c_float))
+
+    library.Llama = lambda path, **_: SimpleNamespace(model="a model", n_vocab=lambda: 1000)
+    library.llama_context_default_params = lambda: settings
+    library.llama_init_from_model = lambda model, settings: "a context"
+    library.llama_batch_init = lambda *_: batch
+    library.llama_get_memory = library.llama_memory_clear = lambda *_: None
+    library.llama_decode, library.llama_get_logits_ith = decode, logits
+    monkeypatch.setitem(sys.modules, "llama_cpp", library)
+    chat = GgufChat(tmp_path / "any.gguf", 2400, 2, users=2)
+    long, short = np.arange(100, 100 + 200, dtype=np.int32), np.array([7, 8], np.int32)
+    first, second = chat.together([np.tile(long, 11), short], 3)  # more than a batch
+    assert (first.token_ids, second.token_ids) == ((300, 301, 302), (9, 10, 11))
+    assert (settings.n_ctx, settings.n_seq_max, settings.n_threads) == (4800, 2, 2)
+    assert [len(each) for each in passes] == [2048, 154, 2, 2]
+    assert passes[2:] == [[(300, 2200, 0), (9, 2, 1)], [(301, 2201, 0), (10, 3, 1)]]
+    library.llama_decode = lambda *_: 1
+    with pytest.raises(ModelFolderError, match="llama_decode: 1"):
+        chat.together([short, short], 3)
+    library.llama_init_from_model = lambda *_: None
+    with pytest.raises(ModelFolderError, match="no memory for 2 answers of 64 tokens"):
+        GgufChat(tmp_path / "any.gguf", 64, 2, users=2).together([short, short], 3)
 
 
 def test_random_prompts_are_the_same_for_the_same_seed_and_ordinary_tokens() -> None:

@@ -129,15 +129,17 @@ def chain(job: Job, report: Report) -> Job:
 
 
 def round_embeddings(checkpoint: Path) -> None:
-    """Let the embeddings have values that are 8-bit integers times a scale, so that an export can have them too."""
+    """Let the embeddings be 8-bit integers times a power of two, so that 16-bit floats and an export have them too."""
+    import torch
     from safetensors.torch import load_file, save_file
 
-    from builder.stages.embeddings import GROUP, rounded
+    from builder.stages.embeddings import GROUP
 
-    file = checkpoint / "model.safetensors"
+    file, name = checkpoint / "model.safetensors", "model.embed_tokens.weight"
     tensors = load_file(file)
-    integers, scales = rounded(tensors["model.embed_tokens.weight"])
-    tensors["model.embed_tokens.weight"] = (integers.float() - 128) * scales.repeat_interleave(GROUP, dim=1)
+    integers = torch.randint(-127, 128, tensors[name].shape, generator=torch.Generator().manual_seed(0))
+    integers[:, ::GROUP] = 127  # by which each group's scale is known
+    tensors[name] = integers.float() * 2.0**-12
     save_file(tensors, file, metadata={"format": "pt"})
 
 

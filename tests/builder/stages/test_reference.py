@@ -48,9 +48,10 @@ def test_embeddings_in_8_bits_are_what_their_integers_stand_for(
     folder = ModelFolder.open(work / EIGHT_BITS / "exported")
     assert folder.size < ModelFolder.open(work / "awq" / "exported").size  # untied, and smaller all the same
     token_ids = np.arange(3, 40, dtype=np.int32)
-    slot = OrtRuntime(folder, None, 1).slot(0)
+    runtime = OrtRuntime(folder, None, 1)
+    slot = runtime.slot(0)
     slot.reserve(64)
-    slot.append(token_ids)
+    runtime.forward([(slot, token_ids)])
     assert np.abs(slot.logits()[0] - OgaRuntime(folder, None, 1).all_logits(token_ids)[-1]).max() < EXACT
 
 

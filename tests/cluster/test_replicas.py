@@ -13,12 +13,16 @@ from threading import Event, Thread
 
 import psutil
 import pytest
+from playwright.sync_api import BrowserContext, expect
 
 from serving.engine.process import EngineProcess
 from serving.engine.remote import RemoteEngine
 from serving.errors import Busy
 from serving.http.metrics import Metrics
+from serving.page.ui import build_chat
 from serving.types import EngineSettings, Message, Replicas, complete
+from tests.page.test_browser import Chat, browser, context  # noqa: F401 - fixtures
+from tests.pages import served
 from tests.replicas import LONG, Stream, anew, edited, interleaved, killed, left
 from tests.servers import api_served, asked, error_of, events_of
 
@@ -98,6 +102,15 @@ def test_the_api_is_the_same(url: str) -> None:
     status, _, body = asked(url, "/health")
     assert status == 200 and json.loads(body)["queue"] == {"running": 0, "waiting": 0}
     assert b'oga_chat_answers_total{outcome="stop"}' in asked(url, "/metrics")[2]
+
+
+def test_the_page_is_the_same(engine: RemoteEngine, context: BrowserContext) -> None:  # noqa: F811
+    with served(build_chat(engine, name="demo", examples=["x"])) as page:
+        chat = Chat(context.new_page(), page.url)
+        for question, answer in (("My name is Anna.", "Anna"), ("What is my name?", "Anna"), ("What is 17+25?", "42")):
+            chat.ask(question)
+            expect(chat.answers.last).to_contain_text(answer)
+        expect(chat.status).to_contain_text("of the window are used")
 
 
 def test_an_answer_that_its_reader_leaves_is_made_no_more(engine: RemoteEngine) -> None:

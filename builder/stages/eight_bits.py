@@ -4,13 +4,13 @@ The model builder writes products of 8 bits; its loader takes every linear of a 
 8 bits as bytes and 4 bits as 32-bit integers, so that the type of a tensor tells. As of onnxruntime-genai 0.18.
 """
 
-import importlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from builder.checkpoint.checkpoint import Checkpoint
 from builder.checkpoint.weights import layer_of
+from builder.stages import model_builder
 
 _BYTES = "U8"
 
@@ -26,10 +26,9 @@ def linears_of_8_bits(checkpoint: Checkpoint) -> int:
 @contextmanager
 def eight_bits_read() -> Iterator[None]:
     """Let the loader read them while this is open."""
-    importlib.import_module("onnxruntime_genai.models")  # makes the next one importable
     import torch
 
-    loader: Any = importlib.import_module("loaders.quark").QuarkModel
+    loader = model_builder.module("loaders.quark").QuarkModel
     set_properties, repack = loader.set_quantized_tensor_properties, loader.repack_quantized_tensor
 
     def set_quantized_tensor_properties(model: Any, module: Any) -> None:

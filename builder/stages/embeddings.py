@@ -4,11 +4,11 @@ It quantizes a table of embeddings only as the output layer's, where both are on
 own, whatever the output layer has. As of onnxruntime-genai 0.18.
 """
 
-import importlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from builder.stages import model_builder
 from builder.stages.graph import UNTOUCHED
 
 if TYPE_CHECKING:
@@ -45,8 +45,7 @@ def embeddings_of(bits: int) -> Iterator[None]:
     if bits == UNTOUCHED:
         yield
         return
-    importlib.import_module("onnxruntime_genai.models")  # makes the next one importable
-    base: Any = importlib.import_module("builders").Model
+    base = model_builder.module("builders.base").Model
     own = base.make_embedding_lookup
 
     def make_embedding_lookup(model: Any, embedding: Any, basename: str, _: Any) -> str:

@@ -4,7 +4,6 @@ The model builder ignores options it does not know, so what it wrote is read bac
 """
 
 import contextlib
-import importlib
 import json
 import re
 import runpy
@@ -20,6 +19,7 @@ from builder.checkpoint import told
 from builder.checkpoint.checkpoint import Checkpoint, read_folder
 from builder.checkpoint.model import Model
 from builder.progress import Report, Step
+from builder.stages import model_builder
 from builder.stages.eight_bits import eight_bits_read, linears_of_8_bits
 from builder.stages.embeddings import embeddings_of
 from builder.stages.graph import (
@@ -112,9 +112,7 @@ def taught(model: Model) -> Iterator[None]:
     if not added and not scaled and name != "OLMoModel":
         yield
         return
-    importlib.import_module("onnxruntime_genai.models")  # makes the next one importable
-    importlib.import_module("builders")  # makes its parts importable
-    builders = importlib.import_module(place)
+    builders = model_builder.module(place)
     own = ours = getattr(builders, name)
     local_theta = config.get("rope_local_base_freq")
     if family.layers:

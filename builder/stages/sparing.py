@@ -7,7 +7,6 @@ classes are used, as of onnxruntime-genai 0.18.
 """
 
 import contextlib
-import importlib
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
@@ -15,16 +14,14 @@ from typing import Any, BinaryIO
 
 from builder.checkpoint.checkpoint import Checkpoint
 from builder.checkpoint.weights import layer_of
-from builder.stages import mixers
+from builder.stages import mixers, model_builder
 from builder.stages.gptq_format import as_first_format
 
 
 @contextlib.contextmanager
 def layer_by_layer(checkpoint: Checkpoint, moved: Path) -> Iterator[None]:
     """Let the model builder load this checkpoint so. moved: the file to make, needed until the model is saved."""
-    importlib.import_module("onnxruntime_genai.models")  # makes the next two importable
-    builders: Any = importlib.import_module("builders.base")
-    loaders: Any = importlib.import_module("loaders.base")
+    builders, loaders = model_builder.module("builders.base"), model_builder.module("loaders.base")
     load_weights, load_file = builders.Model.load_weights, loaders.load_file
     parts, renames = parts_of(checkpoint), checkpoint.model.family.tensor_names
     quantization = checkpoint.quantization

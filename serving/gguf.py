@@ -51,7 +51,7 @@ class GgufChat:
 
     def __init__(self, path: Path, length: int, threads: int, users: int = 1) -> None:
         """length: of prompt and answer together, in tokens. users: answers at once. Raises ModelFolderError."""
-        self._path, self._length, self._threads, self._users = path, length, threads, users
+        self._length, self._threads, self._users = length, threads, users
         self._model = _opened(path, n_ctx=length, n_threads=threads, n_threads_batch=threads)
         self.vocab_size = int(self._model.n_vocab())
         self._held: list[int] = []

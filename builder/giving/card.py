@@ -105,6 +105,7 @@ def _what(manifest: Mapping[str, Any], licence: Licence, repository: str) -> str
         "licence": f"{licence.name or licence.identifier}{f' ({licence.link})' if licence.link else ''}, as the source",
         "weights": f"UINT4 in groups of {recipe.get('group_size', 'unknown size')}: {algorithm}, {by}{mixed}",
         "output layer": head,
+        **({"embeddings": "8 bits, in groups of 32"} if target.get("embedding_bits") == 8 else {}),
         "calibrated on": calibrated,
         "made for": f"`{target['execution_provider']}`, accuracy level {target['accuracy_level']}",
         "size": megabytes(sum(entry["size"] for entry in manifest["files"].values())),

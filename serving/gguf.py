@@ -13,6 +13,7 @@ from serving.errors import ModelFolderError
 from serving.types import TokenIds
 
 _BATCH = 2048  # tokens that are handed to llama.cpp at a time, as its server does
+_ROOM = 256  # tokens: steps in which it makes room
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +109,8 @@ class _Sequences:
 
         self._library, self._vocab_size = llama_cpp, vocab_size
         settings = llama_cpp.llama_context_default_params()
-        settings.n_ctx, settings.n_seq_max, settings.n_batch = users * length, users, _BATCH
+        room = -(-length // _ROOM) * _ROOM
+        settings.n_ctx, settings.n_seq_max, settings.n_batch = users * room, users, _BATCH
         settings.n_threads = settings.n_threads_batch = threads
         self._context = llama_cpp.llama_init_from_model(model, settings)
         if not self._context:

@@ -227,7 +227,7 @@ def test_several_users_are_one_pass_of_llama_cpp(tmp_path: Path, monkeypatch: py
     long, short = np.arange(100, 100 + 200, dtype=np.int32), np.array([7, 8], np.int32)
     first, second = chat.together([np.tile(long, 11), short], 3)  # more than a batch
     assert (first.token_ids, second.token_ids) == ((300, 301, 302), (9, 10, 11))
-    assert (settings.n_ctx, settings.n_seq_max, settings.n_threads) == (4800, 2, 2)
+    assert (settings.n_ctx, settings.n_seq_max, settings.n_threads) == (2 * 2560, 2, 2)
     assert [len(each) for each in passes] == [2048, 154, 2, 2]
     assert passes[2:] == [[(300, 2200, 0), (9, 2, 1)], [(301, 2201, 0), (10, 3, 1)]]
     library.llama_decode = lambda *_: 1

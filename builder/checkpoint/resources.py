@@ -10,6 +10,7 @@ _MEASURED_TOKENS = math.prod(HELDOUT) + math.prod(CHATS)
 _BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 _PROGRAM = 550 << 20  # of the process that quantizes, with torch and Quark imported and nothing loaded
 _COPIES = 2  # of a layer's weights: as they are, and rounded
+_TRIED = 4  # times what a layer computes at once: as it is, as it is tried, and the difference
 _PIECES = 128 << 20  # of weights that are rounded, and what the allocator does not give back
 _SAMPLE = AWQ_ROUNDS[-1][0]  # tokens
 _MEASURED_AT_ONCE = HELDOUT[1]  # tokens
@@ -31,9 +32,20 @@ def peak_memory(checkpoint: Checkpoint, recipe: QuantRecipe, mapped: bool = True
     """
     shape, size = checkpoint.model.shape, _BYTES[checkpoint.weights.loaded_type(recipe.data_type)]
     states = _states(shape, recipe, size)
-    layer = (checkpoint.weights.parameters - shape.tables) // shape.layers * size * _COPIES + _activations(shape)
+    layer = (checkpoint.weights.parameters - shape.tables) // shape.layers * size
     ends = shape.tables * size + 3 * _MEASURED_AT_ONCE * shape.vocabulary * 4
-    return _PROGRAM + max(ends, layer + states * (2 if mapped else 1) + _search(shape, recipe, size))
+    return _PROGRAM + max(ends, _held(shape, recipe, layer, size) + states * (2 if mapped else 1))
+
+
+def _held(shape: Shape, recipe: QuantRecipe, layer: int, size: int) -> int:
+    """Bytes of a layer of so many bytes, of what stands in its place, and of what it computes and is searched on."""
+    if recipe.quant_algo != "awq" or recipe.awq_search != "fast" or shape.experts > 1:
+        return _COPIES * layer + _activations(shape) + _search(shape, recipe, size)
+    linear = 4 * shape.hidden * shape.intermediate
+    tried = 2 * linear + (3 * linear if size < 4 else 0)  # computed with in float32, where nothing shorter is fast
+    outputs = 4 * min(_calibrated(recipe), _SAMPLE) * shape.hidden
+    activations = _TRIED * (_activations(shape) - _PIECES)
+    return layer + tried + outputs + activations + _search(shape, recipe, size)
 
 
 def _states(shape: Shape, recipe: QuantRecipe, size: int) -> int:

@@ -323,10 +323,10 @@ def test_too_little_memory_is_refused_before_anything_is_loaded() -> None:
     free = available_memory()
     check_memory(model_of(100), replace(BFLOAT16, num_calib_data=1, seq_len=64))
     with pytest.raises(BuildError, match=r"quantizing needs about \d+ MiB of memory and \d+ MiB are free") as refused:
-        check_memory(model_of(free / 1e5), FLOAT32)
+        check_memory(model_of(free / 5e4), FLOAT32)
     assert "--data-type bfloat16" in str(refused.value)
     with pytest.raises(BuildError) as refused:
-        check_memory(model_of(free / 1e5), BFLOAT16)
+        check_memory(model_of(free / 5e4), BFLOAT16)
     assert "--data-type" not in str(refused.value)
 
 

@@ -124,8 +124,9 @@ def improvements(recipe: QuantRecipe, target: ExportTarget) -> list[tuple[str, Q
         target = replace(target, lm_head_bits=8)
         steps.append(("--lm-head-bits 8", recipe, target))
     if recipe.group_size > 32:
-        recipe = replace(recipe, group_size=32)
-        steps.append(("--group-size 32", recipe, target))
+        flag = "--group-size 32" if recipe.mixture == "none" else "--group-size 32 --mixture none"
+        recipe = replace(recipe, group_size=32, mixture="none")  # which leave no room for one
+        steps.append((flag, recipe, target))
     if recipe.quant_algo != "gptaq":
         recipe = replace(recipe, quant_algo="gptaq", custom_mode="quark")
         steps.append(("--quant-algo gptaq", recipe, target))

@@ -8,8 +8,11 @@ import pytest
 import torch
 from torch.nn import functional
 
+from builder.checkpoint.source import parse_source
+from builder.commands import build_parser
 from builder.comparison import Comparison
 from builder.errors import VerificationFailed
+from builder.flags import recipe_from, target_from
 from builder.quality import (
     EXPORT_KL_LIMIT,
     LOSS_LIMIT,
@@ -23,7 +26,7 @@ from builder.quality import (
     summary,
     with_error,
 )
-from builder.recipe import ExportTarget, QuantRecipe
+from builder.recipe import QUALITIES, ExportTarget, QuantRecipe
 
 VOCABULARY = 50
 EXPORT = Difference(tokens=255, kl_divergence=0.01, top1_agreement=0.98, max_difference=0.4)
@@ -175,6 +178,22 @@ def test_improvements_come_in_order_and_each_keeps_those_before_it() -> None:
     assert (recipe.quant_algo, recipe.group_size) == ("gptaq", 32)
     assert (target.lm_head_bits, target.accuracy_level) == (8, 1)
     assert steps[0][1] == QuantRecipe()
+
+
+@pytest.mark.parametrize("words", [[], *(["--quality", name] for name in QUALITIES)], ids=" ".join)
+def test_the_flags_that_are_proposed_lead_where_they_are_said_to(words: list[str]) -> None:
+    source = parse_source("acme/chat")
+
+    def meant(words: list[str]) -> tuple[QuantRecipe, ExportTarget]:
+        flags = build_parser().parse_args(words)
+        recipe = recipe_from(flags, source)
+        return recipe, target_from(flags, recipe.exclude_layers)
+
+    steps = improvements(*meant(words))
+    assert len(steps) > 1
+    for flag, *wanted in steps:  # each keeps those before it
+        words = [*words, *flag.split()]
+        assert meant(words) == tuple(wanted)
 
 
 def test_what_is_in_use_already_is_not_proposed() -> None:

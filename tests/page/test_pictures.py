@@ -22,7 +22,7 @@ from tests.page.test_browser import Chat, browser, context, no_litter  # noqa: F
 from tests.pages import served, tidy
 
 FOLDER, MODEL = os.environ.get("OGA_CHAT_PICTURES", ""), os.environ.get("OGA_CHAT_PICTURES_OF", "")
-QUESTIONS = ("What should I take along for a day in the mountains?", "Write a haiku about a fox.")
+QUESTIONS = ("What is photosynthesis?", "Write a short note of thanks to a neighbour who watered my plants.")
 pytestmark = pytest.mark.skipif(not FOLDER, reason="OGA_CHAT_PICTURES names no folder to write to")
 
 

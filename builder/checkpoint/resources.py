@@ -13,6 +13,7 @@ _COPIES = 2  # of a layer's weights: as they are, and rounded
 _TRIED = 4  # times what a layer computes at once: as it is, as it is tried, and the difference
 _PIECES = 128 << 20  # of weights that are rounded, and what the allocator does not give back
 _SAMPLE = AWQ_ROUNDS[-1][0]  # tokens
+_SEEN = AWQ_ROUNDS[-2][0]  # of them, before the last round
 _MEASURED_AT_ONCE = HELDOUT[1]  # tokens
 _MORE = {"none": 0.0, "q4_k_m": 0.06}  # bytes per weight, by the linears that have 8 bits instead
 _FOUR_BITS = 0.53 + 0.03  # bytes per weight: with a 16-bit scale and a zero point per 128, and what is not quantized
@@ -43,7 +44,8 @@ def _held(shape: Shape, recipe: QuantRecipe, layer: int, size: int) -> int:
         return _COPIES * layer + _activations(shape) + _search(shape, recipe, size)
     linear = 4 * shape.hidden * shape.intermediate
     tried = 2 * linear + (3 * linear if size < 4 else 0)  # computed with in float32, where nothing shorter is fast
-    outputs = 4 * min(_calibrated(recipe), _SAMPLE) * shape.hidden
+    tokens = min(_calibrated(recipe), _SAMPLE)
+    outputs = 4 * shape.hidden * (tokens - _SEEN if tokens > _SEEN else tokens)
     activations = _TRIED * (_activations(shape) - _PIECES)
     return layer + tried + outputs + activations + _search(shape, recipe, size)
 

@@ -62,7 +62,7 @@ def main() -> None:
     source = parse_source(flags.model, flags.revision)
     checkpoint, base = read_folder(locate(source).path), recipe_from(flags, source)
     heads = ["quant-algo", "group", "mixture", "bits", "head", "embeddings"]
-    heads += [*(f"{kind}: {name}" for kind in KINDS for name in NAMES)]
+    heads += (f"{kind}: {name}" for kind in KINDS for name in NAMES)
     heads += ["seconds", "peak", *(["KL over the other's"] if flags.beside else [])]
     print(f"| {' | '.join(heads)} |\n|{'---|' * len(heads)}", flush=True)
     with tempfile.TemporaryDirectory() as name:

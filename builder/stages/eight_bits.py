@@ -11,6 +11,7 @@ from typing import Any
 from builder.checkpoint.checkpoint import Checkpoint
 from builder.checkpoint.weights import layer_of
 from builder.stages import model_builder
+from builder.stages.quark_settings import replaced
 
 _BYTES = "U8"
 
@@ -44,9 +45,9 @@ def eight_bits_read() -> Iterator[None]:
         model.pack_ort_format(module, module.qweight.int())
         module.g_idx = None
 
-    loader.set_quantized_tensor_properties = set_quantized_tensor_properties
-    loader.repack_quantized_tensor = repack_quantized_tensor
-    try:
+    with replaced(
+        loader,
+        set_quantized_tensor_properties=set_quantized_tensor_properties,
+        repack_quantized_tensor=repack_quantized_tensor,
+    ):
         yield
-    finally:
-        loader.set_quantized_tensor_properties, loader.repack_quantized_tensor = set_properties, repack

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from builder.stages import model_builder
 from builder.stages.graph import UNTOUCHED
+from builder.stages.quark_settings import replaced
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -45,8 +46,6 @@ def embeddings_of(bits: int) -> Iterator[None]:
     if bits == UNTOUCHED:
         yield
         return
-    base = model_builder.module("builders.base").Model
-    own = base.make_embedding_lookup
 
     def make_embedding_lookup(model: Any, embedding: Any, basename: str, _: Any) -> str:
         integers, scales = rounded(embedding)
@@ -54,15 +53,11 @@ def embeddings_of(bits: int) -> Iterator[None]:
         model.make_initializer(integers, f"{weight}_Q{bits}")
         model.make_initializer(scales, f"{weight}_scales", to=model.io_dtype)
         inputs, output = [f"{weight}_Q{bits}", model.input_names["input_ids"], f"{weight}_scales"], f"{name}/output_0"
-        axes = {"gather_axis": 0, "quantize_axis": 1}
         model.make_node(
             "GatherBlockQuantized", inputs=inputs, outputs=[output], name=name, domain="com.microsoft", bits=bits,
-            block_size=GROUP, **axes,
+            block_size=GROUP, gather_axis=0, quantize_axis=1,
         )  # fmt: skip
         return output
 
-    base.make_embedding_lookup = make_embedding_lookup
-    try:
+    with replaced(model_builder.module("builders.base").Model, make_embedding_lookup=make_embedding_lookup):
         yield
-    finally:
-        base.make_embedding_lookup = own

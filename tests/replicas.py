@@ -175,6 +175,21 @@ def first_token(engine: RemoteEngine, times: int) -> list[float]:
     return found
 
 
+def by_turns(
+    folder: Path, settings: EngineSettings, replicas: RemoteEngine, times: int
+) -> tuple[list[float], list[float]]:
+    """Seconds to the first token, direct and through replicas: both are open, and are asked by turns, ten each."""
+    direct: list[float] = []
+    through: list[float] = []
+    with EngineProcess.load(folder, settings) as one:
+        for engine in (one, replicas):
+            first_token(engine, 10)
+        while len(direct) < times:
+            direct += first_token(one, 10)
+            through += first_token(replicas, 10)
+    return direct, through
+
+
 def per_second(engine: RemoteEngine, people: int, requests: int) -> float:
     """Requests with answers of one token, finished in a second."""
     numbers, lock = iter(range(requests)), threading.Lock()
@@ -233,7 +248,7 @@ def main() -> None:
         one.warm_up()
         _, alone = interleaved(one, flags.conversations, len(TURNS))
         say(f"one engine: {sum(alone)} cached tokens in {len(alone)} turns")
-        direct, (direct_rate, direct_here, _) = first_token(one, flags.times), cost(one, 4 * flags.times, [])
+        direct_rate, direct_here, _ = cost(one, 4 * flags.times, [])
     with on_replicas(Replicas(2, 2), flags.folder, settings) as engine:
         engine.warm_up()
         people, cached = interleaved(engine, flags.conversations, len(TURNS))
@@ -245,9 +260,9 @@ def main() -> None:
         part = sum(last.cached_tokens for last in other) / sum(last.prompt_tokens for last in other)
         say(f"another last question: {part:.2f} of the tokens from the cache")
         say(f"an answer that its reader left is made no more: {left(engine)}")
-        through = first_token(engine, flags.times)
-        rate, here, there = cost(engine, 4 * flags.times, replica_pids())
+        direct, through = by_turns(flags.folder, settings, engine, flags.times)
         say(f"first token: direct {spread(direct)}, through Ray {spread(through)}")
+        rate, here, there = cost(engine, 4 * flags.times, replica_pids())
         say(f"requests/s, 8 at a time, one token each: direct {direct_rate:.0f}, through Ray {rate:.0f}")
 
         say(

@@ -4,6 +4,7 @@ import asyncio
 import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
+from concurrent.futures import CancelledError
 from contextlib import aclosing, suppress
 from dataclasses import asdict, replace
 from functools import partial
@@ -44,7 +45,8 @@ class ReplicaEngine(RemoteEngine):
     ) -> None:
         waiting = max(Limits().waiting, settings.at_once + settings.queue)
         super().__init__(folder, TextProcess(folder.path, Limits(waiting=waiting)), settings)
-        self._handle, self._watch = handle, watch
+        self._handle = handle.options(_by_reference=False)  # by gRPC: half of what Ray's own calls cost
+        self._watch = watch
         self._closed = False
         self._status: tuple[float, EngineStatus | None] = (-STATUS_SECONDS, None)
         self._status_lock = threading.Lock()
@@ -52,7 +54,7 @@ class ReplicaEngine(RemoteEngine):
         self._thread = threading.Thread(target=self._loop.run_forever, name="replicas", daemon=True)
         self._thread.start()
         try:
-            self._hello: Line = handle.hello.remote().result(timeout_s=_START_SECONDS)
+            self._hello: Line = self._handle.hello.remote().result(timeout_s=_START_SECONDS)
         except BaseException:
             self.close()
             raise
@@ -107,6 +109,7 @@ class ReplicaEngine(RemoteEngine):
             asyncio.run_coroutine_threadsafe(_cancel_all(), self._loop).result(_END_SECONDS)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
+        self._loop.close()
         self.prompt.close()
 
     def __enter__(self) -> "ReplicaEngine":
@@ -163,12 +166,19 @@ class ReplicaEngine(RemoteEngine):
                     response.cancel()
 
     def _asked_status(self) -> EngineStatus | None:
-        with suppress(TimeoutError, RayError, RayServeException):
-            said = self._handle.broadcast("status").results(timeout_s=STATUS_SECONDS, return_exceptions=True)
-            if known := [each for each in said if isinstance(each, dict)]:
+        if self._closed:
+            raise EngineStopped("the engine is closed.")
+        asking = asyncio.run_coroutine_threadsafe(self._said_status(), self._loop)
+        with suppress(TimeoutError, CancelledError, RayError, RayServeException):
+            if known := [each for each in asking.result(2 * STATUS_SECONDS) if isinstance(each, dict)]:
                 sums = {name: sum(each[name] for each in known) for name in _COUNTED}
                 return EngineStatus(**sums, loaded=any(each["loaded"] for each in known))
         return None
+
+    async def _said_status(self) -> list[Any]:
+        """What each replica says, or the error that kept it from that."""
+        asked = self._handle.broadcast("status")
+        return await asked.results_async(timeout_s=STATUS_SECONDS, return_exceptions=True)
 
 
 async def _cancel_all() -> None:

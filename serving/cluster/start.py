@@ -23,7 +23,11 @@ _STORE_BYTES = 100 << 20  # for what replicas hand over; pieces of answers never
 _IMPORT_ROOT = str(Path(__file__).parents[2])
 # Ray listens on every address unless it believes that it cannot be a cluster, and runs what anybody sends to its ports
 # unless a token is asked for.
-_ALONE = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_AUTH_MODE": "token"}
+_ALONE = {
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+    "RAY_AUTH_MODE": "token",
+    "RAY_AUTH_TOKEN": secrets.token_hex(32),  # one for each process: Ray reads it once
+}
 # A replica that says too late how busy it is loses its turn to the next one, which has none of the conversation: 0.1 s
 # is Ray's own, and less than a busy machine's.
 _PATIENT = {"RAY_SERVE_QUEUE_LENGTH_RESPONSE_DEADLINE_S": "2", "RAY_SERVE_MAX_QUEUE_LENGTH_RESPONSE_DEADLINE_S": "5"}
@@ -45,7 +49,7 @@ def on_replicas(
     if not address:
         settings = shared(settings, replicas.most, usable_cores(), available_memory())
         path_there = os.pathsep.join(filter(None, [_IMPORT_ROOT, os.environ.get("PYTHONPATH")]))
-        os.environ.update(_ALONE, RAY_AUTH_TOKEN=secrets.token_hex(32), PYTHONPATH=path_there)
+        os.environ.update(_ALONE, PYTHONPATH=path_there)
         options = {
             "num_cpus": replicas.most * (settings.threads or 1),
             "include_dashboard": False,

@@ -25,6 +25,7 @@ from tests.page.test_browser import Chat, browser, context  # noqa: F401 - fixtu
 from tests.pages import served
 from tests.replicas import LONG, Stream, anew, edited, interleaved, killed, left
 from tests.servers import api_served, asked, error_of, events_of
+from tests.waiting import eventually
 
 # Places for 16 on each replica, and as many again wait where both are full.
 SETTINGS = EngineSettings(threads=1, parallel=8, queue=8, slots=16, kv_memory=256 << 20)
@@ -143,7 +144,7 @@ def test_beyond_all_queues_a_request_is_told_when_to_come_back(engine: RemoteEng
         for thread in threads:
             thread.join()
     assert status == 503 and headers["retry-after"] == "1" and b"every replica" in body
-    assert asked(url, "/v1/chat/completions", question)[0] == 200
+    eventually(lambda: asked(url, "/v1/chat/completions", question)[0] == 200)
 
 
 def test_nothing_listens_where_others_can_reach_it(engine: RemoteEngine) -> None:

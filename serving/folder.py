@@ -22,6 +22,7 @@ class ModelFolder:
     manifest: what the builder recorded; empty for a folder made elsewhere.
     turn: tokens beyond which all of a conversation is computed otherwise; the graph knows by what there is room for.
     provider: OGA's execution provider that it was exported for; "cpu" if it names none.
+    heads: of attention, that have queries; 0 where that is not said.
     """
 
     path: Path
@@ -34,6 +35,7 @@ class ModelFolder:
     manifest: dict[str, Any]
     provider: str = "cpu"
     turn: int | None = None
+    heads: int = 0
 
     @classmethod
     def open(cls, path: Path) -> "ModelFolder":
@@ -71,6 +73,7 @@ class ModelFolder:
                 manifest,
                 _provider(decoder.get("session_options", {}).get("provider_options", [])),
                 _turn(manifest, model["context_length"]),
+                decoder.get("num_attention_heads", 0),
             )
         except KeyError as error:
             raise ModelFolderError(f"{config} lacks {error}: not an OGA decoder export.") from error

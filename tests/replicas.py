@@ -190,10 +190,10 @@ def by_turns(
     return direct, through
 
 
-def per_second(engine: RemoteEngine, people: int, requests: int) -> float:
-    """Requests with answers of one token, finished in a second."""
+def per_second(engine: RemoteEngine, people: int, requests: int, tokens: int) -> float:
+    """Requests with answers of so many tokens, finished in a second."""
     numbers, lock = iter(range(requests)), threading.Lock()
-    one = SamplingOptions(temperature=0.0, max_tokens=1)
+    options = SamplingOptions(temperature=0.0, max_tokens=tokens, ignore_eos=True)
 
     def person() -> None:
         while True:
@@ -201,7 +201,7 @@ def per_second(engine: RemoteEngine, people: int, requests: int) -> float:
                 number = next(numbers, None)
             if number is None:
                 return
-            complete(engine.generate([Message("user", f"Question {number % 16}")], one))
+            complete(engine.generate([Message("user", f"Question {number % 16}")], options))
 
     threads = [threading.Thread(target=person) for _ in range(people)]
     began = time.perf_counter()
@@ -218,10 +218,10 @@ def processor_seconds(pids: Sequence[int]) -> float:
     return sum(each.user + each.system for each in times)
 
 
-def cost(engine: RemoteEngine, requests: int, pids: Sequence[int]) -> tuple[float, float, float]:
+def cost(engine: RemoteEngine, requests: int, tokens: int, pids: Sequence[int] = ()) -> tuple[float, float, float]:
     """Requests in a second; and what one costs this process, and those of the replicas, in ms of a processor."""
     here, there = processor_seconds([os.getpid()]), processor_seconds(pids)
-    rate = per_second(engine, 8, requests)
+    rate = per_second(engine, 8, requests, tokens)
     here, there = processor_seconds([os.getpid()]) - here, processor_seconds(pids) - there
     return rate, 1000 * here / requests, 1000 * there / requests
 
@@ -240,6 +240,7 @@ def main() -> None:
     parser.add_argument("--times", type=int, default=100, help="questions to measure the first token by")
     flags = parser.parse_args()
     settings = EngineSettings(threads=1, parallel=16, queue=16, slots=32, kv_memory=512 << 20)
+    asked = ((4 * flags.times, 1), (flags.times, 200))
 
     def say(text: str) -> None:
         print(text, flush=True)
@@ -248,7 +249,7 @@ def main() -> None:
         one.warm_up()
         _, alone = interleaved(one, flags.conversations, len(TURNS))
         say(f"one engine: {sum(alone)} cached tokens in {len(alone)} turns")
-        direct_rate, direct_here, _ = cost(one, 4 * flags.times, [])
+        alone_costs = [cost(one, requests, tokens) for requests, tokens in asked]
     with on_replicas(Replicas(2, 2), flags.folder, settings) as engine:
         engine.warm_up()
         people, cached = interleaved(engine, flags.conversations, len(TURNS))
@@ -262,13 +263,13 @@ def main() -> None:
         say(f"an answer that its reader left is made no more: {left(engine)}")
         direct, through = by_turns(flags.folder, settings, engine, flags.times)
         say(f"first token: direct {spread(direct)}, through Ray {spread(through)}")
-        rate, here, there = cost(engine, 4 * flags.times, replica_pids())
-        say(f"requests/s, 8 at a time, one token each: direct {direct_rate:.0f}, through Ray {rate:.0f}")
-
-        say(
-            f"processor time of a request: the front's {direct_here:.1f} ms direct, {here:.1f} through Ray; and "
-            f"{there:.1f} of a replica's actor"
-        )
+        for (requests, tokens), (alone_rate, alone_here, _) in zip(asked, alone_costs, strict=True):
+            rate, here, there = cost(engine, requests, tokens, replica_pids())
+            say(f"requests/s, 8 at a time, tokens of each {tokens}: direct {alone_rate:.1f}, through Ray {rate:.1f}")
+            say(
+                f"processor time of such a request: the front's {alone_here:.1f} ms direct, {here:.1f} through Ray; "
+                f"and {there:.1f} of a replica's actor"
+            )
 
         from ray import serve
 

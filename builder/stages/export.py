@@ -87,6 +87,7 @@ def export(job: Job, report: Report) -> Job:
         told.embedding_scale(model),
         linear_attention=told.kv_layers(model) < model.shape.layers,
         turns=told.turn(model) is not None and job["execution_provider"] != "dml",
+        scaled_queries=job["execution_provider"] == "cpu",
     )
     limits = (told.context_limit(model), told.turn(model) if job["execution_provider"] == "dml" else None)
     limit = min((tokens for tokens in limits if tokens), default=None)

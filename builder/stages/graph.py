@@ -35,6 +35,7 @@ def mend_graph(
     embedding_scale: float | None,
     linear_attention: bool = False,
     turns: bool = False,
+    scaled_queries: bool = False,
 ) -> None:
     """Change the graph, not its weights, to what the model computes, and let it be whole.
 
@@ -42,11 +43,12 @@ def mend_graph(
     model builder rounds it to two decimals. linear_attention: there is some, which asks for its products by the names
     that they have where they are rounded later. turns: it has two tables of rotations, of which the tokens that there
     are decide for one. From then on it is the tokens that there is room for: those in a KV cache must have been rotated
-    by the same table.
+    by the same table. scaled_queries: queries are scaled before attention, and not their products with the keys: those
+    of one query and all keys are then computed without a copy of the keys (as of ONNX Runtime 1.32, on x86).
     """
     import onnx
 
-    if not without_rope and embedding_scale is None and not linear_attention and not turns:
+    if not (without_rope or embedding_scale is not None or linear_attention or turns or scaled_queries):
         return
     model = onnx.load(str(path), load_external_data=False)
     if linear_attention:
@@ -56,6 +58,8 @@ def mend_graph(
     _remove_rope(model.graph, without_rope)
     if embedding_scale is not None:
         _scale_embedding(model.graph, embedding_scale)
+    if scaled_queries:
+        _scale_queries(model.graph)
     onnx.save(model, str(path))
 
 
@@ -112,6 +116,34 @@ def _scale_embedding(graph: "GraphProto", scale: float) -> None:
     name = "/model/embed_tokens/scale"
     graph.initializer.append(onnx.numpy_helper.from_array(exact, name))
     multiply.input[1] = name
+
+
+def _scale_queries(graph: "GraphProto") -> None:
+    """A rotation and a limit on the products (softcap) let the factor through."""
+    import numpy as np
+    import onnx
+
+    widths = {
+        value.name: value.type.tensor_type.shape.dim[-1].dim_value
+        for value in graph.value_info
+        if value.type.tensor_type.shape.dim
+    }
+    known: set[str] = set()
+    for index, node in reversed(list(enumerate(graph.node))):
+        if node.op_type != "GroupQueryAttention":
+            continue
+        values = {attribute.name: attribute for attribute in node.attribute}
+        queries, scale = widths[node.output[0]], values["scale"].f
+        others = 0 if node.input[1] else widths[node.input[0]] - queries  # keys and values, where one tensor has all
+        name = f"/model/constants/query_scale/{queries}_{others}_{scale:g}"
+        if name not in known:
+            factors = np.repeat(np.array([scale, 1], np.float32), [queries, others])
+            graph.initializer.append(onnx.numpy_helper.from_array(factors, name))
+            known.add(name)
+        scaled = f"{node.name}/scale_queries"
+        multiply = onnx.helper.make_node("Mul", [node.input[0], name], [f"{scaled}/output_0"], scaled)
+        node.input[0], values["scale"].f = multiply.output[0], 1.0
+        graph.node.insert(index, multiply)
 
 
 # What the model builder wrote

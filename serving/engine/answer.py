@@ -13,7 +13,7 @@ from serving.engine.drafts import Drafter
 from serving.engine.memory import KvMemory
 from serving.engine.prefix import prefill_cuts
 from serving.engine.request import Request
-from serving.engine.runtime import PREFILL_CHUNK, Runtime, Slot
+from serving.engine.runtime import Runtime, Slot
 from serving.errors import ServingError
 from serving.text.output import Output
 from serving.text.prompt import ANSWER_ROOM
@@ -105,7 +105,7 @@ class Answering:
 
     def _prefill(self, slot: Slot, tokens: TokenIds) -> Iterator[Pass]:
         """The passes that append what is missing of `tokens`."""
-        size = PREFILL_CHUNK if self.runtime.continues else tokens.size
+        size = self.runtime.pass_tokens(slot.kv_tokens) if self.runtime.continues else tokens.size
         held_back = 1 if self.runtime.continues and not self.runtime.rewinds else 0
         for begin, end in prefill_cuts(len(slot.tokens), tokens.size - held_back, size):
             yield Pass(tokens[begin:end], prefill=True)

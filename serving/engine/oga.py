@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from serving.engine.prefix import capacity_for, is_late
 from serving.engine.proof import check_proof, read_proof
-from serving.engine.runtime import NO_DENORMALS, Logits, Runtime, Slot
+from serving.engine.runtime import NO_DENORMALS, Logits, Runtime, Slot, heads_at_once
 from serving.errors import InvalidRequest, ModelFolderError
 from serving.folder import ModelFolder, read_json
 from serving.types import Provider, TokenIds
@@ -145,6 +145,7 @@ class OgaRuntime(Runtime):
             if provider != "cpu":
                 config.append_provider(provider)  # with its options, if the folder has some
             self._model: Any = og.Model(config)
+            self.heads = heads_at_once(self.folder) if provider == "cpu" else 0
             self._try_out()
             if provider != "cpu":
                 self._prove(provider)

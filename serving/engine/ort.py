@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from serving.engine.blocks import Layout, Values
 from serving.engine.prefix import capacity_for
-from serving.engine.runtime import NO_DENORMALS, Logits, Runtime, Slot
+from serving.engine.runtime import NO_DENORMALS, Logits, Runtime, Slot, heads_at_once
 from serving.errors import InvalidRequest, ModelFolderError
 from serving.folder import ModelFolder
 from serving.types import TokenIds
@@ -46,6 +46,7 @@ class OrtRuntime(Runtime):
             self.notes += (f"with --runtime ort, this model's window is {self.context_length:,} tokens.",)
         self.vocab_size = folder.vocab_size
         self.deterministic = deterministic
+        self.heads = heads_at_once(folder)
         self.batches = not deterministic
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
@@ -72,7 +73,9 @@ class OrtRuntime(Runtime):
             raise InvalidRequest(f"{folder.path} gives logits of the last token only: start with --runtime oga.")
         head_sizes = {n: e.shape[3] if isinstance(e.shape[3], int) else folder.head_size for n, e in past.items()}
         self.kv_layout = {n: (_TYPES[e.type], int(e.shape[1]), head_sizes[n]) for n, e in past.items()}
-        self.made_by = f"onnxruntime {ort.__version__}" + (f", even, {threads} threads" if deterministic else "")
+        self.made_by = f"onnxruntime {ort.__version__}" + (", no tiles" if self.heads else "")
+        if deterministic:
+            self.made_by += f", even, {threads} threads"
         self._kv = _KVRows(self.kv_layout)
         self.kv_bytes_per_token = self._kv.bytes_per_token
         self._bindings: dict[tuple[int, int], Any] = {}

@@ -1,5 +1,7 @@
 """What the engine needs of whatever runs a model: slots that hold tokens, and forward passes over them."""
 
+import os
+import platform
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -18,6 +20,20 @@ PREFILL_CHUNK = 64
 # Of what attention hardly looks at, products are too small for ordinary numbers, and processors compute with what is
 # left of them many times slower (docs/numbers.md): nothing of it reaches a logit.
 NO_DENORMALS = {"session.set_denormal_as_zero": "1"}
+
+# ONNX Runtime 1.32 computes attention tile by tile, and that for a single token with the instructions that every x86
+# processor has. Not in tiles it uses those of this one, and decode is up to 1.7 times as fast (docs/numbers.md). It is
+# asked as a model is loaded.
+NO_TILES = "ORT_GQA_DISABLE_FLASH_ATTENTION"
+if platform.machine().lower() in ("x86_64", "amd64"):
+    os.environ.setdefault(NO_TILES, "1")
+SCORES_BYTES = 256 << 20  # of products of queries and keys, which are all there at once then: of a pass, at most
+
+
+def heads_at_once(folder: ModelFolder) -> int:
+    """See Runtime.heads, for one on the CPU."""
+    return folder.heads if os.environ.get(NO_TILES) == "1" else 0
+
 
 Logits = NDArray[np.float32]
 
@@ -114,6 +130,7 @@ class Runtime(ABC):
     first_tokens: what a KV cache that cannot grow has room for at first; None where it grows by itself.
     turn: tokens beyond which all of a conversation is computed otherwise; None where there is no such length.
     made_by: what computes keys and values: another one would round them otherwise.
+    heads: of attention, if the products of all of a pass's queries and all keys are in memory at once; else 0.
     kv_layout: how they lie, where they can be taken out and put back; else empty.
     """
 
@@ -130,7 +147,14 @@ class Runtime(ABC):
     notes: tuple[str, ...] = ()
     turn: int | None = None
     made_by: str = ""
+    heads: int = 0
     kv_layout: Layout = MappingProxyType({})
+
+    def pass_tokens(self, room: int) -> int:
+        """How many tokens a pass of prefill has, in a KV cache with room for so many; an even number."""
+        bytes_per_token = np.dtype(np.float32).itemsize * self.heads * room
+        most = SCORES_BYTES // bytes_per_token if bytes_per_token else PREFILL_CHUNK
+        return max(2, min(PREFILL_CHUNK, most) // 2 * 2)
 
     @abstractmethod
     def close(self) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from onnxruntime import InferenceSession
 
 from builder.errors import StageFailed
 from builder.stages.graph import UNTOUCHED, QuantizedMatMul, bits_per_weight, check_graph, mend_graph, read_graph
@@ -82,6 +83,49 @@ def test_the_scale_of_embeddings_is_exact_and_of_the_graphs_type(tmp_path: Path,
     (scale,) = graph.initializer
     assert numpy_helper.to_array(scale) == np.array(128**0.5, dtype)
     assert [node.input[1] for node in graph.node if node.op_type == "Mul"] == [scale.name, "c"]
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_queries_are_scaled_and_not_their_products_with_keys(tmp_path: Path, packed: bool) -> None:
+    """Four heads of queries and two of keys, of 16 channels; in one tensor, or in three."""
+    rng, path, shape = np.random.default_rng(0), tmp_path / "model.onnx", ["batch", 2, "past", 16]
+    fed = {name: rng.normal(size=(1, 5, width)).astype(np.float32) for name, width in (("q", 64), ("k", 32), ("v", 32))}
+    if packed:
+        fed = {"q": np.concatenate(list(fed.values()), axis=-1)}
+    floats = {name: ["batch", "tokens", array.shape[-1]] for name, array in fed.items()}
+    floats |= {name: shape for name in ("past_k", "past_v")}
+    nodes = [
+        helper.make_node("Identity", ["q"], ["queries"]),
+        helper.make_node(
+            "GroupQueryAttention", ["queries", *(["k", "v"] if "k" in fed else ["", ""]), "past_k", "past_v", "s", "n"],
+            ["y", "new_k", "new_v"], "/model/layers.0/attn/GroupQueryAttention", domain="com.microsoft", num_heads=4,
+            kv_num_heads=2, scale=0.3, softcap=2.0,
+        ),
+    ]  # fmt: skip
+    graph = helper.make_graph(
+        nodes, "tiny",
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, dims) for name, dims in floats.items()]
+        + [helper.make_tensor_value_info(n, TensorProto.INT32, d) for n, d in (("s", ["batch"]), ("n", []))],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", "tokens", 64])],
+        value_info=[
+            helper.make_tensor_value_info("queries", TensorProto.FLOAT, floats["q"]),
+            helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", "tokens", 64]),
+        ],
+    )  # fmt: skip
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
+    path.write_bytes(helper.make_model(graph, opset_imports=opsets, ir_version=9).SerializeToString())
+    fed |= {name: np.zeros((1, 2, 0, 16), np.float32) for name in ("past_k", "past_v")}
+    fed |= {"s": np.array([4], np.int32), "n": np.array(5, np.int32)}
+
+    def computed() -> Any:
+        return InferenceSession(str(path), providers=["CPUExecutionProvider"]).run(["y"], fed)[0]
+
+    before = computed()
+    mend_graph(path, without_rope=(), embedding_scale=None, scaled_queries=True)
+    _, multiply, attention = onnx.load(str(path)).graph.node
+    assert (multiply.op_type, attention.input[0]) == ("Mul", multiply.output[0])
+    assert [each.f for each in attention.attribute if each.name == "scale"] == [1.0]
+    np.testing.assert_allclose(computed(), before, rtol=1e-5, atol=1e-6)
 
 
 def test_a_graph_that_is_right_is_not_written_again(tmp_path: Path) -> None:

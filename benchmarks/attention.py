@@ -33,16 +33,12 @@ def with_factor(folder: Path, made: Path) -> None:
         if file.suffix in (".data", ".json", ".jinja") and file.name != "manifest.json":
             (os.link if file.suffix == ".data" else shutil.copy)(file, made / file.name)
     model = onnx.load(str(folder / "model.onnx"), load_external_data=False)
-    constants = {
-        each.name: onnx.numpy_helper.to_array(each) for each in model.graph.initializer if "query_scale" in each.name
-    }
+    constants = {each.name: each for each in model.graph.initializer}
     factors = {node.output[0]: node for node in model.graph.node if node.name.endswith("/scale_queries")}
     for node in model.graph.node:
         if scaled := factors.get(node.input[0] if node.input else ""):
-            node.input[0] = scaled.input[0]
-            next(each for each in node.attribute if each.name == "scale").f = onnx.numpy_helper.to_array(
-                constants[scaled.input[1]]
-            )[0]
+            (scale,) = (each for each in node.attribute if each.name == "scale")
+            node.input[0], scale.f = scaled.input[0], onnx.numpy_helper.to_array(constants[scaled.input[1]])[0]
     for scaled in factors.values():
         model.graph.node.remove(scaled)
     onnx.save(model, str(made / "model.onnx"))

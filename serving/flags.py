@@ -39,7 +39,8 @@ def add_chat_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--runtime", choices=get_args(RuntimeName), default="auto",
         help="oga: answers take turns, on any device; ort: they are made in one forward pass, on the CPU; auto: ort, "
-        "where the export allows it, once two were wanted at a time, or if others can reach the server (default: auto)",
+        "where the export allows it, once two were wanted at a time, if others can reach the server or memory is "
+        "short (default: auto)",
     )  # fmt: skip
     group.add_argument("--batch", action="store_const", const="ort", dest="runtime", help="the same as --runtime ort")
     group.add_argument("--queue", type=int, default=32, help="requests that may wait beyond them (default: 32)")

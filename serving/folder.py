@@ -93,6 +93,11 @@ class ModelFolder:
         return context_length or self.context_length
 
     @property
+    def kv_bytes_per_token(self) -> int:
+        """In float32, as on the CPU; an upper bound for the providers that keep float16."""
+        return 4 * self.kv_values_per_token
+
+    @property
     def size(self) -> int:
         """Bytes of its files."""
         return sum(file.stat().st_size for file in self.path.glob("*") if file.is_file())

@@ -184,7 +184,8 @@ class EngineSettings:
     parallel: answers that are made at the same time. queue: requests that may wait beyond them.
     slots: conversations whose KV cache is kept; None takes as many as kv_memory allows, up to 64.
     runtime: "oga": answers take turns, on any device; "ort": they are decoded in one forward pass, on the CPU; "auto":
-        "ort", where the export allows it, once two were wanted at a time, or if others can reach the server (shared).
+        "ort", where the export allows it, once two were wanted at a time, if others can reach the server (shared) or
+        memory is short.
     kv_memory: bytes for the KV caches of all conversations; None takes half of what is free.
     guess: check n-gram guesses at the next tokens.
     deterministic: an even number of tokens in every forward pass, so that logits do not depend on how text is cut.

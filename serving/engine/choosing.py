@@ -4,6 +4,7 @@ import gc
 import sys
 from collections.abc import Callable
 
+from serving.engine.memory import TYPICAL_CONVERSATION, first_share, slots_for, usual_limit
 from serving.engine.runtime import Runtime
 from serving.errors import InvalidRequest, ServingError
 from serving.folder import ModelFolder
@@ -12,8 +13,10 @@ from serving.types import EngineSettings
 
 
 def load_runtime(folder: ModelFolder, settings: EngineSettings) -> Runtime:
-    """The runtime that the settings ask for; `auto` batches, where the export allows it, if others can reach the server
-    or conversations are kept: only there their keys and values can be.
+    """The runtime that the settings ask for.
+
+    `auto` batches, where the export allows it, if others can reach the server, if conversations are kept, as only there
+    their keys and values can be, or if memory is short, as only there a KV cache grows as it is.
 
     Raises InvalidRequest for a provider, or an export, that what was asked for by name cannot use; ModelFolderError.
     """
@@ -21,7 +24,7 @@ def load_runtime(folder: ModelFolder, settings: EngineSettings) -> Runtime:
         if folder.provider != "cpu":
             raise InvalidRequest(f"--runtime ort needs a model that was built for the CPU, not for {folder.provider}.")
         return _batching(folder, settings)
-    if (settings.shared or settings.keep) and may_batch(folder, settings):
+    if may_batch(folder, settings) and (settings.shared or settings.keep or not holds_window(folder, settings)):
         try:
             return _batching(folder, settings)
         except InvalidRequest:  # a graph of another make: `auto` takes what there is
@@ -34,6 +37,14 @@ def may_batch(folder: ModelFolder, settings: EngineSettings) -> bool:
     on_cpu = folder.provider == "cpu" and settings.provider in ("auto", "cpu")
     one_way = folder.turn is None or folder.window(settings.context_length) < folder.turn  # batches end before the turn
     return settings.runtime == "auto" and on_cpu and folder.shared_kv and one_way and not settings.deterministic
+
+
+def holds_window(folder: ModelFolder, settings: EngineSettings) -> bool:
+    """Whether memory suffices for KV caches that begin with the whole window, and never have to be computed again."""
+    window, limit = folder.window(settings.context_length), settings.kv_memory or usual_limit()
+    typical = folder.kv_bytes_per_token * min(window, TYPICAL_CONVERSATION)
+    slots = settings.slots or slots_for(limit, typical, settings.parallel)
+    return window <= first_share(limit, slots, folder.kv_bytes_per_token)
 
 
 def successor(folder: ModelFolder, settings: EngineSettings, runtime: Runtime) -> Callable[[], Runtime] | None:

@@ -79,6 +79,16 @@ def slots_for(kv_memory: int, typical: int, parallel: int) -> int:
     return max(parallel, min(MOST_SLOTS, kv_memory // max(1, typical)))
 
 
+def usual_limit() -> int:
+    """Bytes that KV caches may take together where nobody says so."""
+    return available_memory() // 2
+
+
+def first_share(limit: int, slots: int, bytes_per_token: int) -> int:
+    """Tokens that a KV cache which cannot grow begins with at most."""
+    return min(limit // min(slots, SHARES), FIRST_BYTES) // max(1, bytes_per_token)
+
+
 class KvMemory:
     """The slots of one runtime, and what their KV caches may take together: `limit` bytes.
 
@@ -90,19 +100,18 @@ class KvMemory:
         self, runtime: Runtime, kv_memory: int | None, count: int | None, parallel: int, kept: Kept | None = None
     ) -> None:
         self.runtime, self._kept = runtime, kept
-        self.limit = kv_memory or available_memory() // 2
+        self.limit = kv_memory or usual_limit()
         self._count, self._parallel = count, parallel
         self.slots: list[Slot] = []
         self._open(runtime)
         self._again = self._earlier()
 
     def _open(self, runtime: Runtime) -> None:
-        typical = runtime.kv_bytes_per_token * min(runtime.context_length, TYPICAL_CONVERSATION)
-        count = self._count or slots_for(self.limit, typical, self._parallel)
+        per_token, window = runtime.kv_bytes_per_token, runtime.context_length
+        count = self._count or slots_for(self.limit, per_token * min(window, TYPICAL_CONVERSATION), self._parallel)
         self._spare = False  # whether a KV cache that is ready spares somebody a wait
         if (least := runtime.first_tokens) is not None:
-            share = min(self.limit // min(count, SHARES), FIRST_BYTES) // max(1, runtime.kv_bytes_per_token)
-            runtime.first_tokens = first_capacity(share, runtime.context_length, least)
+            runtime.first_tokens = first_capacity(first_share(self.limit, count, per_token), window, least)
             self._spare = runtime.first_tokens > least
         self.slots = [runtime.slot(index) for index in range(count)]
         if self._kept:

@@ -106,8 +106,7 @@ class OgaRuntime(Runtime):
         if folder.turn and folder.turn < self.context_length:
             # A pass with an even number of tokens may need room for one more than there are.
             self.turn = folder.turn - 1 if deterministic else folder.turn
-        # float32 on the CPU; an upper bound for the providers that keep float16.
-        self.kv_bytes_per_token = folder.kv_values_per_token * np.dtype(np.float32).itemsize
+        self.kv_bytes_per_token = folder.kv_bytes_per_token
         wanted = folder.provider if provider == "auto" else provider
         try:
             self._load(wanted, threads)

@@ -11,8 +11,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
-import numpy as np
-
 from serving.engine.child import WORKER
 from serving.engine.process import EngineProcess
 from serving.engine.remote import RemoteEngine
@@ -53,7 +51,7 @@ def fitted(folder: ModelFolder, settings: EngineSettings, memory: int) -> tuple[
     many as are answered at a time, and of `memory` the KV_PART at most. Raises InvalidRequest where that is too much.
     """
     window = min(settings.context_length or folder.context_length, folder.context_length)
-    full = settings.at_once * window * folder.kv_values_per_token * np.dtype(np.float32).itemsize
+    full = settings.at_once * window * folder.kv_bytes_per_token
     kv_memory = settings.kv_memory or max(1, min(full, memory // KV_PART))
     size = folder.size + PROCESSES + kv_memory
     if size > memory:

@@ -54,11 +54,13 @@ def test_flags_say_which_runtime_and_whether_others_can_reach_it(
     [
         (AUTO, OgaRuntime),
         (replace(AUTO, shared=True), OrtRuntime),
+        (replace(AUTO, kv_memory=1 << 20), OrtRuntime),  # too little for the window of every conversation
+        (replace(AUTO, kv_memory=1 << 20, slots=1, context_length=64), OgaRuntime),
         (replace(AUTO, shared=True, deterministic=True), OgaRuntime),
         (EngineSettings(shared=True), OgaRuntime),
     ],
 )
-def test_auto_batches_where_others_can_reach_it(
+def test_auto_batches_where_others_can_reach_it_and_where_memory_is_short(
     exact_model: Path, settings: EngineSettings, expected: type[Runtime]
 ) -> None:
     folder = ModelFolder.open(exact_model)

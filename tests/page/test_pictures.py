@@ -22,7 +22,11 @@ from tests.page.test_browser import Chat, browser, context, no_litter  # noqa: F
 from tests.pages import served, tidy
 
 FOLDER, MODEL = os.environ.get("OGA_CHAT_PICTURES", ""), os.environ.get("OGA_CHAT_PICTURES_OF", "")
-QUESTIONS = ("What is photosynthesis?", "Write a short note of thanks to a neighbour who watered my plants.")
+QUESTIONS = ("My name is Anna.", "What is my name?")
+CUT_OFF, TOKENS = "Tell me a story about a fox.", "30"
+if MODEL:
+    QUESTIONS = ("What is the capital of France?", "Explain in two sentences why leaves are green.")
+    CUT_OFF, TOKENS = "How do I make tea?", "16"
 pytestmark = pytest.mark.skipif(not FOLDER, reason="OGA_CHAT_PICTURES names no folder to write to")
 
 
@@ -44,10 +48,10 @@ def url(request: pytest.FixtureRequest) -> Iterator[str]:
 def test_of_the_chat(url: str, context: BrowserContext) -> None:  # noqa: F811
     chat = Chat(context.new_page(), url)
     chat.set("number input for Temperature", "0")
-    for question in QUESTIONS if MODEL else ("My name is Anna.", "What is my name?"):
+    for question in QUESTIONS:
         chat.ask(question)
-    chat.set("number input for Longest answer", "30")
-    chat.ask("Tell me a story about a fox.")
+    chat.set("number input for Longest answer", TOKENS)
+    chat.ask(CUT_OFF)
     expect(chat.page.locator("#chat .option")).to_have_text("Continue")
     expect(chat.page.locator("#settings.open")).to_be_visible()
     picture(chat.page, "desktop")

@@ -11,6 +11,7 @@ import argparse
 import os
 import shutil
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -20,7 +21,7 @@ import numpy as np
 import onnx
 
 from serving.engine.ort import OrtRuntime
-from serving.engine.runtime import NO_TILES, PREFILL_CHUNK
+from serving.engine.runtime import NO_TILES, PREFILL_CHUNK, Slot
 from serving.folder import ModelFolder
 from serving.hardware import usable_cores
 
@@ -44,40 +45,48 @@ def with_factor(folder: Path, made: Path) -> None:
     onnx.save(model, str(made / "model.onnx"))
 
 
+def timed(runtime: OrtRuntime, slot: Slot, sizes: Sequence[int]) -> list[float]:
+    """Seconds of passes over so many random tokens each, which stay in the slot."""
+    rng, found = np.random.default_rng(len(slot.tokens)), []
+    for size in sizes:
+        tokens = rng.integers(runtime.vocab_size // 4, runtime.vocab_size // 2, size).astype(np.int32)
+        slot.reserve(len(slot.tokens) + size)
+        begun = time.perf_counter()
+        runtime.forward([(slot, tokens)])
+        found.append(time.perf_counter() - begun)
+    return found
+
+
 def main() -> None:
-    """Print a line for each length."""
+    """Print a line for each length and way."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--tokens", type=int, nargs="+", default=[500, 2000])
     flags = parser.parse_args()
+    ways: dict[str, tuple[OrtRuntime, Slot]] = {}
     with TemporaryDirectory(dir=flags.folder.parent) as made:
         with_factor(flags.folder, Path(made))
-        ways: dict[str, OrtRuntime] = {}
         for name, folder, without in (("tiled", made, "0"), ("whole", made, "1"), ("ours", flags.folder, "1")):
             with patch.dict(os.environ, {NO_TILES: without}):
-                ways[name] = OrtRuntime(ModelFolder.open(Path(folder)), None, usable_cores())
-        slots = {name: runtime.slot(0) for name, runtime in ways.items()}
-        rng, vocab = np.random.default_rng(0), ways["ours"].vocab_size
-        for length in flags.tokens:
-            seconds: dict[str, tuple[list[float], list[float]]] = {name: ([], []) for name in ways}
-            rest = length - ROUNDS * (DECODED + 2 * PREFILL_CHUNK) - len(slots["ours"].tokens)
-            passes = [PREFILL_CHUNK] * (max(0, rest) // PREFILL_CHUNK)
-            for sizes in (passes, *[(PREFILL_CHUNK, PREFILL_CHUNK, *[1] * DECODED)] * ROUNDS):
-                for name, runtime in ways.items():
-                    slots[name].reserve(length + PREFILL_CHUNK)
-                    for number, size in enumerate(sizes):
-                        tokens = rng.integers(vocab // 4, vocab // 2, size).astype(np.int32)
-                        begun = time.perf_counter()
-                        runtime.forward([(slots[name], tokens)])
-                        if sizes is not passes and number:  # the first one finds threads of the others at work
-                            seconds[name][size == 1].append(time.perf_counter() - begun)
-            for name, (prefill, decode) in seconds.items():
-                ours = seconds["ours"]
-                print(
-                    f"after {length} tokens, {name}: decode {1e3 * median(decode):.1f} ms a token, "
-                    f"x{median(decode) / median(ours[1]):.2f}; prefill {1e3 * median(prefill):.0f} ms a pass, "
-                    f"x{median(prefill) / median(ours[0]):.2f}", flush=True,
-                )  # fmt: skip
+                runtime = OrtRuntime(ModelFolder.open(Path(folder)), None, usable_cores())
+            ways[name] = runtime, runtime.slot(0)
+    measured = (PREFILL_CHUNK, PREFILL_CHUNK, *[1] * DECODED)
+    for length in flags.tokens:
+        prefill: dict[str, list[float]] = {name: [] for name in ways}
+        decode: dict[str, list[float]] = {name: [] for name in ways}
+        for way in ways.values():
+            before = length - ROUNDS * sum(measured) - len(way[1].tokens)
+            timed(*way, [PREFILL_CHUNK] * (max(0, before) // PREFILL_CHUNK))
+        for name, way in [*ways.items()] * ROUNDS:
+            _, second, *others = timed(*way, measured)  # the first pass finds threads of another way at work
+            prefill[name].append(second)
+            decode[name] += others
+        for name in ways:
+            told = []
+            for what, found in (("decode", decode), ("prefill", prefill)):
+                ratio = median(found[name]) / median(found["ours"])
+                told.append(f"{what} {1e3 * median(found[name]):.1f} ms a pass, x{ratio:.2f}")
+            print(f"after {length} tokens, {name}: {'; '.join(told)}", flush=True)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ import gc
 import sys
 from collections.abc import Callable
 
-from serving.engine.memory import TYPICAL_CONVERSATION, first_share, slots_for, usual_limit
+from serving.engine.memory import shares, usual_limit
 from serving.engine.runtime import Runtime
 from serving.errors import InvalidRequest, ServingError
 from serving.folder import ModelFolder
@@ -42,9 +42,7 @@ def may_batch(folder: ModelFolder, settings: EngineSettings) -> bool:
 def holds_window(folder: ModelFolder, settings: EngineSettings) -> bool:
     """Whether memory suffices for KV caches that begin with the whole window, and never have to be computed again."""
     window, limit = folder.window(settings.context_length), settings.kv_memory or usual_limit()
-    typical = folder.kv_bytes_per_token * min(window, TYPICAL_CONVERSATION)
-    slots = settings.slots or slots_for(limit, typical, settings.parallel)
-    return window <= first_share(limit, slots, folder.kv_bytes_per_token)
+    return window <= shares(limit, settings.slots, settings.parallel, folder.kv_bytes_per_token, window).tokens
 
 
 def successor(folder: ModelFolder, settings: EngineSettings, runtime: Runtime) -> Callable[[], Runtime] | None:

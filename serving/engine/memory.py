@@ -84,9 +84,17 @@ def usual_limit() -> int:
     return available_memory() // 2
 
 
-def first_share(limit: int, slots: int, bytes_per_token: int) -> int:
-    """Tokens that a KV cache which cannot grow begins with at most."""
-    return min(limit // min(slots, SHARES), FIRST_BYTES) // max(1, bytes_per_token)
+class Shares(NamedTuple):
+    """slots: conversations that are kept. tokens: what a KV cache that cannot grow begins with at most."""
+
+    slots: int
+    tokens: int
+
+
+def shares(limit: int, slots: int | None, parallel: int, bytes_per_token: int, window: int) -> Shares:
+    """How `limit` bytes are divided. slots: None for as many as fit. bytes_per_token: of keys and values."""
+    count = slots or slots_for(limit, bytes_per_token * min(window, TYPICAL_CONVERSATION), parallel)
+    return Shares(count, min(limit // min(count, SHARES), FIRST_BYTES) // max(1, bytes_per_token))
 
 
 class KvMemory:
@@ -107,11 +115,11 @@ class KvMemory:
         self._again = self._earlier()
 
     def _open(self, runtime: Runtime) -> None:
-        per_token, window = runtime.kv_bytes_per_token, runtime.context_length
-        count = self._count or slots_for(self.limit, per_token * min(window, TYPICAL_CONVERSATION), self._parallel)
+        window = runtime.context_length
+        count, most = shares(self.limit, self._count, self._parallel, runtime.kv_bytes_per_token, window)
         self._spare = False  # whether a KV cache that is ready spares somebody a wait
         if (least := runtime.first_tokens) is not None:
-            runtime.first_tokens = first_capacity(first_share(self.limit, count, per_token), window, least)
+            runtime.first_tokens = first_capacity(most, window, least)
             self._spare = runtime.first_tokens > least
         self.slots = [runtime.slot(index) for index in range(count)]
         if self._kept:

@@ -22,7 +22,7 @@ PREFILL_CHUNK = 64
 NO_DENORMALS = {"session.set_denormal_as_zero": "1"}
 
 # ONNX Runtime 1.32 computes attention tile by tile, and that for a single token with the instructions that every x86
-# processor has. Not in tiles it uses those of this one, and decode is up to 1.7 times as fast (docs/numbers.md). It is
+# processor has. Not in tiles it uses those of this one, and decode is up to 1.6 times as fast (docs/numbers.md). It is
 # asked as a model is loaded.
 NO_TILES = "ORT_GQA_DISABLE_FLASH_ATTENTION"
 if platform.machine().lower() in ("x86_64", "amd64"):

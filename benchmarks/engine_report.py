@@ -3,9 +3,9 @@
     python -m benchmarks.engine_report                          # all, on a random llama of about 60 M parameters
     python -m benchmarks.engine_report FOLDER guesses           # some, on any exported model folder
 
-follow-ups: time to the first token of every turn of a chat, up to 8,000 tokens. guesses: speed with n-gram guesses over
-without, where much is copied and where nothing is. deterministic: what an even number of rows in every pass costs.
-memory: of a short chat on a window of 131,072 tokens.
+follow-ups: time to the first token of every turn of a chat, up to 8,000 tokens. growing: the same with little memory.
+guesses: speed with n-gram guesses over without, where much is copied and where nothing is. deterministic: what an even
+number of rows in every pass costs. memory: of a short chat on a window of 131,072 tokens.
 """
 
 import argparse
@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -27,6 +27,7 @@ import numpy as np
 
 from benchmarks.engine_speed import random_llama
 from serving.engine.engine import Engine
+from serving.folder import ModelFolder
 from serving.hardware import peak_memory
 from serving.types import Chunk, Completion, EngineSettings, Message, SamplingOptions, TokenIds, complete, never
 
@@ -55,24 +56,31 @@ def answer(engine: Engine, messages: list[Message], tokens: int, temperature: fl
 
 
 def follow_ups(folder: Path, rounds: int) -> None:
-    """Milliseconds to the first token of every turn, up to 8,000 tokens or the window, and what stands out of them.
+    """Milliseconds to the first token of every turn, up to 8,000 tokens or the window, and what stands out of them."""
+    curves(folder, rounds, BACKENDS)
 
-    A third engine has memory for two conversations of 8,192 tokens, so that its KV caches begin small and have to grow;
-    somebody reads for a second before each turn of it, as the others' KV caches do not need.
+
+def growing(folder: Path, rounds: int) -> None:
+    """The same with memory for two conversations of 8,192 tokens, so that KV caches begin small and have to grow.
+
+    Somebody reads for a second before each turn.
     """
+    per_token = ModelFolder.open(folder).kv_bytes_per_token
+    narrow = EngineSettings(slots=2, kv_memory=2 * 8192 * per_token, guess=False)
+    curves(folder, rounds, {"growing": narrow}, reading=1.0)
+
+
+def curves(folder: Path, rounds: int, backends: Mapping[str, EngineSettings], reading: float = 0.0) -> None:
+    """reading: seconds before each turn."""
     with ExitStack() as stack:
-        engines = {name: engine(stack, folder, settings) for name, settings in BACKENDS.items()}
-        per_token = engines["in one batch"]._memory.runtime.kv_bytes_per_token
-        narrow = EngineSettings(slots=2, kv_memory=2 * 8192 * per_token, guess=False)
-        engines["growing"] = engine(stack, folder, narrow)
+        engines = {name: engine(stack, folder, settings) for name, settings in backends.items()}
         fresh = engine(stack, folder, EngineSettings(slots=1))
-        last = min(8000, engines["growing"].context_length - 200)
+        last = min(8000, fresh.context_length - 200)
         turns: dict[str, list[list[Turn]]] = {name: [] for name in engines}
         for round in range(rounds + 1):
             for name, one in engines.items():
-                made = conversation(one, round, last, reading=1.0 if name == "growing" else 0.0)
-                turns[name].append(made)
-        at = [turn.tokens for turn in turns["taking turns"][1]]
+                turns[name].append(conversation(one, round, last, reading))
+        at = [turn.tokens for turn in next(iter(turns.values()))[1]]
         shown = [min(range(len(at)), key=lambda i: abs(at[i] - size)) for size in range(500, last + 1, 500)]
         anew = {turn: f"{1000 * fresh_start(fresh, at[turn]):.0f}" for turn in shown[1::4]}
     print("| prompt tokens | " + " | ".join(engines) + " | computed anew |")
@@ -213,6 +221,7 @@ def chat_memory(folder: Path, batch: bool) -> None:
 
 MEASUREMENTS = {
     "follow-ups": follow_ups,
+    "growing": growing,
     "guesses": guesses,
     "deterministic": deterministic,
     "memory": memory,

@@ -1,9 +1,11 @@
 """No conversation can see another's: crowds of them, on few slots, against engines that hold nothing else."""
 
 import hashlib
+import shutil
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 from serving.engine.engine import Engine
@@ -11,19 +13,10 @@ from serving.engine.oga import OgaRuntime, OgaSlot
 from serving.folder import ModelFolder
 from serving.text.prompt import Prompt
 from serving.types import EngineSettings, RuntimeName, TokenIds
-from tests.traffic import Asked, crowd
+from tests.isolation import differing, talk
+from tests.traffic import crowd
 
 FEW = {"slots": 8, "parallel": 3}  # for 20 conversations
-ALONE = EngineSettings(slots=1, guess=False)
-
-
-def check_against_fresh_engines(folder: Path, asked: list[Asked], deterministic: bool = False) -> None:
-    """Every answer, also those that were stopped and the sampled ones, must be what an empty engine gives."""
-    runtime = OgaRuntime(ModelFolder.open(folder), None, 1, deterministic=deterministic)  # one thread: nobody is beside
-    prompt = Prompt.load(folder)
-    for one in asked:
-        with Engine(runtime, prompt, ALONE) as fresh:
-            assert not one.differs_from(list(fresh.generate(one.messages, one.options))), one
 
 
 @pytest.mark.parametrize("runtime", ["oga", "ort"], ids=["taking turns", "in one batch"])
@@ -32,7 +25,7 @@ def test_120_requests_of_20_conversations_are_answered_as_by_fresh_engines(
 ) -> None:
     with Engine.load(exact_model, EngineSettings(runtime=runtime, **FEW)) as engine:
         asked = crowd(engine, people=5, conversations=4, requests=120)
-    check_against_fresh_engines(exact_model, asked)
+    assert not differing(exact_model, asked)
     last = [one.chunks[-1] for one in asked]
     assert len(asked) == 120
     assert sum(one.stopped for one in asked) > 8
@@ -50,7 +43,7 @@ def test_deterministic_answers_at_the_served_level_are_those_of_fresh_engines(
     """At int8 activations the shape of a forward pass decides its rounding, so an even one is needed every time."""
     with Engine.load(demo_model, EngineSettings(runtime=runtime, deterministic=True, **FEW)) as engine:
         asked = crowd(engine, people=5, conversations=4, requests=60)
-    check_against_fresh_engines(demo_model, asked, deterministic=True)
+    assert not differing(demo_model, asked, deterministic=True)
 
 
 def test_at_the_served_level_every_logit_is_that_of_a_fresh_generator_with_the_same_passes(demo_model: Path) -> None:
@@ -101,3 +94,26 @@ class RecordingSlot(OgaSlot):
         held = len(self.tokens)
         super().append(tokens)
         self.life.append((tokens.copy(), held, digest_of(self)))
+
+
+def test_nothing_is_mixed_up_with_all_of_it_on(exact_model: Path, tmp_path: Path) -> None:
+    """Two models on one server, conversations that are kept, unloading, kills, and starts in between."""
+    other = tmp_path / "other"
+    with_other_norms(exact_model, other)
+    found = talk((exact_model, other), tmp_path / "conversations", requests=72, seed=1)
+    for folder, asked in found.asked.items():
+        assert not differing(folder, asked)
+    assert len(found.requests) == 72
+    assert differing(exact_model, found.asked[other])  # models that answer alike would prove nothing
+    assert found.waited > 6 and found.cached > 24 and found.kills > 1 and found.again > 1
+
+
+def with_other_norms(model: Path, folder: Path) -> None:
+    """Another model: the same, with what its last norm multiplies by changed."""
+    shutil.copytree(model, folder)
+    graph = onnx.load(folder / "model.onnx")
+    norm = next(tensor for tensor in graph.graph.initializer if "final_norm" in tensor.name)
+    gains = onnx.numpy_helper.to_array(norm)
+    changed = gains * np.random.default_rng(0).uniform(0.7, 1.3, gains.shape).astype(gains.dtype)
+    norm.CopyFrom(onnx.numpy_helper.from_array(changed, norm.name))
+    onnx.save(graph, folder / "model.onnx", save_as_external_data=True, location="model.onnx.data")

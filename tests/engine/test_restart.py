@@ -36,7 +36,7 @@ from serving.types import (
     TokenIds,
     complete,
 )
-from tests.engine.test_isolation import check_against_fresh_engines
+from tests.isolation import differing
 from tests.traffic import crowd
 
 GREEDY = SamplingOptions(temperature=0.0, max_tokens=12, logprobs=0)
@@ -189,7 +189,7 @@ def test_restarts_among_many_conversations_mix_nothing_up(
             everything += crowd(engine, people=4, conversations=3, requests=24)
         assert 0 < sum(file.stat().st_size for file in keep.glob("*.kv")) <= 12 << 20
     assert (sum(read) > 300) == (runtime == "ort"), sum(read)
-    check_against_fresh_engines(exact_model, everything)
+    assert not differing(exact_model, everything)
 
 
 # Processes

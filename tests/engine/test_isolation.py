@@ -99,7 +99,7 @@ class RecordingSlot(OgaSlot):
 def test_nothing_is_mixed_up_with_all_of_it_on(exact_model: Path, tmp_path: Path) -> None:
     """Two models on one server, conversations that are kept, unloading, kills, and starts in between."""
     other = tmp_path / "other"
-    with_other_norms(exact_model, other)
+    with_another_norm(exact_model, other)
     found = talk((exact_model, other), tmp_path / "conversations", requests=72, seed=1)
     for folder, asked in found.asked.items():
         assert not differing(folder, asked)
@@ -108,11 +108,11 @@ def test_nothing_is_mixed_up_with_all_of_it_on(exact_model: Path, tmp_path: Path
     assert found.waited > 6 and found.cached > 24 and found.kills > 1 and found.again > 1
 
 
-def with_other_norms(model: Path, folder: Path) -> None:
-    """Another model: the same, with what its last norm multiplies by changed."""
+def with_another_norm(model: Path, folder: Path) -> None:
+    """Another model: the same, with other gains in its first norm, so that all keys and values differ."""
     shutil.copytree(model, folder)
     graph = onnx.load(folder / "model.onnx")
-    norm = next(tensor for tensor in graph.graph.initializer if "final_norm" in tensor.name)
+    norm = next(tensor for tensor in graph.graph.initializer if "layers.0.input_layernorm" in tensor.name)
     gains = onnx.numpy_helper.to_array(norm)
     changed = gains * np.random.default_rng(0).uniform(0.7, 1.3, gains.shape).astype(gains.dtype)
     norm.CopyFrom(onnx.numpy_helper.from_array(changed, norm.name))

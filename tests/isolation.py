@@ -116,7 +116,7 @@ class Found:
             "waited for their model": self.waited, "starts": STARTS, "killed": self.kills,
             "asked for again": self.again,
         }  # fmt: skip
-        lines = (columns, ("---" for _ in columns), map(str, columns.values()))
+        lines = (columns, ("---",) * len(columns), map(str, columns.values()))
         return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 

@@ -54,13 +54,14 @@ def measure(job: Job, report: Report) -> Job:
 
     # 3. Each candidate, a sequence at a time.
     comparisons: list[dict[str, Comparison]] = []
-    began = time.monotonic()
+    count, total = len(blocks), len(blocks) * len(candidates)
     for candidate, load in zip(candidates, opened, strict=True):
         model, found = load(), {kind: Comparison() for kind, _ in blocks}
-        for (kind, block), state in zip(blocks, states, strict=True):
-            done, count = len(comparisons) * len(blocks) + sum(len(each.kl) for each in found.values()), len(blocks)
-            left = (time.monotonic() - began) / done * (count * len(candidates) - done) if done else None
-            report(Step("compare", done, count * len(candidates), f"sequence {done % count + 1} of {count}", left=left))
+        began, before = time.monotonic(), len(comparisons) * count
+        for number, ((kind, block), state) in enumerate(zip(blocks, states, strict=True)):
+            # By this one's own pace: the other may be much slower, or faster.
+            left = (time.monotonic() - began) / number * (total - before - number) if number else None
+            report(Step("compare", before + number, total, f"sequence {number + 1} of {count}", left=left))
             expected = ends.logits(state)[0].float().cpu().numpy()
             logits = model.all_logits(block.astype(np.int32))
             if logits.shape[1] < expected.shape[1]:
@@ -71,7 +72,7 @@ def measure(job: Job, report: Report) -> Job:
             found[kind].add(expected, logits, block)
         comparisons.append(found)
         del model  # before another one is loaded
-    report(Step("compare", len(blocks), len(blocks)))
+    report(Step("compare", total, total))
     measured = [{kind: asdict(Measurement.of(each)) for kind, each in found.items()} for found in comparisons]
     first, *others = comparisons
     paired = [{kind: asdict(Paired.of(first[kind], other[kind])) for kind in first} for other in others]

@@ -15,9 +15,10 @@ from unittest.mock import patch
 
 import numpy as np
 
+from benchmarks.passes import prefill
 from serving.engine.oga import OgaRuntime
 from serving.engine.ort import OrtRuntime
-from serving.engine.runtime import NO_DENORMALS, PREFILL_CHUNK, Logits, Runtime
+from serving.engine.runtime import NO_DENORMALS, Logits, Runtime
 from serving.folder import ModelFolder
 from serving.hardware import usable_cores
 from serving.text.prompt import Prompt
@@ -31,8 +32,7 @@ def spent(runtime: Runtime, prompt: TokenIds) -> tuple[float, float, Logits]:
     slot = runtime.slot(0)
     slot.reserve(prompt.size + DECODED)
     begun = time.perf_counter()
-    for begin in range(0, prompt.size, PREFILL_CHUNK):
-        runtime.forward([(slot, prompt[begin : begin + PREFILL_CHUNK])])
+    prefill(runtime, slot, prompt)
     read = time.perf_counter()
     for token in prompt[:DECODED]:
         runtime.forward([(slot, np.array([token], np.int32))])

@@ -16,8 +16,9 @@ from statistics import median
 
 import numpy as np
 
+from benchmarks.passes import prefill
 from serving.engine.ort import OrtRuntime
-from serving.engine.runtime import PREFILL_CHUNK, Slot
+from serving.engine.runtime import Slot
 from serving.folder import ModelFolder
 
 GUESSES = (1, 2, 3, 4, 6, 8)
@@ -42,8 +43,7 @@ def filled(folder: Path, context: int) -> tuple[OrtRuntime, Slot]:
     slot = runtime.slot(0)
     tokens = np.random.default_rng(0).integers(10, 1000, context).astype(np.int32)
     slot.reserve(context + 32)
-    for begin in range(0, context, PREFILL_CHUNK):
-        runtime.forward([(slot, tokens[begin : begin + PREFILL_CHUNK])])
+    prefill(runtime, slot, tokens)
     return runtime, slot
 
 

@@ -218,6 +218,8 @@ def test_text_before_a_call_does_not_wait_for_it() -> None:
         ("<seed:tool_call><function=f>", forms.SEED),
         ("{{ '<|tool|>' + message['tools'] + '<|/tool|>' }}", forms.PHI),
         ("<function_calls>{{ calls }}</function_calls>", forms.OLMO),
+        ("List of tools: <|tool_list_start|>[{{ tools }}]<|tool_list_end|>", forms.LFM),
+        ("{% set keep_past_thinking = false %}List of tools: [{{ tools }}]", forms.LFM),
         ("<extra_id_1>Tool {{ '<tool> ' + tool + ' </tool>' }}", forms.NEMOTRON_MINI),
     ],
 )

@@ -143,6 +143,8 @@ _SIGNS: tuple[tuple[tuple[str, ...], CallFormat], ...] = (
     (("<\uff5ctool▁call▁begin\uff5c>",), DEEPSEEK_31),
     (("<function_calls>",), OLMO),
     (("<|tool_call_start|>",), LFM),
+    (("<|tool_list_start|>",), LFM),  # LFM2, whose template does not say how it answers
+    (("List of tools: [", "keep_past_thinking"), LFM),  # LFM2.5, which does not either
     (("<tool_sep>", "<arg_key>"), HUNYUAN_TAGS),
     (("<tool_sep>",), HUNYUAN),
     (("<tool_call>", "<arg_key>"), GLM),

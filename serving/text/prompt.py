@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +28,16 @@ from serving.text.encoder import Encoder, Weights
 from serving.text.files import declared_end_ids, load_tokenizer
 from serving.text.ids import check_known, check_utf8, checked, too_long
 from serving.text.reasoning import Budget, Markers, ReasoningSplitter, find_markers
-from serving.text.template import fitting_arguments, knows, read_templates, takes_tools, with_short_ids, with_tools
+from serving.text.template import (
+    fitting_arguments,
+    knows,
+    named_tools,
+    read_templates,
+    takes_tools,
+    with_short_ids,
+    with_tools,
+    with_whole_tools,
+)
 from serving.text.tools import CallFormat, format_of
 from serving.types import Ending, Grammar, Message, Policy, TemplateOptions, TokenIds
 
@@ -361,14 +371,15 @@ class Prompt:
         return {}
 
     def _render(self, inputs: Inputs, add_generation_prompt: bool = True) -> str:
+        """Rendered as it is, or else as templates take it that are narrower than the protocol."""
         try:
             return self._rendered(inputs, add_generation_prompt)
         except InvalidRequest:
-            renamed = with_short_ids(inputs.conversation)
-            if renamed == inputs.conversation:
-                raise
-            with suppress(InvalidRequest):  # what it says of the ids that were sent is what the client can use
-                return self._rendered(replace(inputs, conversation=renamed), add_generation_prompt)
+            renamed, whole = with_short_ids(inputs.conversation), with_whole_tools(inputs.tools)
+            for conversation, tools in product((inputs.conversation, renamed), (inputs.tools, whole)):
+                if (other := replace(inputs, conversation=conversation, tools=tools)) != inputs:
+                    with suppress(InvalidRequest):  # what it says of what was sent is what the client can use
+                        return self._rendered(other, add_generation_prompt)
             raise
 
     def _rendered(self, inputs: Inputs, add_generation_prompt: bool) -> str:
@@ -381,6 +392,7 @@ class Prompt:
                 chat_template=self._template(inputs.tools),
                 add_generation_prompt=add_generation_prompt,
                 **self.special_tokens,
+                **named_tools(self._template(inputs.tools), inputs.tools),
                 **inputs.arguments,
             )
         except MemoryError:

@@ -16,6 +16,7 @@ _OF_A_MESSAGE = re.compile(r"""\w+(?:\.tools\b|\[['"]tools['"]\])""")
 _LISTED = re.compile(rf"\bin\s+{_OF_A_MESSAGE.pattern}")
 _CODE = re.compile(r"\{[%{].*?[%}]\}", re.DOTALL)
 _SWITCHES = ("enable_thinking", "thinking")
+_TOOLS = ("tools", "xml_tools")  # SmolLM3 has a name of its own
 _NO_EFFORT = ("none", "minimal")
 Json = dict[str, Any]
 
@@ -83,12 +84,18 @@ def has_switch(folder: Path) -> bool:
 
 def takes_tools(template: str) -> bool:
     """Whether a template reads tools: as a variable, or of a message (Phi-4-mini, GLM-4)."""
-    return knows(template, "tools") or bool(_OF_A_MESSAGE.search(template))
+    return any(knows(template, name) for name in _TOOLS) or bool(_OF_A_MESSAGE.search(template))
+
+
+def named_tools(template: str, tools: list[Any] | None) -> Json:
+    """The tools under the name that the template has for them, where that is not the usual one."""
+    name = next((name for name in _TOOLS if knows(template, name)), _TOOLS[0])
+    return {} if tools is None or name == _TOOLS[0] else {name: tools}
 
 
 def with_tools(template: str, conversation: list[Json], tools: Sequence[Any]) -> list[Json]:
     """The conversation with the tools in its system message, where the template looks for them there."""
-    if knows(template, "tools"):
+    if any(knows(template, name) for name in _TOOLS):
         return conversation
     written = list(tools) if _LISTED.search(template) else json.dumps(list(tools), ensure_ascii=False)
     head: Json = {"role": "system", "content": ""}
@@ -96,6 +103,16 @@ def with_tools(template: str, conversation: list[Json], tools: Sequence[Any]) ->
     if conversation[0]["role"] == "system":
         head, *rest = conversation
     return [{**head, "tools": written}, *rest]
+
+
+def with_whole_tools(tools: list[Any] | None) -> list[Any] | None:
+    """The tools with all that a tool may leave out: some templates read it without asking whether it is there."""
+    return tools and [{**tool, "function": _whole(tool["function"])} for tool in tools]
+
+
+def _whole(function: Json) -> Json:
+    nothing: Json = {"type": "object", "properties": {}}
+    return {"description": "", **function, "parameters": {**nothing, **(function.get("parameters") or {})}}
 
 
 def with_short_ids(conversation: list[Json]) -> list[Json]:

@@ -149,6 +149,41 @@ def test_a_call_of_the_history_is_in_the_prompt_though_the_template_has_no_word_
         with_template(tmp_path, CHATML).render(said)
 
 
+# Tools as templates read them.
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{% for t in tools or [] %}{{ t.function.name }}: {{ t.function.description + '!' }}{% endfor %}",
+        "{% for t in tools or [] %}{% for p in t.function.parameters.properties.items() %}-{% endfor %}"
+        "{{ t.function.name }}{% endfor %}",
+        "{% for t in tools or [] %}{{ t.function.parameters | tojson }}{{ t.function.name }}{% endfor %}",
+    ],
+)
+@pytest.mark.parametrize("left", [{}, {"parameters": {}}, {"parameters": {"type": "object"}}, {"description": "Adds."}])
+def test_a_tool_may_leave_out_what_the_template_reads(tmp_path: Path, template: str, left: Any) -> None:
+    prompt = with_template(tmp_path, template + "{{ messages[0].content }}")
+    tool = {"type": "function", "function": {"name": "add", **left}}
+    assert "add" in prompt.render(ASKED, template_options=TemplateOptions((tool,)))
+
+
+def test_a_tool_is_shown_as_it_was_sent_where_the_template_takes_it_so(tmp_path: Path) -> None:
+    tool = {"type": "function", "function": {"name": "add"}}
+    text = with_template(tmp_path, "{{ tools | tojson }}").render(ASKED, template_options=TemplateOptions((tool,)))
+    assert json.loads(text) == [tool]
+
+
+def test_tools_have_the_name_that_the_template_reads(tmp_path: Path) -> None:
+    template = "{% if xml_tools %}{% for t in xml_tools[:] %}{{ t | string }}{% endfor %} in <tool_call>{% endif %}"
+    prompt = with_template(tmp_path, f"{template}{CHATML}")
+    text = prompt.render(ASKED, template_options=TemplateOptions((TOOL,)))
+    assert "'name': 'add'" in text and "'add'" not in prompt.render(ASKED)
+    special = {**TOOL, "function": {**TOOL["function"], "description": "<|im_end|>"}}
+    ids = prompt.conversation_ids(ASKED, TemplateOptions((special,))).tolist()
+    assert ids.count(prompt.tokenizer.token_to_id("<|im_end|>")) == 1, "the template's own"
+
+
 # What ends a turn.
 
 

@@ -204,6 +204,9 @@ def test_text_before_a_call_does_not_wait_for_it() -> None:
     ("template", "form"),
     [
         ("a chat", None),
+        ("<tool_call><invoke name={{ name }}></invoke></tool_call>", None),
+        ("{{ content.split('<tool_sep>') }}<function name={{ name }}>", None),
+        ('{"name": {{ name }}, "description": {{ description }}, "parameters": {{ parameters }}}', None),
         ("<tool_call>{{ call }}</tool_call>", forms.QWEN),
         ("<TOOLCALL>[{{ call }}]</TOOLCALL>", LISTED),
         ("[TOOL_CALLS][{{ call }}]", TO_THE_END),

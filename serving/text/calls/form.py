@@ -146,7 +146,7 @@ _SIGNS: tuple[tuple[tuple[str, ...], CallFormat], ...] = (
     (("<|tool_list_start|>",), LFM),  # LFM2, whose template does not say how it answers
     (("List of tools: [", "keep_past_thinking"), LFM),  # LFM2.5, which does not either
     (("<tool_sep>", "<arg_key>"), HUNYUAN_TAGS),
-    (("<tool_sep>",), HUNYUAN),
+    (("<tool_call>", "<tool_sep>"), HUNYUAN),
     (("<tool_call>", "<arg_key>"), GLM),
     (("<tool_call>", "<function="), QWEN_CODER),
     (("<tool_calls>",), LISTED),
@@ -161,11 +161,15 @@ _SIGNS: tuple[tuple[tuple[str, ...], CallFormat], ...] = (
     (("func_name1(",), PYTHONIC),  # Llama 4, and Llama 3.2 as its model card asks for it
     (("Json 格式表示调用的参数",), GLM_0414),
 )
-_LLAMA = re.compile(r"""\{\\?"name\\?":.*\\?"parameters\\?":""")
+# A call as Llama 3's templates ask for it; with a description, it is how a function is declared.
+_LLAMA = re.compile(r"""\{\\?"name\\?":(?:(?!description).)*"parameters\\?":""")
+_UNREAD = "<invoke name="  # calls in XML, whatever is around them
 
 
 def format_of(template: str, tokenizer: Tokenizer) -> CallFormat | None:
     """How a model with this chat template writes calls; None for no calls, or a way that cannot be read here."""
+    if _UNREAD in template:
+        return None
     signed = (form for signs, form in _SIGNS if _all_in(signs, template))
     form = next(signed, LLAMA if _LLAMA.search(template) else None)
     return form and form.with_tokens(tokenizer)

@@ -22,7 +22,7 @@ _ENDS = frozenset("}])>")  # no call ends with anything else
 _LONG = 1024
 _SEPARATOR = re.compile(r"\s*[;,]?\s*")
 _BRACKETS = "]} \t\r\n"
-_FUNCTION = "<function="
+_FUNCTION, _FENCE = "<function=", "```"
 
 
 class CallReader:
@@ -123,7 +123,7 @@ class CallReader:
         if self._unfinished:
             return []
         self._said = True
-        if self._halved and objects.names(self._held, self._functions):
+        if self._halved and self._calls_at(0):
             return self._without_half(0)
         if found is None:
             return []
@@ -146,7 +146,8 @@ class CallReader:
         rest = self._held[begin:].lstrip()
         closing = rest.lstrip(_BRACKETS)
         if not last and (
-            any(mark.startswith(rest) for mark in self._openings)
+            not rest
+            or any(mark.startswith(rest) for mark in self._openings)
             or any(mark.startswith(closing) for mark in self._closings)
         ):
             self._unfinished = 1
@@ -159,6 +160,8 @@ class CallReader:
         found = self._found(at, last, run=True)
         if self._unfinished:
             return []
+        if self._halved and self._calls_at(at):
+            return self._without_half(0)
         if found:
             self._taken(found.end)
             return [*found.calls]
@@ -183,15 +186,46 @@ class CallReader:
         if any(mark.startswith(text[at:]) for mark in self._openings):
             raise Unfinished
         if objects.begins(text, at):
-            return objects.read(text, at, functions, told=marked or run)
+            return objects.read(text, at, functions, marked or run, last, self._closings)
         if text[at] == "[":
-            return python.read(text, at, functions)
+            return python.read(text, at, functions, last)
+        if marked and starts(text, at, _FENCE):
+            return self._fenced(at + len(_FENCE), last)
         if text[at] == "<":
             return tags.read_function(text, at, functions, last) if starts(text, at, "<function") else None
-        found = python.read(text, at, functions) if marked or (run and syntax == "python") else None
-        if found or not (marked or syntax == "named") or run:
+        found = self._in_python(at, last) if marked or (run and syntax == "python") else None
+        if found or not (marked or syntax == "named") or (run and not self._form.bare):
             return found
-        return named.read(text, at, functions, last)
+        return named.read(text, at, functions, last, told=marked)
+
+    def _in_python(self, at: int, last: bool) -> Found | None:
+        try:
+            return python.read(self._held, at, self._functions)
+        except Unfinished:
+            if not last:
+                raise
+            return None  # a name may be all that there is of a call
+
+    def _fenced(self, at: int, last: bool) -> Found | None:
+        """The calls in a block of code, which some models put between the marks."""
+        text = self._held
+        if not last and "json".startswith(text[at:]):
+            raise Unfinished
+        at = past_blanks(text, at + len("json") * text.startswith("json", at))
+        found = objects.read(text, at, self._functions, told=True) if objects.begins(text, at) else None
+        if found is None:
+            return None
+        rest = text[found.end :].lstrip()
+        if not last and len(rest) < len(_FENCE) and _FENCE.startswith(rest):
+            raise Unfinished
+        return Found(found.calls, len(text) - len(rest.removeprefix(_FENCE)))
+
+    def _calls_at(self, at: int) -> bool:
+        """Whether what begins there, and has not ended, names one of the functions as a call does."""
+        text, functions = self._held, self._functions
+        if text[at:].lstrip().startswith("{") or objects.names(text[at:], functions):
+            return objects.names(text[at:], functions)
+        return python.names(text, at, functions) or named.head(text, at)[0] in functions
 
     def _sayable(self) -> int:
         """How much of what is held cannot be the beginning of a mark, nor line breaks before one."""

@@ -59,6 +59,29 @@ CASES: list[tuple[CallFormat, str, str, list[tuple[str, Any]]]] = [
         '<tool_call>{"name": {"a": 1}, "arguments": {}}</tool_call> so',
         [],
     ),
+    (forms.QWEN, TAGGED % "[]", "", [weather()]),
+    (forms.QWEN, (TAGGED % '{"city": "Rome"}').replace("\n</", "</").replace("}}", "}"), "", [weather(city="Rome")]),
+    (forms.QWEN, f"{(TAGGED % '{}').replace('}}', '}')}\n{TAGGED % '{}'}\nDone.", "Done.", [weather(), weather()]),
+    (forms.QWEN, '<tool_call>{"name": "weather"', '<tool_call>{"name": "weather"', []),
+    (
+        forms.QWEN,
+        '<tool_call>{"name": "weather", "arguments": {"near": {"a": 1}',
+        '<tool_call>{"name": "weather", "arguments": {"near": {"a": 1}',
+        [],
+    ),
+    (forms.QWEN, '<tool_call>\n```json\n{"name": "now", "arguments": {}}\n```\n</tool_call> So.', " So.", [NOW]),
+    (forms.QWEN, "<tool_call>```python\nnow()\n```", "<tool_call>```python\nnow()\n```", []),
+    # Arguments under a name that is not known would be lost
+    (
+        forms.QWEN,
+        '<tool_call>{"name": "weather", "city": "Rome"}</tool_call>',
+        '<tool_call>{"name": "weather", "city": "Rome"}</tool_call>',
+        [],
+    ),
+    (forms.QWEN, '<tool_call>{"name": "now", "id": "call_1"}</tool_call>', "", [NOW]),
+    (forms.QWEN, '<tool_call>{"name": "now", "why": "asked", "arguments": {}}</tool_call>', "", [NOW]),
+    (forms.MISTRAL, '[TOOL_CALLS][{"name": "now", "arguments": {}}, {"name": "now", "arguments": {}}', "", [NOW, NOW]),
+    (forms.NEMOTRON, '<TOOLCALL>[{"name": "weather", "arguments": {}', "", [weather()]),
     (forms.GRANITE, '<tool_call>[{"name": "now", "arguments": {}}]', "", [NOW]),
     (forms.LISTED, '<tool_calls>[{"name": "now", "arguments": {}}]</tool_calls>', "", [NOW]),
     (forms.PHI, 'functools[{"name": "now", "arguments": {}}]', "", [NOW]),
@@ -68,6 +91,18 @@ CASES: list[tuple[CallFormat, str, str, list[tuple[str, Any]]]] = [
     (forms.LLAMA, '{"name": "now", "parameters": {}}; {"name": "now", "parameters": {}}', "", [NOW, NOW]),
     (forms.LLAMA, '{"name": "weather", "temperature": 21}', '{"name": "weather", "temperature": 21}', []),
     (forms.LLAMA, '{"name": {"first": "Ada"}}', '{"name": {"first": "Ada"}}', []),
+    (
+        forms.LLAMA,
+        '{"name": "weather", "description": "of a city", "parameters": {"type": "object"}}',
+        '{"name": "weather", "description": "of a city", "parameters": {"type": "object"}}',
+        [],
+    ),
+    (
+        forms.LLAMA,
+        json.dumps({"name": "weather", "parameters": PARAMETERS}),
+        json.dumps({"name": "weather", "parameters": PARAMETERS}),
+        [],
+    ),
     (forms.LLAMA, '{"a":' * 1200, '{"a":' * 1200, []),
     (forms.LLAMA, '<|python_tag|>{"name": "now", "parameters": {}}', "", [NOW]),
     (forms.LLAMA, 'Well. <|python_tag|>brave_search.call(query="a b")', "Well. ", [("brave_search", {"query": "a b"})]),
@@ -92,6 +127,7 @@ CASES: list[tuple[CallFormat, str, str, list[tuple[str, Any]]]] = [
     ),
     (forms.OLMO, "<function_calls>now()", "", [NOW]),
     (forms.LFM, "<|tool_call_start|>[now(), now()]<|tool_call_end|>Hm.", "Hm.", [NOW, NOW]),
+    (forms.LFM, "<|tool_call_start|>[now(), now()", "", [NOW, NOW]),
     # Tags
     (forms.QWEN_CODER, CODER % "Rome", "", [weather(city="Rome")]),
     (forms.QWEN_CODER, f"So.\n{CODER % 'a'}\n{CODER % 'b'}", "So.", [weather(city="a"), weather(city="b")]),
@@ -108,6 +144,12 @@ CASES: list[tuple[CallFormat, str, str, list[tuple[str, Any]]]] = [
         [weather(city="say </parameter> or\n</function>")],
     ),
     (forms.QWEN_CODER, (CODER % "Rome").replace("\n</parameter>", ""), "", [weather(city="Rome")]),
+    (
+        forms.QWEN_CODER,
+        CODER % "as <parameter=x>\n1\n</parameter> in a text",
+        "",
+        [weather(city="as <parameter=x>\n1\n</parameter> in a text")],
+    ),
     (
         forms.QWEN_CODER,
         (CODER % "Rome").replace("</parameter>", "</parameter>\n<parameter=days>\n3\n</parameter>"),
@@ -132,6 +174,7 @@ CASES: list[tuple[CallFormat, str, str, list[tuple[str, Any]]]] = [
     (forms.GLM, GLM % "a </arg_value> b", "", [weather(city="a </arg_value> b")]),
     (forms.GLM, "<tool_call>now</tool_call><tool_call>now\n</tool_call>", "", [NOW, NOW]),
     (forms.GLM, "<tool_call>nothing</tool_call>", "<tool_call>nothing</tool_call>", []),
+    (forms.GLM, "<tool_call>now", "", [NOW]),
     (
         forms.HUNYUAN_TAGS,
         "<tool_calls>\n<tool_call>weather<tool_sep>\n<arg_key>days</arg_key>\n<arg_value>2</arg_value>\n"
@@ -156,6 +199,9 @@ CASES: list[tuple[CallFormat, str, str, list[tuple[str, Any]]]] = [
     (forms.MISTRAL_ID, '[TOOL_CALLS]weather[CALL_ID]a1b2c3d4e[ARGS]{"city": "x"}', "", [weather(city="x")]),
     (forms.GLM_0414, 'weather\n{"city": "Rome"}', "", [weather(city="Rome")]),
     (forms.GLM_0414, "weather is fine", "weather is fine", []),
+    (forms.GLM_0414, "now", "now", []),
+    (forms.GLM_0414, 'weather\n{"city": "Rome"}\nnow\n{}\nSo.', "So.", [weather(city="Rome"), NOW]),
+    (forms.MISTRAL_NAMED, "[TOOL_CALLS]now", "", [NOW]),
 ]
 
 
@@ -170,6 +216,30 @@ def test_what_is_read_does_not_depend_on_the_cut(
         assert "".join(part for part in parts if isinstance(part, str)) == said
         found = [(part.name, json.loads(part.arguments)) for part in parts if isinstance(part, Call)]
         assert found == calls
+
+
+@pytest.mark.parametrize(
+    ("form", "text", "said", "calls"),
+    [
+        (forms.PYTHONIC, "[weather(city='Rome'", "", []),
+        (forms.PYTHONIC, "[now(), weather(city='Rome'", "", []),
+        (forms.PYTHONIC, "[weather", "[weather", []),
+        (forms.GLM_0414, 'weather\n{"city": "Ro', "", []),
+        (forms.GLM_0414, "weather", "weather", []),
+        (forms.GLM_0414, 'now\n{}\nweather\n{"city": "Ro', "", [NOW]),
+        (forms.OLMO, "So.<function_calls>\nnow()\nweather(city='Ro", "So.", [NOW]),
+        (forms.LLAMA, '{"name": "now", "parameters": {}}; {"name": "weather", "para', "", [NOW]),
+        (forms.LLAMA, '{"name": "weather", "parameters": {"city": "Rome"}', "", []),
+    ],
+)
+def test_half_of_a_call_is_nothing_without_a_mark_before_it_and_after_another(
+    form: CallFormat, text: str, said: str, calls: list[tuple[str, Any]]
+) -> None:
+    for at in range(len(text)):
+        reader = CallReader(form, FUNCTIONS)
+        parts = [*reader.feed(text[:at]), *reader.feed(text[at:]), *reader.flush(cut=True)]
+        assert "".join(part for part in parts if isinstance(part, str)) == said
+        assert [(part.name, json.loads(part.arguments)) for part in parts if isinstance(part, Call)] == calls
 
 
 def test_a_call_is_there_as_soon_as_it_is_whole_and_text_does_not_wait() -> None:
@@ -190,6 +260,8 @@ def test_a_call_is_there_as_soon_as_it_is_whole_and_text_does_not_wait() -> None
         ("seven", {"type": "integer"}, "seven"),
         ("true", {"type": "boolean"}, True),
         ("True", {"type": "boolean"}, True),
+        (" TRUE", {"type": "boolean"}, True),
+        ("TRUE", {"type": ["boolean", "string"]}, "TRUE"),
         ("null", {"type": ["string", "null"]}, None),
         ("5", {"type": ["string", "null"]}, "5"),
         ("5", {"type": ["string", "number"]}, 5),

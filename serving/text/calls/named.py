@@ -12,9 +12,10 @@ _BETWEEN = re.compile(r"(?:\s+|\[CALL_ID\]\s*\w*|\[ARGS\]|<tool_sep>|<\uff5ctool
 _LONGEST = 100  # characters of it
 
 
-def read(text: str, at: int, functions: Functions, last: bool) -> Found | None:
+def read(text: str, at: int, functions: Functions, last: bool, told: bool = True) -> Found | None:
     """The call that begins with its name at `at`; None if it is something else.
 
+    told: a mark has said that a call comes; without one, a name alone is no call.
     last: the text is whole. Raises Unfinished where it is not.
     """
     at = next((at + len(lead) for lead in _LEADS if _stands(text, at, lead, last)), at)
@@ -33,7 +34,7 @@ def read(text: str, at: int, functions: Functions, last: bool) -> Found | None:
     if rest.startswith("{"):
         return _object(text, begin, name[1])
     # Everything after it, or nothing, as far as can be told.
-    if rest.startswith(("<arg_key>", "</tool_call>")) or (not rest and last):
+    if rest.startswith(("<arg_key>", "</tool_call>")) or (not rest and last and told):
         return tags.read_arguments(text, begin, name[1], functions, last)
     if len(text) - name.end() < _LONGEST and not last and _may_go_on(rest):
         raise Unfinished

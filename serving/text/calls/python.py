@@ -8,12 +8,16 @@ from serving.text.calls.literals import past_comma
 from serving.text.calls.literals import read as literal
 
 _NAME = re.compile(r"[\w.-]+")
+_BEGUN = re.compile(r"\s*\[?\s*([\w.-]+)\s*\(")
 _KEY = re.compile(r"(\w+)\s*(=?)")
 _BUILT_IN = ".call"  # Llama 3's own tools: brave_search.call(query="...")
 
 
-def read(text: str, at: int, functions: Functions) -> Found | None:
-    """The list of calls, or the one call, that begins at `at`; None if it is something else. Raises Unfinished."""
+def read(text: str, at: int, functions: Functions, last: bool = False) -> Found | None:
+    """The list of calls, or the one call, that begins at `at`; None if it is something else. Raises Unfinished.
+
+    last: the text is whole; then the end of the list may be missing.
+    """
     try:
         if text[at] != "[":
             call, end = _call(text, at, functions)
@@ -23,10 +27,18 @@ def read(text: str, at: int, functions: Functions) -> Found | None:
         while text[at] != "]":
             call, at = _call(text, at, functions)
             calls.append(call)
+            if last and not text[at:].strip():
+                return Found(tuple(calls), len(text))
             at = past_comma(text, at, "]")
         return Found(tuple(calls), at + 1) if calls else None
     except ValueError:
         return None
+
+
+def names(text: str, at: int, functions: Functions) -> bool:
+    """Whether a call of one of the functions begins at `at`."""
+    begun = _BEGUN.match(text, at)
+    return begun is not None and begun[1].removesuffix(_BUILT_IN) in functions
 
 
 def _call(text: str, at: int, functions: Functions) -> tuple[Call, int]:

@@ -4,7 +4,7 @@ What a value is, the function's schema tells.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from serving.text.calls.found import Call, Found, Functions, Unfinished, loaded, parameters_of, past_blanks, written
@@ -15,7 +15,7 @@ _FUNCTION = re.compile(r"<function\s*(?:=|name=)\s*\"?([\w.:-]+)\"?\s*>")
 _PARAMETER = re.compile(r"\s*<parameter\s*(?:=|name=)\s*\"?([^>\"]+?)\"?\s*>\n?")
 # A value ends where its mark is followed by another argument or by the call's end: it may hold such a mark itself.
 _VALUE_END = re.compile(r"\n?</parameter>\s*(?=<parameter|</function>|</[\w:]*tool_call>|\Z)")
-_UNMARKED_END = re.compile(r"\n?(?=<parameter\s*(?:=|name=)|</function>\s*</[\w:]*tool_call>)")
+_UNMARKED_END = re.compile(r"\n?(?=<parameter\s*(?:=|name=)\s*\"?([^>\"]+?)\"?\s*>|</function>\s*</[\w:]*tool_call>)")
 _LAST = "</tool_call>"
 _FUNCTION_END = re.compile(r"\s*(</function>|(?=</[\w:]*tool_call>)|\Z)")
 _ARGUMENT = re.compile(r"\s*<arg_key>(.*?)</arg_key>\s*<arg_value>", re.DOTALL)
@@ -54,7 +54,8 @@ def read_function(text: str, at: int, functions: Functions, last: bool) -> Found
 
 def _tagged(text: str, at: int, name: str, functions: Functions, last: bool) -> Found | None:
     values: dict[str, str] = {}
-    for key, value, end_of_value in _parameters(text, at, last):
+    known = parameters_of(functions, name).get("properties") or {}
+    for key, value, end_of_value in _parameters(text, at, last, known):
         values[key], at = value, end_of_value
     end = _FUNCTION_END.match(text, at)
     if end and (last or end[1]):
@@ -64,10 +65,11 @@ def _tagged(text: str, at: int, name: str, functions: Functions, last: bool) -> 
     raise Unfinished  # the end that was found may stand in a value
 
 
-def _parameters(text: str, at: int, last: bool) -> Iterator[tuple[str, str, int]]:
+def _parameters(text: str, at: int, last: bool, known: Collection[str]) -> Iterator[tuple[str, str, int]]:
     while head := _PARAMETER.match(text, at):
         end = _VALUE_END.search(text, head.end())
-        unmarked = _UNMARKED_END.search(text + _LAST if last else text, head.end())
+        ends = _UNMARKED_END.finditer(text + _LAST if last else text, head.end())
+        unmarked = next((each for each in ends if not (each[1] and known) or each[1] in known), None)
         if end is None or (unmarked and "</parameter>" not in text[head.end() : unmarked.start()]):
             end = unmarked  # a model that forgets the mark
         if end is None:
@@ -110,6 +112,8 @@ def typed(text: str, schema: Any) -> Any:
     wanted = set(_types(schema))
     if wanted == {"string"}:
         return text
+    if wanted == {"boolean"}:
+        text = text.strip().capitalize() if text.strip().lower() in ("true", "false") else text
     try:
         value = _value(text.strip())
     except ValueError:

@@ -99,7 +99,7 @@ class ReasoningSplitter:
             # A special token that means nothing here is no text, and the detokenizer has given none.
             return [] if self._void(text, marker) else self._shown(text)
         shown = self._shown(text.removesuffix(marker))
-        self._met()
+        self._met(marker)
         return shown
 
     def flush(self) -> list[tuple[Kind, str]]:
@@ -115,23 +115,40 @@ class ReasoningSplitter:
             return markers.closing
         return None if self._begun or self._over else markers.opening
 
+    def _unawaited(self, markers: Markers) -> str | None:
+        """The marker that means nothing where a text begins: opened twice, or closed before it was opened."""
+        if self.inside:
+            return markers.opening if self._after_marker else None
+        return markers.closing if not (self._begun or self._over) and markers.closing[0] in "<[" else None
+
     def _void(self, text: str, marker: str) -> bool:
         """Whether a marker stands where the other one is awaited: opened twice, or closed before it was opened."""
         return text == marker and not self._begun and not self._over
 
-    def _met(self) -> None:
+    def _met(self, marker: str) -> None:
+        if self.inside:
+            self._wrapped.opened_by(marker)
         self._over, self._blanks = self._over or self.inside, ""
         self.inside, self._after_marker = not self.inside, True
 
     def _split(self, text: str, markers: Markers) -> list[tuple[Kind, str]]:
         text, shown = self._held + text, list[tuple[Kind, str]]()
-        while (marker := self._awaited(markers)) and marker in text:
-            before, _, rest = text.partition(marker)
-            if not self.inside and before.strip():
+        while True:
+            begun, void = text.lstrip(), self._unawaited(markers)
+            if void and begun != void and void.startswith(begun):
+                self._held = text
+                return shown
+            if void and begun.startswith(void):
+                text, self._after_marker = begun.removeprefix(void), True
+                self._wrapped.opened_by(void)
+                continue
+            marker = self._awaited(markers)
+            before, found, rest = text.partition(marker) if marker else (text, "", "")
+            if not found or (not self.inside and before.strip()):
                 break
             shown += self._shown(before) if self.inside else []
             text = rest
-            self._met()
+            self._met(found)
         held = overlap(text, marker) if marker else 0
         self._held = text[len(text) - held :]
         return shown + self._shown(text[: len(text) - held])
@@ -188,6 +205,10 @@ class _Wrapped:
         self._opening, self._closing = pair or ("", "")
         self._begun = self._open = self._shown = False
         self._held = ""
+
+    def opened_by(self, marker: str) -> None:
+        """What ends the reasoning may be what begins the answer."""
+        self._begun = self._open = bool(self._opening) and marker.endswith(self._opening)
 
     def feed(self, text: str) -> str:
         """The text that may be shown now."""

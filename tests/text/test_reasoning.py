@@ -73,6 +73,9 @@ def test_messages_in_channels_are_reasoning_and_answer(text: str, runs: list[tup
         ("<think>cut off </thi", [("reasoning", "cut off </thi")]),
         ("a</think>b<think>c", [("answer", "a</think>b<think>c")]),
         ("<think>a<</think>b", [("reasoning", "a<"), ("answer", "b")]),
+        ("<think>\n<think>a</think>b", [("reasoning", "a"), ("answer", "b")]),
+        ("\n</think>\n\nb</think>", [("answer", "b</think>")]),
+        ("</thin", [("answer", "</thin")]),
     ],
 )
 def test_any_cut_of_the_text_gives_the_same_parts(text: str, runs: list[tuple[str, str]]) -> None:
@@ -84,8 +87,9 @@ def test_any_cut_of_the_text_gives_the_same_parts(text: str, runs: list[tuple[st
 def test_reasoning_that_the_prompt_opened_comes_first() -> None:
     rng = random.Random(1)
     for _ in range(100):
-        pieces = cut("\nSo.\n</think>\n\nYes.", rng)
-        assert split(THINK, pieces, inside=True) == [("reasoning", "So.\n"), ("answer", "Yes.")]
+        for again in ("", "<think>", "\n<think>\n"):
+            pieces = cut(f"{again}\nSo.\n</think>\n\nYes.", rng)
+            assert split(THINK, pieces, inside=True) == [("reasoning", "So.\n"), ("answer", "Yes.")]
 
 
 def test_nothing_is_held_back_that_cannot_be_a_marker() -> None:
@@ -209,6 +213,29 @@ def test_the_answer_comes_without_the_markers_around_it(text: str, answer: str) 
         for pieces in [[before + text], *(cut(before + text, rng) for _ in range(100))]:
             assert split(WRAPPED, pieces) == [*runs, ("answer", answer)]
     assert find_markers({}, "<think></think> and <response></response>") == WRAPPED
+
+
+STEPS = find_markers({}, "Here are my reasoning steps: [BEGIN FINAL RESPONSE] [END FINAL RESPONSE]")
+PROCESS = find_markers({}, "Here is my thought process: Here is my response:")
+
+
+@pytest.mark.parametrize(
+    ("text", "runs"),
+    [
+        ("Here are my reasoning steps:\nEasy.\n[BEGIN FINAL RESPONSE]\nSunny.\n[END FINAL RESPONSE]\n",
+         [("reasoning", "Easy.\n"), ("answer", "Sunny.")]),
+        ("[BEGIN FINAL RESPONSE]\nSunny.\n[END FINAL RESPONSE]", [("answer", "Sunny.")]),
+        ("Sunny.", [("answer", "Sunny.")]),
+    ],
+)  # fmt: skip
+def test_what_ends_the_reasoning_may_begin_the_answer(text: str, runs: list[tuple[str, str]]) -> None:
+    rng = random.Random(3)
+    for pieces in [[text], [*text], *(cut(text, rng) for _ in range(200))]:
+        assert split(STEPS, pieces) == runs
+
+
+def test_words_that_an_answer_may_begin_with_are_no_void_marker() -> None:
+    assert split(PROCESS, ["Here is my response: b"]) == [("answer", "Here is my response: b")]
 
 
 def test_a_budget_ends_the_reasoning_with_its_marker_between_characters(tmp_path: Path) -> None:

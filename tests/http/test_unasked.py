@@ -201,6 +201,42 @@ def test_a_call_without_arguments_may_have_an_empty_text_of_them() -> None:
     assert answer.tool_calls[0]["function"]["arguments"] == {}
 
 
+@pytest.mark.parametrize("call", [{"type": None}, {"function": {"name": "f", "arguments": None}}, {"index": 0}])
+def test_a_call_that_was_put_together_from_a_stream_may_come_back_so(call: Json) -> None:
+    untyped = {name: value for name, value in {**CALL, **call}.items() if name != "type" or "type" in call}
+    answer = {"role": "assistant", "content": None, "tool_calls": [untyped]}
+    _, said, _ = read(
+        ChatRequest, messages=[HI, answer, {"role": "tool", "tool_call_id": "c", "content": "x"}]
+    ).conversation()  # fmt: skip
+    assert said.tool_calls[0]["type"] == "function" and said.tool_calls[0]["function"]["arguments"] == {}
+    custom = {**answer, "tool_calls": [{**CALL, "type": "custom"}]}
+    assert refused(ChatRequest, messages=[HI, custom]) == "messages.1.tool_calls.0.type"
+
+
+def test_a_part_of_a_message_has_an_id_and_a_place_where_clients_keep_them() -> None:
+    part = {"type": "text", "text": "x", "index": 0, "id": "msg_1", "cache_control": None}
+    assert said(HI, {"role": "assistant", "content": [part]}, HI)[1] == ("assistant", "x")
+
+
+@pytest.mark.parametrize("model", SAMPLING)
+def test_a_guess_at_the_answer_changes_nothing_of_it(model: type[Wire]) -> None:
+    assert read(model, prediction={"type": "content", "content": "abc"}) == read(model)
+
+
+def test_two_names_of_one_field_may_say_the_same() -> None:
+    options = SamplingOptions()
+    asked = read(ChatRequest, max_tokens=5, max_completion_tokens=5).sampling(options)
+    assert asked == read(ChatRequest, max_tokens=5).sampling(options)
+    with pytest.raises(Problem, match="mean the same"):
+        read(ChatRequest, max_tokens=5, max_completion_tokens=6).sampling(options)
+
+
+def test_a_tool_may_give_nothing() -> None:
+    call = {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"}
+    given = {"type": "function_call_output", "call_id": "c", "output": []}
+    assert read(ResponsesRequest, input=[HI, call, given]).conversation()[-1].content == ""
+
+
 def test_how_much_to_think_as_openrouter_writes_it() -> None:
     assert read(ChatRequest, reasoning={"effort": "low", "exclude": False, "summary": "auto"}).reasoning.effort == "low"
     assert refused(ChatRequest, reasoning={"exclude": True}) == "reasoning.exclude"

@@ -8,7 +8,7 @@ from serving.http.problems import Problem
 from serving.http.requests.calls import Calls, ChosenName, Function, call_of
 from serving.http.requests.formats import JsonObjectFormat, JsonSchemaFormat, TextFormat, grammar_of
 from serving.http.requests.sampled import Sampled
-from serving.http.requests.unasked import CALL, CHAT, MESSAGE, NOTE, THINKING
+from serving.http.requests.unasked import CALL, CHAT, MESSAGE, NOTE, PART, THINKING
 from serving.http.requests.wire import (
     WHOLE,
     Count,
@@ -28,7 +28,7 @@ from serving.types import Ending, Message, SamplingOptions, TemplateOptions
 class TextPart(Wire):
     """A piece of a message; only text can be read."""
 
-    unasked = NOTE
+    unasked = PART
     type: Literal["text"]
     text: str
 
@@ -62,10 +62,10 @@ class UserMessage(Wire):
 
 
 class CalledFunction(Wire):
-    """Which function was called, and with which arguments: a JSON object, as text."""
+    """Which function was called, and with which arguments: a JSON object, as text, or nothing."""
 
     name: str
-    arguments: str
+    arguments: str | None = None
     parsed_arguments: Parsed = None
 
 
@@ -74,7 +74,7 @@ class ToolCall(Wire):
 
     unasked = CALL
     id: str
-    type: Literal["function"]
+    type: Literal["function"] | None = None
     function: CalledFunction
     index: Annotated[int, Field(ge=0), WHOLE] | None = None
 
@@ -116,7 +116,8 @@ class AssistantMessage(Wire):
     def message(self) -> Message:
         """For the engine. Raises Problem for arguments that are no JSON object."""
         calls = [
-            call_of(call.id, call.function.name, call.function.arguments, "messages") for call in self.tool_calls or ()
+            call_of(call.id, call.function.name, call.function.arguments or "", "messages")
+            for call in self.tool_calls or ()
         ]
         text = (self.refusal or "") if self.content is None else text_of(self.content)
         thought = self.reasoning if self.reasoning_content is None else self.reasoning_content
@@ -229,7 +230,7 @@ class ChatRequest(Sampled):
 
     def sampling(self, defaults: SamplingOptions) -> SamplingOptions:
         """The sampling options. Raises Problem, InvalidRequest."""
-        if self.max_tokens is not None and self.max_completion_tokens is not None:
+        if self.max_tokens not in (None, self.max_completion_tokens or self.max_tokens):
             raise Problem.invalid("max_tokens and max_completion_tokens mean the same: send one.", "max_tokens")
         if self.top_logprobs and not self.logprobs:
             raise Problem.invalid("top_logprobs needs logprobs to be true.", "top_logprobs")

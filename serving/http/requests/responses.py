@@ -114,7 +114,7 @@ class FunctionOutputItem(Wire):
     unasked = ITEM
     type: Literal["function_call_output"]
     call_id: str
-    output: str | Annotated[list[InputText], Field(min_length=1, fail_fast=True)]
+    output: str | Annotated[list[InputText], Field(fail_fast=True)]
     id: str | None = None
     status: Status | None = None
 

@@ -24,6 +24,7 @@ _NOTES: Neutral = {
     "guided_decoding_backend": _ANY,
     **dict.fromkeys(("client_metadata", "session_id", "trace", "ttl", "rid", "n_cache_reuse", "legacy_api"), _ANY),
     # Guesses change when tokens come, not which.
+    "prediction": _ANY,
     **dict.fromkeys(("speculative.n_max", "speculative.n_min", "speculative.p_min", "prompt_lookup_num_tokens"), _ANY),
 }
 # Rules of sampling that are switched off, and what is left out.
@@ -74,7 +75,7 @@ _OFF: Neutral = {
     "tools": ([],),
     "function_call": ("none", "auto"),
     **dict.fromkeys(("stop", "grammar", "guided_grammar", "guided_regex"), ("",)),
-    **dict.fromkeys(("audio", "prediction", "web_search_options"), ()),
+    **dict.fromkeys(("audio", "web_search_options"), ()),
     "top_logprobs": (0,),
     # What llama.cpp's and vLLM's clients write out of what is so by itself.
     "logit_bias": ([], {}),
@@ -133,6 +134,7 @@ UNPENALISED: Neutral = {
 }
 THINKING: Neutral = {"exclude": (False,), "summary": _ANY, "generate_summary": _ANY}
 REASONING: Neutral = {"context": ("auto",), "mode": ("standard",), "generate_summary": ("auto",)}
+PART: Neutral = {**NOTE, "id": _ANY, "index": _ANY}
 # What comes with a message that is sent back, or with a part of one.
 MESSAGE: Neutral = {
     "cache_control": _ANY,

@@ -18,7 +18,7 @@ from builder.kept import artifact
 from builder.kept.results import Facts, Kept, discard, keep, place, sha256
 from builder.progress import Report, Step, silent
 from builder.quality import LOSS_LIMIT, Quality, judge, with_error
-from builder.recipe import CALIBRATION, FORMAT, Device, ExportTarget, QuantRecipe, recipe_hash
+from builder.recipe import CALIBRATION, FORMAT, Device, ExportTarget, QuantRecipe, knobs, recipe_hash
 from builder.stages.calibration import make_blocks
 from builder.stages.quantize import CHECKPOINT, ORIGINAL, PROOF
 from builder.stages.stage import run_stage
@@ -199,10 +199,10 @@ def quantize(
         np.savez(output / BLOCKS, calibration=blocks.calibration, text=blocks.heldout, chats=blocks.chats)
         return {"dataset": blocks.dataset, "sha256": sha256(output / BLOCKS)}
 
-    knobs = {"prompts": prompts.digest, **calibration_inputs(recipe)}
-    calibrated = keep(work, "calibrate", knobs, calibrate, report)
+    wanted = {"prompts": prompts.digest, **calibration_inputs(recipe)}
+    calibrated = keep(work, "calibrate", wanted, calibrate, report)
 
-    inputs = {"calibrate": calibrated.digest, **asdict(recipe)}
+    inputs = {"calibrate": calibrated.digest, **knobs(recipe)}
     layers = place(work, "layers", inputs)
 
     def quantize(output: Path) -> Facts:

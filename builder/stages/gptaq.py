@@ -24,7 +24,7 @@ LINEARS = (
     "mlp.down_proj", "feed_forward.w2", "shared_expert.down_proj", "output_linear",
 )  # fmt: skip
 
-DRIFT_DAMPING = 0.1  # ten times that of rounding: what few tokens say of drift is mostly of these tokens
+DRIFT_DAMPING = 0.1  # what few tokens say of drift is mostly of these tokens
 
 
 @contextmanager

@@ -12,7 +12,10 @@ from builder.recipe import GroupSize, Mixture
 # Ends of names, as families have them. Where queries, keys and values are one linear, it is no small one.
 VALUES, DOWN = ("attn.v_proj",), ("mlp.down_proj", "feed_forward.w2", "output_linear")
 
-_Q4_K, _Q6_K = 4.5, 6.5625  # bits of a weight, with its share of scales
+_SUPERBLOCK = 256  # weights of a row in llama.cpp's K types
+# Bits of a weight there, with its share of scales: of most, and of those that matter more; Q4_K and Q6_K, or what is
+# taken where rows are no multiple of that, Q5_0 and Q8_0.
+_K_TYPES, _OTHERS = (4.5, 6.5625), (5.5, 8.5)
 
 
 def by_layer(mixture: Mixture, group_size: GroupSize, shape: Shape) -> Mapping[int, Sequence[str]]:
@@ -37,9 +40,19 @@ def bits(group_size: GroupSize) -> float:
 
 def q4_k_m_bits(shape: Shape) -> float:
     """Of a weight of the decoder's layers, on average, in llama.cpp's Q4_K_M of the same model."""
-    counted = sum(_counts(number, shape.layers) for number in range(shape.layers))
-    share = counted * (_values(shape) + _down(shape)) / (shape.layers * shape.linears)
-    return _Q4_K + (_Q6_K - _Q4_K) * share
+    counted = sum(_counts(number, shape.layers) for number in range(shape.layers)) / shape.layers
+    width = shape.heads * shape.head_size  # of what attention gives its output projection
+    out, down, values = shape.hidden * width, _down(shape), _values(shape)
+    others = shape.linears - out - down
+    usual = others * _types(shape.hidden)[0] + out * _types(width)[0] + down * _types(shape.intermediate)[0]
+    more = sum(weights * (high - low) for weights, (low, high) in (
+        (values, _types(shape.hidden)), (down, _types(shape.intermediate))
+    ))  # fmt: skip
+    return (usual + counted * more) / shape.linears
+
+
+def _types(width: int) -> tuple[float, float]:
+    return _OTHERS if width % _SUPERBLOCK else _K_TYPES
 
 
 def _counts(number: int, layers: int) -> bool:

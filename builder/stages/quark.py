@@ -26,7 +26,7 @@ from quark.torch import LLMTemplate, ModelQuantizer, export_safetensors  # noqa:
 from quark.torch.quantization.config.config import GPTAQConfig, GPTQConfig, QLayerConfig, Uint8PerGroupSpec  # noqa: E402
 
 from builder.checkpoint.families import Family  # noqa: E402
-from builder.recipe import AwqSearch  # noqa: E402
+from builder.recipe import GPTAQ_DAMPING, AwqSearch  # noqa: E402
 from builder.stages import gptaq  # noqa: E402
 from builder.stages.awq_search import searches  # noqa: E402
 
@@ -47,7 +47,13 @@ def config_of(family: Family, knobs: Mapping[str, Any], algorithm: bool = True, 
     if named == "gptq":
         config.algo_config = [GPTQConfig(inside_layer_modules=[*gptaq.LINEARS], model_decoder_layers="model.layers")]
     if named == "gptaq":
-        config.algo_config = [GPTAQConfig(inside_layer_modules=[*gptaq.LINEARS], model_decoder_layers="model.layers")]
+        config.algo_config = [
+            GPTAQConfig(
+                damp_percent=GPTAQ_DAMPING,
+                inside_layer_modules=[*gptaq.LINEARS],
+                model_decoder_layers="model.layers",
+            )
+        ]
     config.algo_config = scaling_what_it_can(config.algo_config, family.unscaled, family.experts is not None)
     return config
 

@@ -223,9 +223,10 @@ class CallReader:
     def _calls_at(self, at: int) -> bool:
         """Whether what begins there, and has not ended, names one of the functions as a call does."""
         text, functions = self._held, self._functions
-        if text[at:].lstrip().startswith("{") or objects.names(text[at:], functions):
-            return objects.names(text[at:], functions)
-        return python.names(text, at, functions) or named.head(text, at)[0] in functions
+        if objects.names(text[at:], functions):
+            return True
+        is_object = text[at:].lstrip().startswith("{")
+        return not is_object and (python.names(text, at, functions) or named.head(text, at)[0] in functions)
 
     def _sayable(self) -> int:
         """How much of what is held cannot be the beginning of a mark, nor line breaks before one."""

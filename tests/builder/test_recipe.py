@@ -55,6 +55,15 @@ def test_a_new_format_changes_the_hash(monkeypatch: pytest.MonkeyPatch) -> None:
     assert recipe_hash(QuantRecipe(), ExportTarget()) != before
 
 
+def test_what_only_gptaq_has_changes_its_hash_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Builds by other algorithms, which may have taken hours, stay what they are."""
+    both = QuantRecipe(), QuantRecipe(quant_algo="gptaq")
+    before = [recipe_hash(each, ExportTarget()) for each in both]
+    monkeypatch.setattr(recipe, "GPTAQ_DAMPING", 0.5)
+    after = [recipe_hash(each, ExportTarget()) for each in both]
+    assert before[0] == after[0] and before[1] != after[1]
+
+
 def test_equal_recipes_have_the_same_hash_in_every_process() -> None:
     script = "from builder.recipe import *; print(recipe_hash(QuantRecipe(seq_len=64), ExportTarget('dml')))"
     elsewhere = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)

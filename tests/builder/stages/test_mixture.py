@@ -41,11 +41,13 @@ def test_the_mixture_is_as_large_as_q4_k_m_but_for_the_linear_that_has_no_room_l
 ) -> None:
     of = SHAPES[name]
     one = of.hidden * of.intermediate / (of.layers * of.linears) * (4 + 4 / group_size)
-    assert q4_k_m_bits(of) - one < average(of, group_size) <= q4_k_m_bits(of)
+    all_of_them = all(len(names) == len(VALUES + DOWN) for names in by_layer("q4_k_m", group_size, of).values())
+    assert average(of, group_size) <= q4_k_m_bits(of)
+    assert q4_k_m_bits(of) - one < average(of, group_size) or all_of_them
 
 
-def test_groups_of_32_leave_no_room() -> None:
-    assert not any(any(by_layer("q4_k_m", 32, of).values()) for of in SHAPES.values())
+def test_groups_of_32_leave_no_room_beside_k_types() -> None:
+    assert not any(any(by_layer("q4_k_m", 32, of).values()) for name, of in SHAPES.items() if "SmolLM2" not in name)
 
 
 def test_the_size_of_q4_k_m_is_that_of_the_linears_that_have_more_bits_there() -> None:
@@ -53,6 +55,11 @@ def test_the_size_of_q4_k_m_is_that_of_the_linears_that_have_more_bits_there() -
     assert q4_k_m_bits(SHAPES["demo"]) == pytest.approx(4.5 + 2.0625 * 3 / 7 * (128 + 768) / (768 + 3 * 768))
     llama = 4.5 + 2.0625 / 2 * (4096 + 11008) / (4 * 4096 + 3 * 11008)
     assert q4_k_m_bits(SHAPES["Llama 2 7B"]) == pytest.approx(llama)
+
+
+def test_rows_that_k_types_do_not_divide_have_more_bits_there() -> None:
+    """llama.cpp's file of SmolLM2 135M has 5.53, by Q5_0 and Q8_0 for all rows of 576; those of 1,536 have K types."""
+    assert q4_k_m_bits(SHAPES["SmolLM2 135M"]) == pytest.approx(5.534, abs=0.001)
 
 
 def test_values_come_first_then_what_comes_out_of_the_mlp_where_llama_cpp_has_more_bits() -> None:

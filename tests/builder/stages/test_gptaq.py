@@ -12,6 +12,7 @@ from torch import Tensor
 
 from builder.checkpoint.checkpoint import read_folder
 from builder.checkpoint.families import FAMILIES
+from builder.recipe import GPTAQ_DAMPING
 from builder.stages.gptaq import LINEARS
 from builder.stages.gptaq_rounding import SHRUNK, nearest, round_weight, searched, towards_original
 from builder.stages.quark_settings import leave_out_unused_modules
@@ -95,6 +96,14 @@ def test_a_weight_moves_to_where_its_outputs_are_the_original_ones(weight: Tenso
 
 def test_without_drift_a_weight_stays_where_it_is(weight: Tensor, inputs: Tensor) -> None:
     assert torch.equal(towards_original(weight, inputs.T @ inputs, torch.zeros(COLUMNS, COLUMNS), 0.01), weight)
+
+
+def test_inputs_of_another_kind_lose_less_than_with_quarks_damping(weight: Tensor, inputs: Tensor) -> None:
+    """Those that depend on each other in other ways than what it was calibrated on."""
+    torch.manual_seed(2)
+    others = inputs + torch.randn(TOKENS, COLUMNS // 3) @ torch.randn(COLUMNS // 3, COLUMNS) * inputs.std(0) / 5
+    ours, quarks = (round_weight(weight, inputs.T @ inputs, GROUP, 4, damping) for damping in (GPTAQ_DAMPING, 0.01))
+    assert lost(weight, ours.values, others) < 0.95 * lost(weight, quarks.values, others)
 
 
 # In Quark

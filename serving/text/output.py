@@ -1,7 +1,7 @@
 """Token ids -> what may be shown of an answer: whole characters, reasoning apart from the answer, no stop string."""
 
+from serving.text.channels import Splitter
 from serving.text.detokenizer import Detokenizer
-from serving.text.reasoning import ReasoningSplitter
 from serving.text.stops import StopStrings
 from serving.types import Kind
 
@@ -11,7 +11,7 @@ Pieces = list[tuple[Kind, str]]
 class Output:
     """The text of one answer as its tokens come. Stop strings are looked for in the answer, not in the reasoning."""
 
-    def __init__(self, detokenizer: Detokenizer, splitter: ReasoningSplitter, stops: StopStrings) -> None:
+    def __init__(self, detokenizer: Detokenizer, splitter: Splitter, stops: StopStrings) -> None:
         self._detokenizer, self._splitter, self._stops = detokenizer, splitter, stops
 
     @property

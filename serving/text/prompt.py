@@ -21,13 +21,14 @@ from tokenizers import Tokenizer
 from serving.errors import InvalidRequest, ModelFolderError, PanicException, unpanicked
 from serving.folder import read_json
 from serving.text.calls import history
+from serving.text.channels import Splitter, splitter_of
 from serving.text.context import AtLeast, fit
 from serving.text.control_tokens import ControlTokens, Inputs
 from serving.text.detokenizer import Detokenizer, text_or_bytes
 from serving.text.encoder import Encoder, Weights
 from serving.text.files import declared_end_ids, load_tokenizer
 from serving.text.ids import check_known, check_utf8, checked, too_long
-from serving.text.reasoning import Budget, Markers, ReasoningSplitter, find_markers
+from serving.text.reasoning import Budget, Markers, find_markers
 from serving.text.template import (
     fitting_arguments,
     knows,
@@ -266,9 +267,9 @@ class Prompt:
             return Budget(most, (*self._encoder.ids("\n"), self.markers.ids[1]))
         return Budget(most, self._encoder.ids(f"\n{self.markers.closing}"))
 
-    def splitter(self, token_ids: TokenIds) -> ReasoningSplitter:
+    def splitter(self, token_ids: TokenIds) -> Splitter:
         """A fresh splitter for the answer to an encoded prompt [n]."""
-        return ReasoningSplitter(self.markers, self.starts_in_reasoning(token_ids))
+        return splitter_of(self.markers, self.starts_in_reasoning(token_ids))
 
     def starts_in_reasoning(self, token_ids: TokenIds) -> bool:
         """Whether an encoded prompt [n] ends with the opening marker, which templates of some models write."""

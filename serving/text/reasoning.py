@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from serving.text.stops import overlap
 from serving.types import Kind
 
+_ANALYSIS = "<|channel|>analysis<|message|>"
 # As Qwen, DeepSeek and most others write them; Mistral; Cohere; Seed-OSS; Kimi; EXAONE; Granite 3.2; Apriel; gpt-oss
 # and Gemma 4, which have channels.
 _PAIRS = (
@@ -19,7 +20,7 @@ _PAIRS = (
     ("<thought>", "</thought>"),
     ("Here is my thought process:", "Here is my response:"),
     ("Here are my reasoning steps:", "[BEGIN FINAL RESPONSE]"),
-    ("<|channel|>analysis<|message|>", "<|end|><|start|>assistant<|channel|>final<|message|>"),
+    (_ANALYSIS, "<|end|><|start|>assistant<|channel|>final<|message|>"),
     ("<|channel>thought", "<channel|>"),
 )  # fmt: skip
 # What some put around the answer itself: Granite 3.3, Hunyuan, Cohere, Apriel, gpt-oss.
@@ -47,6 +48,11 @@ class Markers:
     answer: tuple[str, str] | None = None
     parts: Mapping[str, int] = field(default_factory=dict)
 
+    @property
+    def channels(self) -> bool:
+        """Whether an answer is made of messages that have channels."""
+        return self.opening == _ANALYSIS
+
 
 def find_markers(added_tokens: Mapping[str, int], template: str) -> Markers | None:
     """The markers of a model: a known pair that its tokenizer has as added tokens, or that its template names.
@@ -60,7 +66,8 @@ def find_markers(added_tokens: Mapping[str, int], template: str) -> Markers | No
     named = next((pair for pair in _PAIRS if pair[0] in template or pair[1] in template), None)
     if named is None:
         return None
-    parts = {text: added_tokens[text] for text in _SPECIAL.findall("".join(named)) if text in added_tokens}
+    special = [*_SPECIAL.findall("".join(named)), *(["<|constrain|>"] if named[0] == _ANALYSIS else [])]
+    parts = {text: added_tokens[text] for text in special if text in added_tokens}
     return Markers(*named, None, answer, parts)
 
 

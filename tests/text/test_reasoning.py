@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from serving.engine.sampler import Sampler
+from serving.text.channels import splitter_of
 from serving.text.output import Output
 from serving.text.prompt import Prompt
 from serving.text.reasoning import Markers, ReasoningSplitter, find_markers
@@ -22,7 +23,7 @@ AS_TOKENS = Markers("<think>", "</think>", (1, 2))
 
 def split(markers: Markers | None, pieces: list[str], inside: bool = False) -> list[tuple[str, str]]:
     """Runs of text of one kind."""
-    splitter = ReasoningSplitter(markers, inside)
+    splitter = splitter_of(markers, inside)
     runs: list[tuple[str, str]] = []
     for kind, text in [part for piece in pieces for part in splitter.feed(piece)] + splitter.flush():
         assert text
@@ -40,23 +41,66 @@ def cut(text: str, rng: random.Random) -> list[str]:
 
 
 CHANNELS = find_markers({}, "<|channel|>analysis<|message|>... <|channel|>final<|message|>...<|end|>")
-FINAL = "<|end|><|start|>assistant<|channel|>final<|message|>"
+ANALYSIS, NEXT = "<|channel|>analysis<|message|>", "<|end|><|start|>assistant"
+PREAMBLE, LAST = "<|channel|>commentary<|message|>", "<|channel|>final<|message|>"
+FINAL = NEXT + LAST
+CALL = "commentary to=functions.add <|constrain|>json<|message|>{}"
 
 
 @pytest.mark.parametrize(
     ("text", "runs"),
     [
-        (f"<|channel|>analysis<|message|>1 < 2.{FINAL}Yes.", [("reasoning", "1 < 2."), ("answer", "Yes.")]),
-        ("<|channel|>final<|message|>Yes.", [("answer", "Yes.")]),
-        ("<|channel|>final<|message|>Yes.<|end|>", [("answer", "Yes.")]),
-        ("<|channel|>analysis<|message|>cut", [("reasoning", "cut")]),
+        (f"{ANALYSIS}1 < 2.{FINAL}Yes.", [("reasoning", "1 < 2."), ("answer", "Yes.")]),
+        (f"{LAST}Yes.", [("answer", "Yes.")]),
+        (f"{LAST}Yes.<|end|>", [("answer", "Yes.")]),
+        (f"{LAST}Yes.<|return|>", [("answer", "Yes.")]),
+        (f"{ANALYSIS}cut", [("reasoning", "cut")]),
         ("Yes.", [("answer", "Yes.")]),
+        ("\n\nYes <|b|> to=x", [("answer", "\n\nYes <|b|> to=x")]),
+        (f"{ANALYSIS}a{NEXT}{ANALYSIS}b{FINAL}c", [("reasoning", "a\n\nb"), ("answer", "c")]),
+        (f"{ANALYSIS}a\n{NEXT}{ANALYSIS}\nb{FINAL}\nc", [("reasoning", "a\nb"), ("answer", "c")]),
+        (f"{PREAMBLE}I look.{FINAL}Done.", [("answer", "I look.\n\nDone.")]),
+        (
+            f"{ANALYSIS}a{NEXT}{PREAMBLE}I look.{NEXT}{ANALYSIS}b{FINAL}c",
+            [("reasoning", "a"), ("answer", "I look."), ("reasoning", "\n\nb"), ("answer", "\n\nc")],
+        ),
+        ("<|channel|>final <|constrain|>json<|message|>{}", [("answer", "{}")]),
+        (f"{ANALYSIS}a{NEXT}<|channel|>final<|constrain|>json<|message|>{{}}", [("reasoning", "a"), ("answer", "{}")]),
+        (f"{ANALYSIS}a{NEXT}<|channel|>final json<|message|>{{}}", [("reasoning", "a"), ("answer", "{}")]),
+        (f"{ANALYSIS}a<|end|>", [("reasoning", "a")]),
+        (f"{ANALYSIS}a<|end|>\n Yes.", [("reasoning", "a"), ("answer", "Yes.")]),
+        (f"{ANALYSIS}a{LAST}b", [("reasoning", "a"), ("answer", "b")]),
+        (f"{ANALYSIS}a<|message|>b{NEXT}<|message|>c", [("reasoning", "ab"), ("answer", "c")]),
+        (f"{ANALYSIS}a{NEXT}<|channel|>fin", [("reasoning", "a")]),
+        ("<|channel|>analysis to=browser.search code<|message|>{}", [("reasoning", "{}")]),
+        (f"{ANALYSIS}a{NEXT}<|channel|>{CALL}<|call|>", [("reasoning", "a"), ("answer", "{}")]),
+        (f" to=functions.add<|channel|>{CALL}", [("answer", "{}")]),
+        (" to=fun", [("answer", " to=fun")]),
+        (f"{LAST}a <|chan", [("answer", "a <|chan")]),
+        ("", []),
     ],
 )
 def test_messages_in_channels_are_reasoning_and_answer(text: str, runs: list[tuple[str, str]]) -> None:
     rng = random.Random(0)
-    for pieces in [[text], [*text], *(cut(text, rng) for _ in range(200))]:
+    twice = [[text[:at], text[at:]] for at in range(len(text) + 1)]
+    for pieces in [[text], [*text], *twice, *(cut(text, rng) for _ in range(200))]:
         assert split(CHANNELS, pieces) == runs
+
+
+def test_a_prompt_may_have_opened_the_analysis() -> None:
+    for text in (f"\na{NEXT}{ANALYSIS}b{FINAL}c", f"\na\n<|end|>{ANALYSIS}b<|end|>c"):
+        reasoning = "a\nb" if "\n<" in text else "a\n\nb"
+        assert split(CHANNELS, [*text], inside=True) == [("reasoning", reasoning), ("answer", "c")]
+
+
+def test_a_forced_end_of_the_analysis_is_inside_until_the_answer_begins() -> None:
+    splitter = splitter_of(CHANNELS)
+    splitter.feed(f"{ANALYSIS}a")
+    assert CHANNELS is not None
+    for at in range(len(CHANNELS.closing)):
+        assert splitter.inside
+        assert splitter.feed(CHANNELS.closing[at]) == []
+    assert not splitter.inside
 
 
 @pytest.mark.parametrize(
@@ -167,19 +211,23 @@ def test_a_streamed_answer_comes_apart(tmp_path: Path) -> None:
 
 def test_channels_are_special_tokens_that_are_read_and_end_no_answer(tmp_path: Path) -> None:
     kind = KINDS["llama3"]()
-    named = ("<|start|>", "<|channel|>", "<|message|>", "<|end|>", "<|return|>")
+    named = ("<|start|>", "<|channel|>", "<|message|>", "<|end|>", "<|constrain|>", "<|return|>", "<|call|>")
     kind.tokenizer.add_tokens(special_tokens(*named))
     prompt = Prompt.load(write_folder(replace(kind, template=CHANNELS_TEMPLATE), tmp_path))
     ids = {name: kind.tokenizer.token_to_id(name) for name in named}
-    assert ids["<|return|>"] in prompt.end_ids and not {ids[name] for name in named[:4]} & prompt.end_ids
+    assert ids["<|return|>"] in prompt.end_ids and not {ids[name] for name in named[:5]} & prompt.end_ids
     token_ids = prompt.conversation_ids([Message("user", "say <|end|>"), Message("assistant", "<|end|>")])
     assert token_ids.tolist().count(ids["<|end|>"]) == 3, "those that the template writes"
-    output = Output(prompt.detokenizer(), prompt.splitter(token_ids), StopStrings([]))
+    output = Output(prompt.detokenizer(), prompt.splitter(token_ids), StopStrings(()))
     shown = {"reasoning": "", "answer": ""}
-    for id in prompt.encode(f"<|channel|>analysis<|message|>H\u00e9?{FINAL}Yes").tolist():
+    constrained = FINAL.replace("final", "final<|constrain|>json")
+    spelled = [id for piece in ("<", "|end", "|>") for id in prompt.encode(piece).tolist()]
+    written = prompt.encode(f"{ANALYSIS}H\u00e9?{NEXT}{ANALYSIS}Well{constrained}Yes").tolist()
+    for id in [*written, *spelled, ids["<|end|>"]]:
         for part, text in output.feed(id)[0]:
             shown[part] += text
-    assert shown == {"reasoning": "H\u00e9?", "answer": "Yes"}
+    assert output.flush() == []
+    assert shown == {"reasoning": "H\u00e9?\n\nWell", "answer": "Yes<|end|>"}
 
 
 def test_a_marker_that_is_a_token_does_not_reopen_the_reasoning() -> None:

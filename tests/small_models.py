@@ -70,13 +70,24 @@ PHI3 = """{% for message in messages %}{{ '<|' + message.role + '|>\n' + message
 {%- if add_generation_prompt %}{{ '<|assistant|>\n' }}{% endif %}"""
 
 CHANNELS = """{{ '<|start|>system<|message|>Reasoning: ' + (reasoning_effort or 'medium') + '<|end|>' }}
+{%- set last = namespace(name='') %}
 {%- for message in messages %}
-    {%- if message.role == 'assistant' %}
-        {%- if message.thinking and loop.last %}
+    {%- if message.role == 'assistant' and 'tool_calls' in message %}
+        {%- if message.content and message.thinking %}{{ raise_exception('content and thinking') }}{% endif %}
+        {%- set before = message.content or message.thinking %}
+        {%- if before %}{{ '<|start|>assistant<|channel|>analysis<|message|>' + before + '<|end|>' }}{% endif %}
+        {%- set call = message.tool_calls[0].function %}{% set last.name = call.name %}
+        {{- '<|start|>assistant to=functions.' + call.name + '<|channel|>commentary json<|message|>' }}
+        {{- call.arguments | tojson + '<|call|>' }}
+    {%- elif message.role == 'assistant' %}
+        {%- if 'thinking' in message and loop.last %}
             {{- '<|start|>assistant<|channel|>analysis<|message|>' + message.thinking + '<|end|>' }}
         {%- endif %}
         {{- '<|start|>assistant<|channel|>final<|message|>' + message.content }}
         {{- '<|return|>' if loop.last and not add_generation_prompt else '<|end|>' }}
+    {%- elif message.role == 'tool' %}
+        {{- '<|start|>functions.' + last.name + ' to=assistant<|channel|>commentary<|message|>' }}
+        {{- message.content | tojson + '<|end|>' }}
     {%- else %}{{ '<|start|>' + message.role + '<|message|>' + message.content + '<|end|>' }}{% endif %}
 {%- endfor %}{% if add_generation_prompt %}{{ '<|start|>assistant' }}{% endif %}"""
 

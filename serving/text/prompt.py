@@ -36,6 +36,7 @@ from serving.text.template import (
     read_templates,
     takes_tools,
     with_short_ids,
+    with_thoughts,
     with_tools,
     with_whole_tools,
 )
@@ -338,6 +339,7 @@ class Prompt:
         conversation = [
             {name: value for name in _FIELDS if (value := getattr(message, name)) is not None} for message in messages
         ]
+        conversation = with_thoughts(template, conversation)
         inputs = Inputs(conversation, tools, arguments)
         try:
             json.dumps([conversation, tools, inputs.arguments], ensure_ascii=False).encode()

@@ -14,6 +14,7 @@ from serving.folder import read_json
 _SHORT_ID = re.compile(r"[a-zA-Z0-9]{9}")
 _OF_A_MESSAGE = re.compile(r"""\w+(?:\.tools\b|\[['"]tools['"]\])""")
 _LISTED = re.compile(rf"\bin\s+{_OF_A_MESSAGE.pattern}")
+_THOUGHT = re.compile(r"""\w+(?:\.thinking\b|\[['"]thinking['"]\])""")
 _CODE = re.compile(r"\{[%{].*?[%}]\}", re.DOTALL)
 _SWITCHES = ("enable_thinking", "thinking")
 _TOOLS = ("tools", "xml_tools")  # SmolLM3 has a name of its own
@@ -103,6 +104,21 @@ def with_tools(template: str, conversation: list[Json], tools: Sequence[Any]) ->
     if conversation[0]["role"] == "system":
         head, *rest = conversation
     return [{**head, "tools": written}, *rest]
+
+
+def with_thoughts(template: str, conversation: list[Json]) -> list[Json]:
+    """The conversation with what was thought under the name that gpt-oss's template has for it.
+
+    It refuses a thought beside a text and calls, and writes only the text then.
+    """
+    if "reasoning_content" in template or not _THOUGHT.search(template):
+        return conversation
+    return [_renamed(message) if "reasoning_content" in message else message for message in conversation]
+
+
+def _renamed(message: Json) -> Json:
+    rest = {name: value for name, value in message.items() if name != "reasoning_content"}
+    return rest if rest["content"] and "tool_calls" in rest else {**rest, "thinking": message["reasoning_content"]}
 
 
 def with_whole_tools(tools: list[Any] | None) -> list[Any] | None:

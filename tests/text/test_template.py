@@ -13,7 +13,7 @@ from transformers import AutoTokenizer
 from serving.errors import InvalidRequest
 from serving.text.prompt import Prompt
 from serving.types import Message, TemplateOptions
-from tests.small_models import chatml, llama3, write_folder
+from tests.small_models import CHANNELS, chatml, llama3, write_folder
 
 ASKED = [Message("user", "hi")]
 CHATML = """{%- for m in messages %}<|im_start|>{{ m.role }}
@@ -54,6 +54,24 @@ def test_an_effort_that_the_template_reads_is_told_as_it_is(tmp_path: Path) -> N
     plain = with_template(tmp_path, "hi")
     with pytest.raises(InvalidRequest, match="knows nothing of 'reasoning_effort'"):
         plain.render(ASKED, template_options=told)
+
+
+def test_what_was_thought_has_the_name_that_templates_of_channels_read(tmp_path: Path) -> None:
+    prompt = with_template(tmp_path, CHANNELS)
+    answered = [*ASKED, Message("assistant", "yes", "Easy.")]
+    told = prompt.render(answered, add_generation_prompt=False)
+    assert told.endswith(
+        "<|channel|>analysis<|message|>Easy.<|end|><|start|>assistant<|channel|>final<|message|>yes<|return|>"
+    )
+    call = {"id": "a", "type": "function", "function": {"name": "add", "arguments": {"x": 1}}}
+    for said, thought, shown in (("", "Easy.", "Easy."), ("I add.", "Easy.", "I add."), ("I add.", None, "I add.")):
+        called = Message("assistant", said, thought, (call,))
+        told = prompt.render([*ASKED, called, Message("tool", "2", tool_call_id="a", name="add")])
+        assert told.count("<|message|>") == 5 and told.endswith(
+            f"<|channel|>analysis<|message|>{shown}<|end|>"
+            '<|start|>assistant to=functions.add<|channel|>commentary json<|message|>{"x": 1}<|call|>'
+            '<|start|>functions.add to=assistant<|channel|>commentary<|message|>"2"<|end|><|start|>assistant'
+        )
 
 
 def test_a_message_that_is_gone_on_with_ends_where_it_ends(tmp_path: Path) -> None:

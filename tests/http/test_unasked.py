@@ -13,7 +13,7 @@ from serving.http.requests.responses import ResponsesRequest
 from serving.http.requests.text import CompletionRequest
 from serving.http.requests.tokens import TokenizeRequest
 from serving.http.requests.wire import Wire, parse
-from serving.types import SamplingOptions
+from serving.types import Message, SamplingOptions
 
 Json = dict[str, Any]
 HI: Json = {"role": "user", "content": "hi"}
@@ -255,3 +255,85 @@ def test_items_come_back_as_other_servers_made_them() -> None:
     user, answer, tool, last = read(ResponsesRequest, input=items).conversation()
     assert (user.content, tool.content, last.content) == ("hi", "x", "No.")
     assert answer.reasoning_content == "hm" and answer.tool_calls[0]["function"] == {"name": "f", "arguments": {}}
+
+
+def asked(*messages: Json) -> list[Message]:
+    return list(read(ChatRequest, messages=[*messages]).conversation())
+
+
+def test_arguments_of_a_call_may_be_the_object_that_they_are() -> None:
+    def called(arguments: Any) -> Json:
+        return {"role": "assistant", "tool_calls": [{**CALL, "function": {"name": "f", "arguments": arguments}}]}
+
+    given = {"role": "tool", "tool_call_id": "c", "content": "x"}
+    for arguments in ({}, {"a": [1]}):
+        assert asked(HI, called(arguments), given) == asked(HI, called(json.dumps(arguments)), given)
+    assert refused(ChatRequest, messages=[HI, called([1])]) == "messages.1.tool_calls.0.function.arguments"
+    with pytest.raises(Problem, match="must be a JSON object"):
+        asked(HI, called("[1]"), given)
+
+
+def test_a_function_call_is_a_call_of_a_tool() -> None:
+    called = {"role": "assistant", "content": None, "function_call": {"name": "f", "arguments": '{"a": 1}'}}
+    given = {"role": "function", "name": "f", "content": "2"}
+    answer, result = asked(HI, called, given)[1:]
+    assert answer.tool_calls and answer.tool_calls[0]["function"] == {"name": "f", "arguments": {"a": 1}}
+    assert (result.role, result.content, result.name) == ("tool", "2", "f")
+    assert result.tool_call_id == answer.tool_calls[0]["id"]
+    assert read(TokenizeRequest, messages=[HI, called, given]).conversation()[0] == asked(HI, called, given)
+    assert read(ChatRequest, messages=[HI, called]).template().ending == "answer"
+    for wrong in ([HI, given], [HI, called, {**given, "name": "g"}], [HI, {**called, "tool_calls": [CALL]}]):
+        with pytest.raises(Problem) as problem:
+            asked(*wrong)
+        assert (problem.value.status, problem.value.param) == (400, "messages")
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"type": "thinking", "thinking": "hm", "signature": "s"},
+        {
+            "type": "thinking",
+            "thinking": [{"type": "text", "text": "h"}, {"type": "text", "text": "m"}],
+            "closed": True,
+        },
+        {"type": "reasoning", "reasoning": "hm", "index": 0, "extras": {"signature": "s"}},
+        {"type": "reasoning", "text": "hm"},
+    ],
+)
+def test_a_thought_among_the_parts_of_an_answer_is_its_reasoning(part: Json) -> None:
+    parts = [part, {"type": "redacted_thinking", "data": "x"}, {"type": "text", "text": "yes"}]
+    answer = {"role": "assistant", "content": parts}
+    assert asked(HI, answer, HI)[1] == Message("assistant", "yes", "hm")
+    assert asked(HI, {**answer, "reasoning_content": "well"}, HI)[1] == Message("assistant", "yes", "well")
+    assert asked(HI, {**answer, "content": parts[1:]}, HI)[1] == Message("assistant", "yes")
+    assert refused(ChatRequest, messages=[{**HI, "content": parts}]) == "messages.0.content.0.type"
+
+
+def test_how_a_tool_fared_is_said_by_what_it_gave() -> None:
+    part = {"type": "text", "text": "no file", "is_error": True}
+    for more in ({"status": "error", "content": "no file"}, {"is_error": True, "content": [part]}):
+        given = {"role": "tool", "tool_call_id": "c", **more}
+        assert asked(HI, {"role": "assistant", "tool_calls": [CALL]}, given)[2].content == "no file"
+
+
+def test_the_usage_is_asked_for_as_openrouters_clients_do() -> None:
+    assert read(ChatRequest, usage={"include": True}).include_usage
+    assert not read(ChatRequest, usage={"include": False}).include_usage
+    assert read(ChatRequest, stream_options={"include_usage": True}, usage={}).include_usage
+    assert refused(ChatRequest, usage={"exclude": True}) == "usage.exclude"
+
+
+@pytest.mark.parametrize("model", (ChatRequest, CompletionRequest, ResponsesRequest))
+def test_an_empty_text_ends_nothing(model: type[Wire]) -> None:
+    options = SamplingOptions()
+    assert read(model, stop=[""]).sampling(options).stop == ()
+    assert read(model, stop=["", "END"]).sampling(options).stop == ("END",)
+    assert read(MessagesRequest, stop_sequences=[""]).sampling(options).stop == ()
+
+
+def test_a_schema_needs_no_name() -> None:
+    wanted = {"type": "json_schema", "json_schema": {"schema": {"type": "integer"}}}
+    assert read(ChatRequest, response_format=wanted).sampling(SamplingOptions()).grammar.text == '{"type":"integer"}'
+    named = {"type": "json_schema", "json_schema": {"name": "a b", "schema": {}}}
+    assert refused(ChatRequest, response_format=named) == "response_format.json_schema.name"

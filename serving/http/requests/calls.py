@@ -96,12 +96,14 @@ def _schema(wanted: Grammar) -> Any:
         raise Problem.invalid(f"the schema of the answer is not JSON: {error}.") from None
 
 
-def call_of(id: str, name: str, text: str, param: str) -> dict[str, Any]:
-    """A call for the chat template. text: its arguments. Raises Problem, naming `param`, if they are no JSON object."""
-    try:
-        arguments = from_json(text or "{}", allow_inf_nan=False)  # some write nothing where there are none
-    except ValueError:
-        arguments = None
+def call_of(id: str, name: str, given: str | dict[str, Any], param: str) -> dict[str, Any]:
+    """A call for the chat template. given: its arguments. Raises Problem naming `param`, if they are no JSON object."""
+    arguments: Any = given
+    if isinstance(given, str):
+        try:
+            arguments = from_json(given or "{}", allow_inf_nan=False)  # some write nothing where there are none
+        except ValueError:
+            arguments = None
     if not isinstance(arguments, dict):
         raise Problem.invalid("the arguments of a tool call must be a JSON object, as text.", param)
     return {"id": id, "type": "function", "function": {"name": name, "arguments": arguments}}

@@ -1,6 +1,7 @@
 """POST /v1/chat/completions."""
 
-from typing import Annotated, Literal
+from collections.abc import Sequence
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, JsonValue
 
@@ -8,13 +9,14 @@ from serving.http.problems import Problem
 from serving.http.requests.calls import Calls, ChosenName, Function, call_of
 from serving.http.requests.formats import JsonObjectFormat, JsonSchemaFormat, TextFormat, grammar_of
 from serving.http.requests.sampled import Sampled
-from serving.http.requests.unasked import CALL, CHAT, MESSAGE, NOTE, PART, THINKING
+from serving.http.requests.unasked import CALL, CHAT, GIVEN, GIVEN_PART, MESSAGE, NOTE, PART, THINKING, THOUGHT
 from serving.http.requests.wire import (
     WHOLE,
     Count,
     Messages,
     Parsed,
     Refusal,
+    Schema,
     ServiceTier,
     Thought,
     Verbosity,
@@ -40,7 +42,52 @@ class RefusalPart(Refusal):
 
 
 Content = str | Annotated[list[TextPart], Field(min_length=1, fail_fast=True)]
-AnsweredPart = Annotated[TextPart | RefusalPart, Field(discriminator="type")]
+
+
+class ThinkingPart(Wire):
+    """What the model thought, as Anthropic's and Mistral's messages have it."""
+
+    unasked = THOUGHT
+    type: Literal["thinking"]
+    thinking: str | Annotated[list[TextPart], Field(fail_fast=True)]
+
+    @property
+    def thought(self) -> str:
+        """The thought."""
+        return text_of(self.thinking)
+
+
+class ReasoningPart(Wire):
+    """The same as LangChain's messages have it, or the AI SDK's."""
+
+    unasked = THOUGHT
+    type: Literal["reasoning"]
+    reasoning: str | None = None
+    text_: str | None = Field(None, alias="text", description="another name of `reasoning`")
+
+    @property
+    def thought(self) -> str:
+        """The thought."""
+        return self.reasoning or self.text_ or ""
+
+
+class RedactedPart(Wire):
+    """What another model thought, and did not show."""
+
+    unasked = NOTE
+    type: Literal["redacted_thinking"]
+    data: str | None = Field(None, description="nothing is done with it")
+    thought: ClassVar[str] = ""
+
+
+class GivenPart(TextPart):
+    """A piece of what a tool gave."""
+
+    unasked = GIVEN_PART
+
+
+ThoughtPart = ThinkingPart | ReasoningPart | RedactedPart
+AnsweredPart = Annotated[TextPart | RefusalPart | ThoughtPart, Field(discriminator="type")]
 
 
 class SystemMessage(Wire):
@@ -62,10 +109,10 @@ class UserMessage(Wire):
 
 
 class CalledFunction(Wire):
-    """Which function was called, and with which arguments: a JSON object, as text, or nothing."""
+    """Which function was called, and with which arguments: a JSON object, as it is or as text, or nothing."""
 
     name: str
-    arguments: str | None = None
+    arguments: str | Schema | None = None
     parsed_arguments: Parsed = None
 
 
@@ -82,11 +129,20 @@ class ToolCall(Wire):
 class ToolMessage(Wire):
     """What a tool gave."""
 
-    unasked = MESSAGE
+    unasked = GIVEN
     role: Literal["tool"]
-    content: str | Annotated[list[TextPart], Field(fail_fast=True)] | None = Field(description="null is an empty text")
+    content: str | Annotated[list[GivenPart], Field(fail_fast=True)] | None = Field(description="null is an empty text")
     tool_call_id: str
     name: str | None = None
+
+
+class FunctionMessage(Wire):
+    """What a function gave that was called by `function_call`."""
+
+    unasked = GIVEN
+    role: Literal["function"]
+    content: str | Annotated[list[GivenPart], Field(fail_fast=True)] | None = Field(description="null is an empty text")
+    name: str
 
 
 class ProviderFields(Wire):
@@ -107,7 +163,7 @@ class AssistantMessage(Wire):
     reasoning: str | None = Field(None, description="another name of `reasoning_content`")
     refusal: str | None = None
     audio: None = None
-    function_call: None = None
+    function_call: CalledFunction | None = Field(None, description="how a call was written before there were several")
     annotations: Annotated[list[JsonValue], Field(max_length=0, fail_fast=True)] | None = None
     tool_calls: Annotated[list[ToolCall], Field(min_length=1, fail_fast=True)] | None = None
     parsed: Parsed = None
@@ -115,16 +171,27 @@ class AssistantMessage(Wire):
 
     def message(self) -> Message:
         """For the engine. Raises Problem for arguments that are no JSON object."""
-        calls = [
-            call_of(call.id, call.function.name, call.function.arguments or "", "messages")
-            for call in self.tool_calls or ()
-        ]
-        text = (self.refusal or "") if self.content is None else text_of(self.content)
-        thought = self.reasoning if self.reasoning_content is None else self.reasoning_content
+        if self.tool_calls and self.function_call:
+            raise Problem.invalid("tool_calls and function_call mean the same: send one.", "messages")
+        called = [(call.id, call.function) for call in self.tool_calls or ()]
+        called += [(_ONE, self.function_call)] if self.function_call else []
+        calls = [call_of(id, function.name, function.arguments or "", "messages") for id, function in called]
+        text, thought = self._said()
         return Message("assistant", text, thought, tuple(calls) or None, name=self.name)
 
+    def _said(self) -> tuple[str, str | None]:
+        """What was answered, and what was thought: by one of its names, or in parts of the content."""
+        thought = self.reasoning if self.reasoning_content is None else self.reasoning_content
+        if self.content is None or isinstance(self.content, str):
+            return (self.refusal or "") if self.content is None else self.content, thought
+        parts = "".join(part.thought for part in self.content if isinstance(part, ThoughtPart))
+        text = text_of([part for part in self.content if not isinstance(part, ThoughtPart)])
+        return text, (parts or None) if thought is None else thought
 
-ChatMessage = Annotated[SystemMessage | UserMessage | AssistantMessage | ToolMessage, Field(discriminator="role")]
+
+ChatMessage = Annotated[
+    SystemMessage | UserMessage | AssistantMessage | ToolMessage | FunctionMessage, Field(discriminator="role")
+]
 
 
 class Tool(Wire):
@@ -166,6 +233,12 @@ class ThinkingBudget(Wire):
     effort: str | None = None
     max_tokens: Thought | None = None
     enabled: bool | None = None
+
+
+class UsageWanted(Wire):
+    """How OpenRouter's clients ask for the usage."""
+
+    include: bool | None = None
 
 
 class ChatRequest(Sampled):
@@ -212,10 +285,16 @@ class ChatRequest(Sampled):
     metadata: Annotated[dict[str, JsonValue], few(16)] | None = Field(None, description="nothing is done with it")
     service_tier: ServiceTier | None = Field(None, description="there is one, whatever it says")
     verbosity: Verbosity | None = Field(None, description="nothing is done with it")
+    usage: UsageWanted | None = Field(None, description="`include` is `stream_options.include_usage`")
 
     def conversation(self) -> list[Message]:
         """The messages for the engine. Raises Problem."""
-        return [message_of(said) for said in self.messages]
+        return messages_of(self.messages)
+
+    @property
+    def include_usage(self) -> bool:
+        """Whether a stream ends with the usage."""
+        return super().include_usage or bool(self.usage and self.usage.include)
 
     def calls(self) -> Calls:
         """What the answer may call. Raises Problem."""
@@ -253,7 +332,7 @@ class ChatRequest(Sampled):
 
 def ending_of(last: ChatMessage, continued: bool | None, new: bool | None) -> Ending:
     """What a prompt ends with. new: whether an answer is begun. Raises Problem where the two exclude each other."""
-    ours = isinstance(last, AssistantMessage) and not last.tool_calls
+    ours = isinstance(last, AssistantMessage) and not (last.tool_calls or last.function_call)
     if continued and new:
         message = "continue_final_message and add_generation_prompt exclude each other: one of them has to be false."
         raise Problem.invalid(message, "continue_final_message")
@@ -265,10 +344,25 @@ def ending_of(last: ChatMessage, continued: bool | None, new: bool | None) -> En
     return "nothing" if new is False else "answer"
 
 
-def message_of(said: ChatMessage) -> Message:
+_ONE = "call_function"  # a call by `function_call` has no id
+
+
+def messages_of(sent: Sequence[ChatMessage]) -> list[Message]:
     """For the engine. Raises Problem."""
+    for before, said in zip((None, *sent), sent, strict=False):
+        if isinstance(said, FunctionMessage):
+            called = before.function_call if isinstance(before, AssistantMessage) else None
+            if called is None or called.name != said.name:
+                message = f"messages: no function_call of {said.name!r} stands before what that function gave."
+                raise Problem.invalid(message, "messages")
+    return [_message_of(said) for said in sent]
+
+
+def _message_of(said: ChatMessage) -> Message:
     if isinstance(said, AssistantMessage):
         return said.message()
+    if isinstance(said, FunctionMessage):
+        return Message("tool", text_of(said.content or ""), tool_call_id=_ONE, name=said.name)
     if isinstance(said, ToolMessage):
         return Message("tool", text_of(said.content or ""), tool_call_id=said.tool_call_id, name=said.name)
     return Message("system" if said.role == "developer" else said.role, text_of(said.content or ""), name=said.name)

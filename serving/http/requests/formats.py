@@ -22,9 +22,9 @@ class JsonObjectFormat(Wire):
 
 
 class JsonSchema(Wire):
-    """A named JSON schema."""
+    """A JSON schema; nothing is done with its name."""
 
-    name: str = Field(pattern=r"^[\w-]{1,64}$")
+    name: str | None = Field(None, pattern=r"^[\w-]{1,64}$")
     description: str | None = None
     schema_: Schema = Field(alias="schema")
     strict: bool | None = Field(None, description="every answer follows the schema, with it or without")

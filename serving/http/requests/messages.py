@@ -8,7 +8,7 @@ from pydantic_core import to_json
 
 from serving.http.problems import Problem
 from serving.http.requests.calls import Calls, ChosenName, Function
-from serving.http.requests.sampled import Stop, with_given
+from serving.http.requests.sampled import Stops, with_given
 from serving.http.requests.unasked import ANSWERED, BLOCK, MESSAGES, NOTE, TOOL
 from serving.http.requests.wire import WHOLE, Messages, Schema, Temperature, Thought, TopP, Wire, few, text_of
 from serving.types import Ending, Grammar, Message, SamplingOptions, TemplateOptions
@@ -229,9 +229,7 @@ class MessagesRequest(CountTokensRequest):
     max_tokens: Annotated[int, Field(ge=0, lt=2**31), WHOLE] | None = Field(
         None, description="at most so many new tokens; the window's end without it; 0 only reads"
     )
-    stop_sequences: Annotated[list[Stop], Field(max_length=16, fail_fast=True)] | None = Field(
-        None, description="strings that end the answer; not part of it"
-    )
+    stop_sequences: Stops | None = Field(None, description="strings that end the answer; not part of it")
     stream: bool | None = Field(None, description="send the answer as it is made, as server-sent events")
     temperature: Temperature | None = Field(None, description="0 is greedy; the model's own suggestion, else 1")
     top_p: TopP | None = Field(None, description="nucleus sampling; the model's own suggestion, else 1")

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from serving.errors import InvalidRequest
 from serving.http.requests.guided import Guided
@@ -17,6 +17,14 @@ Penalty = Annotated[float, Field(ge=-2, le=2, allow_inf_nan=False)]
 Repetition = Annotated[float, Field(gt=0, le=10, allow_inf_nan=False)]
 Bias = Annotated[float, Field(ge=-100, le=100, allow_inf_nan=False)]
 Stop = Annotated[str, Field(min_length=1, max_length=1000)]
+
+
+def _asked(stops: Any) -> Any:
+    return [stop for stop in stops if stop != ""] if isinstance(stops, list) else stops
+
+
+# A text that is empty ends nothing.
+Stops = Annotated[list[Stop], Field(max_length=16, fail_fast=True), BeforeValidator(_asked)]
 
 
 class StreamOptions(PaddedStream):
@@ -50,9 +58,7 @@ class Chosen(Guided):
     seed: Annotated[int, Field(ge=0, lt=2**63 - MOST_CHOICES), WHOLE] | None = Field(
         None, description="same seed, same prompt, same draws"
     )
-    stop: Stop | Annotated[list[Stop], Field(max_length=16, fail_fast=True)] | None = Field(
-        None, description="strings that end the answer; not part of it"
-    )
+    stop: Stop | Stops | None = Field(None, description="strings that end the answer; not part of it")
     include_stop_str_in_output: bool | None = Field(
         None, description="true: the text of `stop` or `stop_token_ids` that ended the answer is part of it"
     )

@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import Field, JsonValue
 
 from serving.http.problems import Problem
-from serving.http.requests.chat import ChatMessage, Tool, ending_of, message_of
+from serving.http.requests.chat import ChatMessage, Tool, ending_of, messages_of
 from serving.http.requests.unasked import TOKENS
 from serving.http.requests.wire import WHOLE, Messages, Wire
 from serving.types import Message, TemplateOptions
@@ -53,9 +53,7 @@ class TokenizeRequest(Wire):
         messages = self.messages or []
         tools = tuple(tool.function.written() for tool in self.tools or ()) or None
         ending = ending_of(messages[-1], self.continue_final_message, self.add_generation_prompt)
-        return [message_of(said) for said in messages], TemplateOptions(
-            tools, self.chat_template_kwargs or {}, ending=ending
-        )
+        return messages_of(messages), TemplateOptions(tools, self.chat_template_kwargs or {}, ending=ending)
 
 
 class DetokenizeRequest(Wire):

@@ -135,6 +135,9 @@ UNPENALISED: Neutral = {
 THINKING: Neutral = {"exclude": (False,), "summary": _ANY, "generate_summary": _ANY}
 REASONING: Neutral = {"context": ("auto",), "mode": ("standard",), "generate_summary": ("auto",)}
 PART: Neutral = {**NOTE, "id": _ANY, "index": _ANY}
+GIVEN_PART: Neutral = {**PART, "status": _ANY, "is_error": _ANY}
+# With a thought that is sent back: what lets its maker know it again, and whether it was whole.
+THOUGHT: Neutral = {**PART, **dict.fromkeys(("signature", "closed", "format", "extras"), _ANY)}
 # What comes with a message that is sent back, or with a part of one.
 MESSAGE: Neutral = {
     "cache_control": _ANY,
@@ -146,6 +149,8 @@ MESSAGE: Neutral = {
     "reasoning_details": _ANY,
     "thinking_blocks": _ANY,
 }
+# The text of what a tool gave says what went wrong.
+GIVEN: Neutral = {**MESSAGE, "status": _ANY, "is_error": _ANY}
 TURN: Neutral = {**MESSAGE, "phase": _ANY}  # on the way to an answer, or the answer
 # With a call, where clients keep what other makers' models send along.
 CALL: Neutral = {**NOTE, "extra_content": _ANY, "provider_specific_fields": _ANY}

@@ -212,7 +212,6 @@ def test_an_error_within_the_stream(puppet: Puppet, url: str) -> None:
         ({"input": [{"type": "function_call", "name": "time", "arguments": "{}"}]}, "input.0.call_id"),
         ({"input": [{"type": "function_call", "call_id": "c", "name": "time", "arguments": "[]"}]}, "input"),
         ({"input": [{"role": "user", "content": [{"type": "input_image"}]}]}, "input.0.content.0"),
-        ({"input": [{"type": "reasoning", "summary": []}, {"role": "user", "content": "x"}]}, "input"),
         ({"max_output_tokens": -2}, "max_output_tokens"),
     ],
 )

@@ -337,3 +337,36 @@ def test_a_schema_needs_no_name() -> None:
     assert read(ChatRequest, response_format=wanted).sampling(SamplingOptions()).grammar.text == '{"type":"integer"}'
     named = {"type": "json_schema", "json_schema": {"name": "a b", "schema": {}}}
     assert refused(ChatRequest, response_format=named) == "response_format.json_schema.name"
+
+
+def test_a_thought_that_no_answer_follows_is_left_out() -> None:
+    thought = {"type": "reasoning", "summary": [], "content": [{"type": "reasoning_text", "text": "hm"}]}
+    answer = {"type": "message", "role": "assistant", "content": "yes"}
+    call = {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"}
+    given = {"type": "function_call_output", "call_id": "c", "output": "x"}
+    user = Message("user", "hi")
+    for items, said in (
+        ([HI, thought, HI, answer], [user, user, Message("assistant", "yes")]),
+        ([HI, answer, thought], [user, Message("assistant", "yes")]),
+        ([HI, thought, thought, answer], [user, Message("assistant", "yes", "hmhm")]),
+    ):
+        assert read(ResponsesRequest, input=items).conversation() == said
+    assert [each.role for each in read(ResponsesRequest, input=[HI, call, thought, given]).conversation()] == [
+        "user", "assistant", "tool",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["reasoning_text", "summary_text", "text"])
+@pytest.mark.parametrize("place", ["summary", "content"])
+def test_a_thought_comes_back_whatever_its_pieces_are_called(kind: str, place: str) -> None:
+    thought = {"type": "reasoning", place: [{"type": kind, "text": "hm"}]}
+    items = [HI, thought, {"type": "message", "role": "assistant", "content": "yes"}]
+    assert read(ResponsesRequest, input=items).conversation()[1].reasoning_content == "hm"
+
+
+def test_what_names_an_item_that_is_stored_elsewhere_is_told_why_not() -> None:
+    with pytest.raises(Problem, match=r"input\.1: nothing is stored here.*send the item itself") as problem:
+        read(ResponsesRequest, input=[HI, {"type": "item_reference", "id": "msg_1"}])
+    assert (problem.value.status, problem.value.param) == (400, "input.1")
+    assert refused(ResponsesRequest, tools=[{"type": "web_search"}]) == "tools.0.type"
+    assert refused(ResponsesRequest, tools=[{"type": "custom", "name": "f"}]) == "tools.0.type"

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Annotated, Literal
 
-from pydantic import AliasChoices, Discriminator, Field, JsonValue, Tag
+from pydantic import AliasChoices, BeforeValidator, Discriminator, Field, JsonValue, Tag
+from pydantic_core import PydanticCustomError
 
 from serving.http.problems import Problem
 from serving.http.requests.calls import Calls, ChosenName, Function, call_of
@@ -61,17 +62,10 @@ class InputMessage(Wire):
     status: Status | None = None
 
 
-class ReasoningText(Wire):
-    """A piece of what the model thought."""
+class ThoughtText(Wire):
+    """A piece of what the model thought, or of what another server tells of it."""
 
-    type: Literal["reasoning_text"]
-    text: str
-
-
-class SummaryText(Wire):
-    """A piece of what another server tells of a thought."""
-
-    type: Literal["summary_text"]
+    type: Literal["reasoning_text", "summary_text", "text"]
     text: str
 
 
@@ -81,15 +75,15 @@ class ReasoningItem(Wire):
     unasked = ITEM
     type: Literal["reasoning"]
     id: str | None = None
-    summary: Annotated[list[SummaryText], Field(fail_fast=True)]
-    content: Annotated[list[ReasoningText], Field(fail_fast=True)] | None = None
+    summary: Annotated[list[ThoughtText], Field(fail_fast=True)] | None = None
+    content: Annotated[list[ThoughtText], Field(fail_fast=True)] | None = None
     encrypted_content: str | None = Field(None, description="of another server: nothing is done with it")
     status: Status | None = None
 
     @property
     def text(self) -> str:
         """The thought."""
-        return "".join(part.text for part in self.content or self.summary)
+        return "".join(part.text for part in self.content or self.summary or ())
 
 
 class FunctionCallItem(Wire):
@@ -124,6 +118,13 @@ def _item_type(item: object) -> str | None:
     return kind if isinstance(kind, str) else None
 
 
+def _is_whole(item: object) -> object:
+    if _item_type(item) == "item_reference":
+        told = "nothing is stored here, so that an item cannot be named by its id: send the item itself"
+        raise PydanticCustomError("item_reference", told)
+    return item
+
+
 InputItem = Annotated[
     Annotated[InputMessage, Tag("message")]
     | Annotated[ReasoningItem, Tag("reasoning")]
@@ -134,6 +135,7 @@ InputItem = Annotated[
         custom_error_type="item_type",
         custom_error_message="Input should be a message, reasoning, function_call or function_call_output",
     ),
+    BeforeValidator(_is_whole),
 ]
 
 
@@ -210,7 +212,10 @@ class ResponsesRequest(Chosen):
     )
 
     def conversation(self) -> list[Message]:
-        """The messages for the engine. Raises Problem for a thought that no answer follows, or an output of no call."""
+        """The messages for the engine. Raises Problem for an output of no call.
+
+        A thought that no answer follows, as where a client ended one, is left out.
+        """
         said = [Message("system", self.instructions)] if self.instructions is not None else []
         if isinstance(self.input, str):
             return [*said, Message("user", self.input)]
@@ -229,8 +234,8 @@ class ResponsesRequest(Chosen):
                     said.append(Message("assistant", "", thought or None, (call,)))
                 thought = None
                 continue
-            if thought is not None and not (isinstance(item, InputMessage) and item.role == "assistant"):
-                break
+            if not (isinstance(item, InputMessage) and item.role == "assistant"):
+                thought = None
             if isinstance(item, FunctionOutputItem):
                 if item.call_id not in called:
                     raise Problem.invalid(f"no function_call has the call_id {item.call_id!r} of this output.", "input")
@@ -239,8 +244,6 @@ class ResponsesRequest(Chosen):
             role = "system" if item.role == "developer" else item.role
             said.append(Message(role, text_of(item.content), thought or None))
             thought = None
-        if thought is not None:
-            raise Problem.invalid("a reasoning item must stand before a message of the assistant, or a call.", "input")
         return said
 
     @property

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from serving.http.problems import Problem
 from serving.http.requests.messages import CountTokensRequest, MessagesRequest
 from serving.http.requests.wire import parse
 from serving.types import Grammar, Message, SamplingOptions
@@ -107,3 +108,31 @@ def test_what_clients_send_unasked_asks_for_nothing(unasked: dict[str, Any]) -> 
     assert read(**asked).conversation()
     if "metadata" not in unasked and "stream" not in unasked:
         assert parse(CountTokensRequest, json.dumps({"model": "m", **asked}).encode()).conversation()
+
+
+def test_older_thoughts_are_left_out_where_that_is_asked_for() -> None:
+    def answered(thought: str, *more: dict[str, Any]) -> dict[str, Any]:
+        return {"role": "assistant", "content": [{"type": "thinking", "thinking": thought, "signature": ""}, *more]}
+
+    given = {"role": "user", "content": [{"type": "tool_result", "tool_use_id": USE["id"], "content": "x"}]}
+    messages = [HI, answered("a", text("A")), HI, answered("b", USE), given, answered("c", text("C")), HI]
+
+    def thoughts(edit: dict[str, Any]) -> list[str]:
+        edits = [{"type": "clear_thinking_20251015", **edit}]
+        said = read(messages, context_management={"edits": edits}).conversation()
+        assert len(said) == len(messages)
+        return [each.reasoning_content for each in said if each.reasoning_content]
+
+    assert thoughts({}) == thoughts({"keep": 1}) == ["b", "c"]
+    assert thoughts({"keep": {"type": "thinking_turns", "value": 1}}) == ["b", "c"]
+    assert thoughts({"keep": {"type": "thinking_turns", "value": 2}}) == thoughts({"keep": "all"}) == ["a", "b", "c"]
+    with pytest.raises(Problem) as problem:
+        read(messages, context_management={"edits": [{"type": "clear_tool_uses_20250919"}]})
+    assert problem.value.param == "context_management.edits.0.type"
+
+
+def test_examples_of_a_tools_input_are_examples_of_its_schema() -> None:
+    tool = {"name": "f", "input_schema": {"type": "object"}, "input_examples": [{"a": 1}]}
+    told = read([HI], tools=[tool]).template().tools
+    assert told and told[0]["function"]["parameters"] == {"type": "object", "examples": [{"a": 1}]}
+    assert tool["input_schema"] == {"type": "object"}

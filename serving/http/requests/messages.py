@@ -10,7 +10,7 @@ from serving.http.problems import Problem
 from serving.http.requests.calls import Calls, ChosenName, Function
 from serving.http.requests.sampled import Stops, with_given
 from serving.http.requests.unasked import ANSWERED, BLOCK, MESSAGES, NOTE, TOOL
-from serving.http.requests.wire import WHOLE, Messages, Schema, Temperature, Thought, TopP, Wire, few, text_of
+from serving.http.requests.wire import WHOLE, Count, Messages, Schema, Temperature, Thought, TopP, Wire, few, text_of
 from serving.types import Ending, Grammar, Message, SamplingOptions, TemplateOptions
 
 
@@ -119,11 +119,16 @@ class CustomTool(Wire):
     name: str = Field(pattern=r"^[\w.-]{1,128}$")
     description: str | None = None
     input_schema: Schema = Field(description="JSON schema of its arguments")
+    input_examples: Annotated[list[Schema], Field(max_length=100, fail_fast=True)] | None = Field(
+        None, description="arguments as they may be: `examples` of the schema"
+    )
     strict: bool | None = Field(None, description="hold the model to valid calls; of all tools, if of any")
 
     def function(self) -> Function:
         """The same as the other endpoints write it."""
-        return Function(name=self.name, description=self.description, parameters=self.input_schema, strict=self.strict)
+        shown = {"examples": self.input_examples} if self.input_examples else {}
+        parameters = {**self.input_schema, **shown}
+        return Function(name=self.name, description=self.description, parameters=parameters, strict=self.strict)
 
 
 class ToolChoice(Wire):
@@ -156,6 +161,40 @@ class OutputConfig(Wire):
     format: SchemaOutput | None = None
 
 
+class KeptTurns(Wire):
+    """Of how many of the last turns that thought the thoughts are kept."""
+
+    type: Literal["thinking_turns"]
+    value: Count
+
+
+class ClearThinking(Wire):
+    """Leaves older thoughts out of the conversation."""
+
+    type: Literal["clear_thinking_20251015"]
+    keep: Literal["all"] | Count | KeptTurns | None = Field(None, description="null is 1")
+
+    def cleared(self, said: list[Message]) -> list[Message]:
+        """The conversation without those thoughts. A turn lasts until the user speaks, whatever it calls meanwhile."""
+        if self.keep == "all":
+            return said
+        left = self.keep.value if isinstance(self.keep, KeptTurns) else self.keep or 1
+        kept: list[Message] = []
+        thought = False  # this turn
+        for message in reversed(said):
+            if message.role == "user":
+                left, thought = left - thought, False
+            thought = thought or message.reasoning_content is not None
+            kept.append(message if left > 0 else replace(message, reasoning_content=None))
+        return kept[::-1]
+
+
+class ContextManagement(Wire):
+    """What is left out of the conversation before it is read."""
+
+    edits: Annotated[list[ClearThinking], Field(max_length=16, fail_fast=True)]
+
+
 class CountTokensRequest(Wire):
     """POST /v1/messages/count_tokens."""
 
@@ -175,6 +214,9 @@ class CountTokensRequest(Wire):
     thinking: Thinking | None = Field(
         None,
         description="`enabled`, for `budget_tokens` at most, `adaptive` or `disabled`; `display: omitted` hides it",
+    )
+    context_management: ContextManagement | None = Field(
+        None, description="`edits`: only `clear_thinking_20251015`, which leaves out all but the last thoughts"
     )
     output_config: OutputConfig | None = Field(
         None, description="`format`: a `json_schema`; `effort`, where the model's chat template knows of it"
@@ -198,6 +240,8 @@ class CountTokensRequest(Wire):
                 if said and said[-1].role == message.role in ("user", "assistant"):
                     message = _joined(said.pop(), message)
                 said.append(message)
+        for edit in self.context_management.edits if self.context_management else ():
+            said = edit.cleared(said)
         return said
 
     def calls(self) -> Calls:

@@ -162,7 +162,6 @@ MESSAGES: Neutral = {
     "container": (),
     "inference_geo": (),
     "speed": ("standard",),
-    "context_management": ({"edits": []}, {"edits": [{"type": "clear_thinking_20251015", "keep": "all"}]}),
     "user_profile_id": _ANY,
     "workspace_id": _ANY,
 }

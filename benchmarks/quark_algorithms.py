@@ -3,12 +3,13 @@
     python -m benchmarks.quark_algorithms                                             # the demo, groups of 128
     python -m benchmarks.quark_algorithms --ways gptaq autoround                      # slow
     python -m benchmarks.quark_algorithms --ways gptaq gptaq+s gptaq+i                # what is done after rounding
+    python -m benchmarks.quark_algorithms --ways gptaq gptaq@0.01                     # with Quark's damping
     python -m benchmarks.quark_algorithms --model FOLDER --dataset offline --sequences 16 --group-size 64
 
 Quark's own ways have the whole model in memory: gptq, qronos and autoround, each with Quark's settings, and none, which
 rounds to nearest. gptaq is what a build does, a layer after another; ours is that without its search for scales and
 without what makes up for drift, as Quark's gptq is. After a + come steps on each rounded weight: s, the best scales for
-its integers, and i, the best integers for its scales.
+its integers, and i, the best integers for its scales. After an @ comes another damping than a build's.
 
 All in float32: weights are rounded and kept as float32, and the output layer is left alone. Text and conversations are
 the tokens that a build measures on; the third column is of a file, by default all of the demo's held-out conversations.
@@ -19,6 +20,7 @@ process's own.
 import argparse
 import os
 import random
+import re
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -91,9 +93,12 @@ def layer_by_layer(checkpoint: Checkpoint, way: str, group: int, count: int, cal
     from builder.stages.decoder import Decoder
     from builder.stages.product_type import through
 
-    base, _, steps = way.partition("+")
+    named, _, damping = way.partition("@")
+    base, _, steps = named.partition("+")
     knobs = {"quant_algo": "gptaq", "group_size": group, "exclude_layers": ["lm_head"]}
     config = quark.config_of(checkpoint.model.family, knobs)
+    if damping:
+        config.algo_config[0].damp_percent = float(damping)
     decoder = Decoder(checkpoint, "float32")
     ends = decoder.ends()
     states, originals, layers = [*map(ends.embed, calibration)], [*map(ends.embed, calibration)], []
@@ -153,7 +158,7 @@ def main() -> None:
     )
     flags = parser.parse_args()
     for way in flags.ways:
-        if way not in WHOLE and way.partition("+")[0] not in OURS:
+        if way not in WHOLE and re.split("[+@]", way)[0] not in OURS:
             parser.error(f"--ways: {way!r} is none of {', '.join((*WHOLE, *OURS))}")
     settings = {name: float(value) if "." in value or "e" in value else int(value) for name, value in flags.set}
     os.environ.update(QUARK_DISABLE_COMPILE="1", QUARK_LOG_LEVEL="error")

@@ -70,7 +70,7 @@ FAMILIES_SAID: dict[str, Said] = {
     "gemma4_text": Said("<|tool_call>", "<|channel>thought", 262_144),
     "granite": Said("<|tool_call|>", "<think>", 131_072, some_reasoning="3.2, 3.3"),
     "granitemoehybrid": Said("<tool_call>", "", 131_072),
-    "hunyuan_v1_dense": Said("<tool_sep>", "<think>", 262_144, "<tool_call>f<tool_sep>"),
+    "hunyuan_v1_dense": Said("<tool_call> <tool_sep>", "<think>", 262_144, "<tool_call>f<tool_sep>"),
     "smollm3": Said("<tool_call>", "<think>", 65_536),
     "ernie4_5": Said("", "", 131_072),
     "nemotron": Said("<toolcall>", "", 4_096),

@@ -320,7 +320,7 @@ def test_the_client_is_let_in_by_its_key(puppet: Puppet) -> None:
         ({"tools": CUSTOM, "tool_choice": {"type": "tool"}}, "tool_choice"),
         ({"tools": CUSTOM, "tool_choice": {"type": "auto", "name": "time"}}, "tool_choice"),
         ({"max_tokens": -2}, "max_tokens"),
-        ({"stop_sequences": [""]}, "stop_sequences.0"),
+        ({"stop_sequences": [5]}, "stop_sequences.0"),
         ({"thinking": {"type": "enabled", "budget_tokens": -1}}, "thinking.budget_tokens"),
         ({"speed": "fast"}, "speed"),
         ({"mcp_servers": [{"type": "url"}]}, "mcp_servers"),

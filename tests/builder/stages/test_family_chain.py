@@ -160,7 +160,8 @@ def test_linears_of_8_bits_are_exact_and_where_the_mixture_has_them(
         for attribute in node.attribute
         if (node.op_type, attribute.name, attribute.i) == ("MatMulNBits", "bits", 8)
     }
-    assert found == {"0/attn/v_proj", "1/attn/v_proj"}
+    # Rows that are no multiple of 256 leave room for all that may have them.
+    assert found == {f"{layer}/{part}" for layer in (0, 1) for part in ("attn/v_proj", "mlp/down_proj")}
 
 
 @pytest.mark.parametrize("case", JOINED_CASES)

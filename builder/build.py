@@ -18,7 +18,7 @@ from builder.kept import artifact
 from builder.kept.results import Facts, Kept, discard, keep, place, sha256
 from builder.progress import Report, Step, silent
 from builder.quality import LOSS_LIMIT, Quality, judge, with_error
-from builder.recipe import CALIBRATION, FORMAT, Device, ExportTarget, QuantRecipe, knobs, recipe_hash
+from builder.recipe import CALIBRATION, FORMAT, Device, ExportTarget, QuantRecipe, depends_on, recipe_hash
 from builder.stages.calibration import make_blocks
 from builder.stages.quantize import CHECKPOINT, ORIGINAL, PROOF
 from builder.stages.stage import run_stage
@@ -202,7 +202,7 @@ def quantize(
     wanted = {"prompts": prompts.digest, **calibration_inputs(recipe)}
     calibrated = keep(work, "calibrate", wanted, calibrate, report)
 
-    inputs = {"calibrate": calibrated.digest, **knobs(recipe)}
+    inputs = {"calibrate": calibrated.digest, **depends_on(recipe)}
     layers = place(work, "layers", inputs)
 
     def quantize(output: Path) -> Facts:

@@ -169,10 +169,10 @@ def recipe_hash(recipe: QuantRecipe, target: ExportTarget) -> str:
     wanted = asdict(target)
     if target.embedding_bits == ExportTarget().embedding_bits:  # which builds have that are older than the knob
         del wanted["embedding_bits"]
-    return content_hash({"recipe": knobs(recipe), "target": wanted})
+    return content_hash({"recipe": depends_on(recipe), "target": wanted})
 
 
-def knobs(recipe: QuantRecipe) -> dict[str, Any]:
+def depends_on(recipe: QuantRecipe) -> dict[str, Any]:
     """What the quantized weights depend on, by name: the recipe's, and what its algorithm has besides."""
     return asdict(recipe) | ({"damping": GPTAQ_DAMPING} if recipe.quant_algo == "gptaq" else {})
 

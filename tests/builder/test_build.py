@@ -28,7 +28,7 @@ from builder.kept.artifact import Shelf, check_files, read_manifest
 from builder.kept.results import Facts, describe, keep
 from builder.progress import Step, silent
 from builder.quality import LOSS_LIMIT, Quality, judge
-from builder.recipe import ExportTarget, QuantRecipe, knobs, recipe_hash
+from builder.recipe import ExportTarget, QuantRecipe, depends_on, recipe_hash
 from builder.stages.graph import read_graph
 from builder.stages.stage import Job, run_stage
 from serving.engine.engine import Engine
@@ -321,7 +321,7 @@ def remember(stages: Stages, work: Path, **knobs: Any) -> None:
     prompts = keep(work, "prompts", {}, copy("prompts"), silent)
     knobs_of_text = {"prompts": prompts.digest, **calibration_inputs(recipe)}
     calibrated = keep(work, "calibrate", knobs_of_text, copy("calibrate"), silent)
-    quantized = keep(work, "quantize", {"calibrate": calibrated.digest, **knobs(recipe)}, copy("quantize"), silent)
+    quantized = keep(work, "quantize", {"calibrate": calibrated.digest, **depends_on(recipe)}, copy("quantize"), silent)
     inputs = {"prompts": prompts.digest, "quantize": quantized.digest, **asdict(target)}
     exported = keep(work, "export", inputs, copy("export"), silent)
     keep(work, "verify", {"export": exported.digest}, copy("verify"), silent)

@@ -42,13 +42,20 @@ def q4_k_m_bits(shape: Shape) -> float:
     """Of a weight of the decoder's layers, on average, in llama.cpp's Q4_K_M of the same model."""
     counted = sum(_counts(number, shape.layers) for number in range(shape.layers)) / shape.layers
     width = shape.heads * shape.head_size  # of what attention gives its output projection
-    out, down, values = shape.hidden * width, _down(shape), _values(shape)
-    others = shape.linears - out - down
-    usual = others * _types(shape.hidden)[0] + out * _types(width)[0] + down * _types(shape.intermediate)[0]
-    more = sum(weights * (high - low) for weights, (low, high) in (
-        (values, _types(shape.hidden)), (down, _types(shape.intermediate))
-    ))  # fmt: skip
-    return (usual + counted * more) / shape.linears
+    values, out, down = _values(shape), shape.hidden * width, _down(shape)
+    # Weights, the length of their rows, and in how many of the layers they have more bits.
+    linears = (
+        (shape.linears - values - out - down, shape.hidden, 0.0),
+        (values, shape.hidden, counted),
+        (out, width, 0.0),
+        (down, shape.intermediate, counted),
+    )
+    return sum(weights * _between(_types(row), share) for weights, row, share in linears) / shape.linears
+
+
+def _between(types: tuple[float, float], share: float) -> float:
+    usual, more = types
+    return usual + share * (more - usual)
 
 
 def _types(width: int) -> tuple[float, float]:

@@ -44,16 +44,11 @@ def config_of(family: Family, knobs: Mapping[str, Any], algorithm: bool = True, 
     )
     more = Uint8PerGroupSpec(ch_axis=-1, group_size=knobs["group_size"]).to_quantization_spec()
     config.layer_quant_config = {pattern: QLayerConfig(weight=more) for pattern in eight_bits}
+    modules = {"inside_layer_modules": [*gptaq.LINEARS], "model_decoder_layers": "model.layers"}
     if named == "gptq":
-        config.algo_config = [GPTQConfig(inside_layer_modules=[*gptaq.LINEARS], model_decoder_layers="model.layers")]
+        config.algo_config = [GPTQConfig(**modules)]
     if named == "gptaq":
-        config.algo_config = [
-            GPTAQConfig(
-                damp_percent=GPTAQ_DAMPING,
-                inside_layer_modules=[*gptaq.LINEARS],
-                model_decoder_layers="model.layers",
-            )
-        ]
+        config.algo_config = [GPTAQConfig(damp_percent=GPTAQ_DAMPING, **modules)]
     config.algo_config = scaling_what_it_can(config.algo_config, family.unscaled, family.experts is not None)
     return config
 

@@ -388,15 +388,15 @@ class Prompt:
     def _rendered(self, inputs: Inputs, add_generation_prompt: bool) -> str:
         from transformers.utils.chat_template_utils import render_jinja_template
 
+        template = self._template(inputs.tools)
         try:
             rendered, _ = render_jinja_template(
                 [inputs.conversation],
                 tools=inputs.tools,
-                chat_template=self._template(inputs.tools),
+                chat_template=template,
                 add_generation_prompt=add_generation_prompt,
                 **self.special_tokens,
-                **named_tools(self._template(inputs.tools), inputs.tools),
-                **inputs.arguments,
+                **{**named_tools(template, inputs.tools), **inputs.arguments},
             )
         except MemoryError:
             raise

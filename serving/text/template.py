@@ -85,18 +85,23 @@ def has_switch(folder: Path) -> bool:
 
 def takes_tools(template: str) -> bool:
     """Whether a template reads tools: as a variable, or of a message (Phi-4-mini, GLM-4)."""
-    return any(knows(template, name) for name in _TOOLS) or bool(_OF_A_MESSAGE.search(template))
+    return _tools_name(template) is not None or bool(_OF_A_MESSAGE.search(template))
 
 
 def named_tools(template: str, tools: list[Any] | None) -> Json:
     """The tools under the name that the template has for them, where that is not the usual one."""
-    name = next((name for name in _TOOLS if knows(template, name)), _TOOLS[0])
-    return {} if tools is None or name == _TOOLS[0] else {name: tools}
+    name = _tools_name(template)
+    return {} if tools is None or name is None or name == _TOOLS[0] else {name: tools}
+
+
+def _tools_name(template: str) -> str | None:
+    """The variable by which a template reads tools, where it does."""
+    return next((name for name in _TOOLS if knows(template, name)), None)
 
 
 def with_tools(template: str, conversation: list[Json], tools: Sequence[Any]) -> list[Json]:
     """The conversation with the tools in its system message, where the template looks for them there."""
-    if any(knows(template, name) for name in _TOOLS):
+    if _tools_name(template):
         return conversation
     written = list(tools) if _LISTED.search(template) else json.dumps(list(tools), ensure_ascii=False)
     head: Json = {"role": "system", "content": ""}

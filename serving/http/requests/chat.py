@@ -86,6 +86,7 @@ class GivenPart(TextPart):
     unasked = GIVEN_PART
 
 
+Given = str | Annotated[list[GivenPart], Field(fail_fast=True)] | None
 ThoughtPart = ThinkingPart | ReasoningPart | RedactedPart
 AnsweredPart = Annotated[TextPart | RefusalPart | ThoughtPart, Field(discriminator="type")]
 
@@ -131,7 +132,7 @@ class ToolMessage(Wire):
 
     unasked = GIVEN
     role: Literal["tool"]
-    content: str | Annotated[list[GivenPart], Field(fail_fast=True)] | None = Field(description="null is an empty text")
+    content: Given = Field(description="null is an empty text")
     tool_call_id: str
     name: str | None = None
 
@@ -141,7 +142,7 @@ class FunctionMessage(Wire):
 
     unasked = GIVEN
     role: Literal["function"]
-    content: str | Annotated[list[GivenPart], Field(fail_fast=True)] | None = Field(description="null is an empty text")
+    content: Given = Field(description="null is an empty text")
     name: str
 
 
